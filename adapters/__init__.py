@@ -1,0 +1,1 @@
+"""Drivers of benches; a leaf that knows nothing of the rest."""

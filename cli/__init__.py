@@ -1,0 +1,1 @@
+"""The command `teo`: one noun a file; everything is wired together here."""

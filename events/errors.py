@@ -1,0 +1,53 @@
+"""The errors of the log and of its messages; each says whether trying again may help."""
+
+from typing import ClassVar
+
+
+class TeoError(Exception):
+    """Base of every error this project raises for the world's faults."""
+
+    code: ClassVar[str] = "error"
+    retriable: ClassVar[bool] = False
+
+
+class LogUnavailable(TeoError):
+    """Raised when the log gave no definite answer in time: the caller must recover, then retry."""
+
+    code = "log_unavailable"
+    retriable = True
+
+
+class Fenced(TeoError):
+    """Raised when a newer owner of the same transactional id has taken over."""
+
+    code = "fenced"
+
+
+class TopicMissing(TeoError):
+    """Raised when a topic does not exist, or has other partitions than were asked for."""
+
+    code = "topic_missing"
+
+
+class Undecodable(TeoError):
+    """Raised when bytes are not a message this version can read."""
+
+    code = "undecodable"
+
+
+class UnknownSchema(Undecodable):
+    """Raised when a record names a schema id that is not known here."""
+
+    code = "unknown_schema"
+
+
+class JournalBroken(TeoError):
+    """Raised when the journal breaks its own rules (a hole in `seq`, half a decision)."""
+
+    code = "journal_broken"
+
+
+class InvalidSelector(TeoError):
+    """Raised when the text of a selector cannot be parsed."""
+
+    code = "invalid_selector"

@@ -1,0 +1,337 @@
+"""The facts; written by the scheduler's transactions alone.
+
+Mirrors `schemas/events/`; the meaning and unit of each field is written there.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from events.shared import Artifact, BenchSpec, Case, Grant, RunSpec, Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchRegistered:
+    """A bench is known as described here, from now on."""
+
+    bench: BenchSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOnline:
+    """A live worker serves the bench."""
+
+    bench: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOffline:
+    """No live worker serves the bench."""
+
+    bench: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchHeld:
+    """A bench was given to a holder."""
+
+    bench: str
+    fence: int
+    holder_kind: str
+    holder_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchCleaning:
+    """A bench is being cleaned up after an attempt that did not tear down."""
+
+    bench: str
+    fence: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchCleaned:
+    """Cleaning up is done."""
+
+    bench: str
+    fence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchFreed:
+    """A bench has no holder any more."""
+
+    bench: str
+    fence: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchQuarantined:
+    """A bench is out of placement until it is restored."""
+
+    bench: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchRestored:
+    """A quarantined bench is back in placement."""
+
+    bench: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationRequested:
+    """An ask for benches was accepted and waits."""
+
+    reservation_id: str
+    owner: str
+    selectors: tuple[str, ...]
+    duration_s: float
+    wait_until: datetime | None = None
+    priority: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationGranted:
+    """All benches of an ask were given at once."""
+
+    reservation_id: str
+    grants: tuple[Grant, ...]
+    lease_until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationExtended:
+    """The end of a lease moved."""
+
+    reservation_id: str
+    lease_until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationReleased:
+    """The holder gave the benches back."""
+
+    reservation_id: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationExpired:
+    """The lease ran out."""
+
+    reservation_id: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationCancelled:
+    """The ask ended before it was granted."""
+
+    reservation_id: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationRevoked:
+    """The lab took the benches back."""
+
+    reservation_id: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionSubmitted:
+    """A test run was accepted and waits."""
+
+    execution_id: str
+    owner: str
+    selector: str
+    reservation_id: str | None = None
+    priority: int
+    wait_until: datetime | None = None
+    retries: int
+    run: RunSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionAssigned:
+    """An attempt was given a bench and a worker."""
+
+    execution_id: str
+    attempt: int
+    bench: str
+    fence: int
+    worker: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptStepStarted:
+    """A step of an attempt began."""
+
+    execution_id: str
+    attempt: int
+    step: str
+    handle: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptCasesRecorded:
+    """Test cases of an attempt; a long list comes in several events."""
+
+    execution_id: str
+    attempt: int
+    cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptFinished:
+    """An attempt ended."""
+
+    execution_id: str
+    attempt: int
+    bench: str
+    worker: str
+    verdict: str
+    code: str
+    reason: str
+    exit_code: int | None = None
+    signal: int | None = None
+    totals: Totals
+    artifacts: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionRequeued:
+    """Another attempt will be made."""
+
+    execution_id: str
+    next_attempt: int
+    not_before: datetime
+    avoid_bench: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionCancelRequested:
+    """An execution is to end early; its worker is told."""
+
+    execution_id: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeardownRequested:
+    """A worker was told to tear a bench down in place of one that cannot."""
+
+    execution_id: str
+    attempt: int
+    bench: str
+    fence: int
+    worker: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionFinished:
+    """An execution ended, with its one verdict."""
+
+    execution_id: str
+    verdict: str
+    code: str
+    reason: str
+    exit_code: int | None = None
+    attempts: int
+    totals: Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRegistered:
+    """A worker began a life and was accepted."""
+
+    worker: str
+    epoch: int
+    adapters: tuple[str, ...]
+    benches: tuple[str, ...]
+    slots: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerDrained:
+    """A worker takes no new attempts."""
+
+    worker: str
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerGone:
+    """A worker ended in good order."""
+
+    worker: str
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerLost:
+    """A worker was not heard of for its deadline, or began a new life over an old one."""
+
+    worker: str
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandRejected:
+    """A command was refused and changed nothing."""
+
+    command: str
+    code: str
+    reason: str
+    subject_id: str
+
+
+Event = (
+    BenchRegistered
+    | BenchOnline
+    | BenchOffline
+    | BenchHeld
+    | BenchCleaning
+    | BenchCleaned
+    | BenchFreed
+    | BenchQuarantined
+    | BenchRestored
+    | ReservationRequested
+    | ReservationGranted
+    | ReservationExtended
+    | ReservationReleased
+    | ReservationExpired
+    | ReservationCancelled
+    | ReservationRevoked
+    | ExecutionSubmitted
+    | ExecutionAssigned
+    | AttemptStepStarted
+    | AttemptCasesRecorded
+    | AttemptFinished
+    | ExecutionRequeued
+    | ExecutionCancelRequested
+    | TeardownRequested
+    | ExecutionFinished
+    | WorkerRegistered
+    | WorkerDrained
+    | WorkerGone
+    | WorkerLost
+    | CommandRejected
+)

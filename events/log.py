@@ -1,0 +1,148 @@
+"""What the rest of the code knows of Kafka: a few small protocols, in the log's own words.
+
+`events.kafka` implements them on a broker; the simulation implements them in memory; one contract
+suite proves both. Readers see committed records only, in offset order, without gaps they could
+notice: offsets rise but need not be dense (transaction markers take some).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+
+class Partition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    number: int
+
+
+class Position(NamedTuple):
+    """Where a record stands."""
+
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A record as read. `timestamp` is aware UTC: append time where the topic says so."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: datetime
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """A record to write. It goes to the partition of its key unless `partition` says another."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, bytes] = field(default_factory=dict)
+    partition: int | None = None
+
+
+class Reader(Protocol):
+    """Reads chosen partitions from chosen offsets, read_committed. Belongs to one task."""
+
+    async def poll(self, *, records_max: int, wait_s: float) -> Sequence[Record]:
+        """Return up to `records_max` records, in order within a partition; [] after `wait_s`.
+
+        Raises `LogUnavailable` or `TopicMissing`; the reader may be polled again.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give back the connection. Idempotent."""
+        ...
+
+
+class Writer(Protocol):
+    """The one transactional writer of a transactional id. After any error it is dead."""
+
+    async def commit(self, records: Sequence[Outgoing]) -> None:
+        """Write all of `records` in one transaction; return once it is committed.
+
+        Raises `Fenced` if a newer owner took over, `LogUnavailable` if the outcome is not known.
+        After either, nothing more may be written: close, open again and read what is there.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give back the connection. Never commits. Idempotent."""
+        ...
+
+
+class Membership(Protocol):
+    """A member of a consumer group; the group shares out the partition numbers."""
+
+    async def assigned(self, *, wait_s: float) -> frozenset[int]:
+        """Return the partition numbers this member owns now; waits up to `wait_s` for a change.
+
+        Must be called again and again: it is also what keeps the membership alive.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Leave the group at once, so that others take over without waiting. Idempotent."""
+        ...
+
+
+class Log(Protocol):
+    """A Kafka cluster, as this project uses it."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    async def partitions(self, topic: str) -> int:
+        """Return how many partitions `topic` has. Raises `TopicMissing`."""
+        ...
+
+    def partition_for(self, key: bytes, partitions: int) -> int:
+        """Return the partition of `key`: murmur2, as every Kafka client's default."""
+        ...
+
+    async def append(self, records: Sequence[Outgoing]) -> Sequence[Position]:
+        """Write `records` in order, idempotently, outside transactions; return where they stand.
+
+        Returns once all are acknowledged by all in-sync replicas. Raises `LogUnavailable`; some
+        may then have been written, so the caller repeats only what readers know as repeats.
+        """
+        ...
+
+    async def open_writer(self, transactional_id: str) -> Writer:
+        """Fence every older writer of `transactional_id`, end its open transaction, take over."""
+        ...
+
+    async def open_reader(self, starts: Mapping[Partition, int]) -> Reader:
+        """Return a reader of exactly these partitions, from these offsets."""
+        ...
+
+    async def ends(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """Return for each partition the offset that follows its last committed record."""
+        ...
+
+    async def begins(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """Return for each partition the offset of its first kept record."""
+        ...
+
+    async def join(self, group: str, topics: Sequence[str]) -> Membership:
+        """Join consumer group `group` over `topics`, which have equally many partitions.
+
+        A member owns the same partition numbers of every topic.
+        """
+        ...

@@ -1,0 +1,101 @@
+"""What a worker says happened; written by workers alone.
+
+Mirrors `schemas/reports/`; the meaning and unit of each field is written there.
+"""
+
+from dataclasses import dataclass
+
+from events.shared import Artifact, AttemptRef, Case, Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStarted:
+    """A worker began a life and offers its service."""
+
+    adapters: tuple[str, ...]
+    benches: tuple[str, ...]
+    slots: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerHeartbeat:
+    """A worker is alive."""
+
+    running: tuple[AttemptRef, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerDraining:
+    """A worker takes no new attempts."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStopped:
+    """A worker ended in good order and runs nothing."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStarted:
+    """A step of an attempt began."""
+
+    execution_id: str
+    attempt: int
+    fence: int
+    step: str
+    handle: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultsCollected:
+    """Test cases of an attempt; a long list comes in several reports."""
+
+    execution_id: str
+    attempt: int
+    fence: int
+    cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEnded:
+    """An attempt ended and its bench is torn down, or its teardown failed."""
+
+    execution_id: str
+    attempt: int
+    fence: int
+    verdict: str
+    code: str
+    reason: str
+    exit_code: int | None = None
+    signal: int | None = None
+    totals: Totals
+    artifacts: tuple[Artifact, ...]
+    is_retriable: bool
+    teardown_error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchTornDown:
+    """A teardown asked for as compensation is done, or failed."""
+
+    execution_id: str
+    attempt: int
+    fence: int
+    bench: str
+    error: str
+
+
+Report = (
+    WorkerStarted
+    | WorkerHeartbeat
+    | WorkerDraining
+    | WorkerStopped
+    | StepStarted
+    | ResultsCollected
+    | AttemptEnded
+    | BenchTornDown
+)

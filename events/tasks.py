@@ -1,0 +1,51 @@
+"""What a worker is told to do; written by the scheduler's transactions alone.
+
+Mirrors `schemas/tasks/`; the meaning and unit of each field is written there.
+"""
+
+from dataclasses import dataclass
+
+from events.shared import BenchSpec, RunSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunAttempt:
+    """Run an attempt: provision, run, collect, teardown."""
+
+    execution_id: str
+    attempt: int
+    fence: int
+    bench: BenchSpec
+    run: RunSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopAttempt:
+    """End an attempt early, then collect and tear down."""
+
+    execution_id: str
+    attempt: int
+    fence: int
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TearDownBench:
+    """Tear down what an attempt of another life or worker left."""
+
+    execution_id: str
+    attempt: int
+    fence: int
+    bench: BenchSpec
+    handle: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSuperseded:
+    """A newer life of this worker is registered: any older one stops at once."""
+
+    newest_epoch: int
+
+
+Task = RunAttempt | StopAttempt | TearDownBench | WorkerSuperseded

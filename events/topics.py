@@ -1,0 +1,89 @@
+"""The topics: their names under a prefix, and how each is kept. Never talks to a broker."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+PARTITIONS_DEFAULT = 8
+DAY_MS = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Names of the topics of one environment."""
+
+    prefix: str = "teo"
+
+    @property
+    def commands(self) -> str:
+        """What users ask; key: pool."""
+        return f"{self.prefix}.commands"
+
+    @property
+    def reports(self) -> str:
+        """What workers say; key: pool."""
+        return f"{self.prefix}.reports"
+
+    @property
+    def events(self) -> str:
+        """The journal; key: pool."""
+        return f"{self.prefix}.events"
+
+    @property
+    def tasks(self) -> str:
+        """What workers are told; key: worker id."""
+        return f"{self.prefix}.tasks"
+
+    @property
+    def results(self) -> str:
+        """How executions ended; key: execution id."""
+        return f"{self.prefix}.results"
+
+    @property
+    def logs(self) -> str:
+        """Output of tests; key: execution id."""
+        return f"{self.prefix}.logs"
+
+    @property
+    def dlq(self) -> str:
+        """Inputs set aside; key: their own."""
+        return f"{self.prefix}.dlq"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicSpec:
+    """A topic as it must exist on the broker."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str]
+
+
+def specs(
+    topics: Topics, *, partitions: int = PARTITIONS_DEFAULT, min_insync: int
+) -> tuple[TopicSpec, ...]:
+    """Return every topic with the settings it must have.
+
+    Commands and reports carry the broker's append time: it is the `now` of the decisions made
+    from them. The journal is kept for ever.
+    """
+
+    def spec(name: str, retention_ms: int, **extra: str) -> TopicSpec:
+        config = {
+            "retention.ms": str(retention_ms),
+            "retention.bytes": "-1",
+            "cleanup.policy": "delete",
+            "min.insync.replicas": str(min_insync),
+            "unclean.leader.election.enable": "false",
+            **{key.replace("_", "."): value for key, value in extra.items()},
+        }
+        return TopicSpec(name=name, partitions=partitions, config=config)
+
+    return (
+        spec(topics.commands, 7 * DAY_MS, message_timestamp_type="LogAppendTime"),
+        spec(topics.reports, 7 * DAY_MS, message_timestamp_type="LogAppendTime"),
+        spec(topics.events, -1),
+        spec(topics.tasks, 7 * DAY_MS),
+        spec(topics.results, 90 * DAY_MS),
+        spec(topics.logs, 7 * DAY_MS),
+        spec(topics.dlq, 30 * DAY_MS),
+    )

@@ -1,0 +1,1 @@
+"""Makers of facts and runners of tests: runtime, scheduler, saga, worker, watchers."""
