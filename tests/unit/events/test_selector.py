@@ -33,13 +33,17 @@ def test_matches(text: str, is_match: bool) -> None:
     assert parse(text).matches(LABELS) is is_match
 
 
-@pytest.mark.parametrize("text", ["=x", "a=b,,c=d", "a in b", "a in (b", "a=b c", "a b", "x" * 2000])
+@pytest.mark.parametrize(
+    "text", ["=x", "a=b,,c=d", "a in b", "a in (b", "a=b c", "a b", "x" * 2000]
+)
 def test_refuses_with_the_part_in_error(text: str) -> None:
     with pytest.raises(InvalidSelector, match="selector"):
         parse(text)
 
 
-@pytest.mark.parametrize("text", ["a=b", "a!=b", "a in (b,c)", "a notin (b,c)", "a", "!a", "a=b,!c"])
+@pytest.mark.parametrize(
+    "text", ["a=b", "a!=b", "a in (b,c)", "a notin (b,c)", "a", "!a", "a=b,!c"]
+)
 def test_prints_what_it_parses(text: str) -> None:
     assert str(parse(text)) == text
     assert parse(str(parse(text))) == parse(text)
