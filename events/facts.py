@@ -207,6 +207,7 @@ class AttemptFinished:
     signal: int | None = None
     totals: Totals
     artifacts: tuple[Artifact, ...]
+    is_retriable: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,6 +304,15 @@ class CommandRejected:
     subject_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSetAside:
+    """An input that could not be taken went to the dead letters; the partition went on."""
+
+    source_topic: str
+    source_offset: int
+    error: str
+
+
 Event = (
     BenchRegistered
     | BenchOnline
@@ -334,4 +344,5 @@ Event = (
     | WorkerGone
     | WorkerLost
     | CommandRejected
+    | InputSetAside
 )

@@ -1,0 +1,1 @@
+"""Which bench serves whom: state, decisions, placement."""

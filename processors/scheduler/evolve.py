@@ -1,0 +1,321 @@
+"""What each fact changes in the state. Never refuses, never checks a rule, never reads a clock.
+
+`evolve` owns the state and updates it in place: a copy for each event would cost with what waits.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from events import facts
+from events.facts import Event
+from events.message import EventMessage
+from events.shared import EventMeta
+from processors.scheduler.state import (
+    Bench,
+    Cleaning,
+    Ended,
+    Execution,
+    Ledger,
+    Pool,
+    Reservation,
+    Trace,
+    Worker,
+    class_of,
+)
+
+IDEMPOTENCY_WINDOW = timedelta(hours=24)
+"""For how long, in log time, a repeat is known and a finished thing is remembered."""
+
+
+def fold(ledger: Ledger, message: EventMessage) -> None:
+    """Apply one event of the journal to `ledger`."""
+    meta, event = message.meta, message.body
+    ledger.seq = meta.seq + 1
+    ledger.now = max(ledger.now, meta.occurred_at)
+    if meta.input_topic:
+        ledger.positions[meta.input_topic] = meta.input_offset
+        if meta.causation_id and meta.request_hash:
+            ledger.known.setdefault(meta.causation_id, meta.occurred_at)
+            _forget(ledger.known, lambda at: at, meta.occurred_at)
+    if isinstance(event, facts.BenchRegistered):
+        ledger.pools.setdefault(meta.pool, Pool(meta.pool))
+    pool = ledger.pools.get(meta.pool)
+    if pool is None:
+        return
+    if isinstance(event, facts.WorkerRegistered):
+        ledger.heard[meta.pool, event.worker] = meta.occurred_at
+    elif isinstance(event, facts.WorkerLost | facts.WorkerGone):
+        ledger.heard.pop((meta.pool, event.worker), None)
+    evolve(pool, event, meta)
+
+
+def _forget(entries: dict[str, Any], at_of: Callable[[Any], datetime], now: datetime) -> None:
+    """Drop entries older than the window; they stand oldest first."""
+    limit = now - IDEMPOTENCY_WINDOW
+    while entries and at_of(entries[oldest := next(iter(entries))]) < limit:
+        del entries[oldest]
+
+
+def evolve(pool: Pool, event: Event, meta: EventMeta) -> None:
+    """Apply one event to its pool."""
+    apply = _APPLY.get(type(event))
+    if apply is not None:
+        apply(pool, event, meta)
+
+
+def _refresh(pool: Pool, name: str) -> None:
+    bench = pool.benches.get(name)
+    if bench is not None and bench.is_free:
+        pool.free.add(name)
+    else:
+        pool.free.discard(name)
+
+
+def _bench_registered(pool: Pool, event: facts.BenchRegistered, _: EventMeta) -> None:
+    bench = pool.benches.get(event.bench.name)
+    if bench is None:
+        pool.benches[event.bench.name] = Bench(event.bench)
+    else:
+        bench.spec = event.bench
+    pool.matches.clear()
+    _refresh(pool, event.bench.name)
+
+
+def _bench_online(pool: Pool, event: facts.BenchOnline, _: EventMeta) -> None:
+    pool.benches[event.bench].is_online = True
+    _refresh(pool, event.bench)
+
+
+def _bench_offline(pool: Pool, event: facts.BenchOffline, _: EventMeta) -> None:
+    pool.benches[event.bench].is_online = False
+    _refresh(pool, event.bench)
+
+
+def _bench_held(pool: Pool, event: facts.BenchHeld, _: EventMeta) -> None:
+    bench = pool.benches[event.bench]
+    bench.holder = event.holder_id
+    bench.fence = event.fence
+    _refresh(pool, event.bench)
+
+
+def _bench_freed(pool: Pool, event: facts.BenchFreed, _: EventMeta) -> None:
+    pool.benches[event.bench].holder = ""
+    _refresh(pool, event.bench)
+
+
+def _bench_cleaning(pool: Pool, event: facts.BenchCleaning, meta: EventMeta) -> None:
+    bench = pool.benches[event.bench]
+    execution = pool.executions[bench.attempt_of]
+    bench.cleaning = Cleaning(
+        execution_id=execution.id,
+        attempt=execution.attempt,
+        fence=event.fence,
+        handle=execution.handle,
+        since=meta.occurred_at,
+    )
+    _refresh(pool, event.bench)
+
+
+def _teardown_requested(pool: Pool, event: facts.TeardownRequested, meta: EventMeta) -> None:
+    cleaning = pool.benches[event.bench].cleaning
+    if cleaning is not None:
+        cleaning.worker = event.worker
+        cleaning.epoch = event.epoch
+        cleaning.since = meta.occurred_at
+
+
+def _bench_cleaned(pool: Pool, event: facts.BenchCleaned, _: EventMeta) -> None:
+    pool.benches[event.bench].cleaning = None
+    _refresh(pool, event.bench)
+
+
+def _bench_quarantined(pool: Pool, event: facts.BenchQuarantined, _: EventMeta) -> None:
+    pool.benches[event.bench].quarantine = event.reason
+    _refresh(pool, event.bench)
+
+
+def _bench_restored(pool: Pool, event: facts.BenchRestored, _: EventMeta) -> None:
+    pool.benches[event.bench].quarantine = ""
+    _refresh(pool, event.bench)
+
+
+def _trace(meta: EventMeta) -> Trace:
+    return Trace(correlation_id=meta.correlation_id, traceparent=meta.traceparent)
+
+
+def _reservation_requested(pool: Pool, event: facts.ReservationRequested, meta: EventMeta) -> None:
+    reservation = Reservation(
+        id=event.reservation_id,
+        owner=event.owner,
+        selectors=event.selectors,
+        duration_s=event.duration_s,
+        wait_until=event.wait_until,
+        priority=event.priority,
+        order=meta.seq,
+        trace=_trace(meta),
+    )
+    pool.reservations[reservation.id] = reservation
+    pool.queue.add(class_of(reservation), reservation.priority, meta.seq, reservation.id)
+
+
+def _reservation_granted(pool: Pool, event: facts.ReservationGranted, _: EventMeta) -> None:
+    reservation = pool.reservations[event.reservation_id]
+    _unqueue(pool, reservation)
+    reservation.benches = tuple(grant.bench for grant in event.grants)
+    reservation.lease_until = event.lease_until
+
+
+def _reservation_extended(pool: Pool, event: facts.ReservationExtended, _: EventMeta) -> None:
+    pool.reservations[event.reservation_id].lease_until = event.lease_until
+
+
+def _reservation_ended(
+    pool: Pool,
+    event: facts.ReservationReleased
+    | facts.ReservationExpired
+    | facts.ReservationCancelled
+    | facts.ReservationRevoked,
+    meta: EventMeta,
+) -> None:
+    reservation = pool.reservations.pop(event.reservation_id)
+    _unqueue(pool, reservation)
+    status = type(event).__name__.removeprefix("Reservation").lower()
+    _remember(pool, reservation.id, Ended("reservation", status, meta.occurred_at))
+
+
+def _remember(pool: Pool, ended_id: str, ended: Ended) -> None:
+    pool.ended[ended_id] = ended
+    _forget(pool.ended, lambda entry: entry.at, ended.at)
+
+
+def _unqueue(pool: Pool, ask: Reservation | Execution) -> None:
+    pool.queue.remove(class_of(ask), ask.priority, ask.order, ask.id)
+
+
+def _execution_submitted(pool: Pool, event: facts.ExecutionSubmitted, meta: EventMeta) -> None:
+    execution = Execution(
+        id=event.execution_id,
+        owner=event.owner,
+        selector=event.selector,
+        reservation_id=event.reservation_id,
+        priority=event.priority,
+        order=meta.seq,
+        wait_until=event.wait_until,
+        retries=event.retries,
+        run=event.run,
+        submitted_at=meta.occurred_at,
+        trace=_trace(meta),
+    )
+    pool.executions[execution.id] = execution
+    pool.queue.add(class_of(execution), execution.priority, meta.seq, execution.id)
+
+
+def _execution_assigned(pool: Pool, event: facts.ExecutionAssigned, meta: EventMeta) -> None:
+    execution = pool.executions[event.execution_id]
+    _unqueue(pool, execution)
+    pool.backoff.discard(execution.id)
+    execution.state = "active"
+    execution.attempt = event.attempt
+    execution.bench = event.bench
+    execution.fence = event.fence
+    execution.worker = event.worker
+    execution.epoch = event.epoch
+    execution.step = ""
+    execution.handle = None
+    execution.assigned_at = meta.occurred_at
+    execution.started_at = execution.started_at or meta.occurred_at
+    bench = pool.benches[event.bench]
+    bench.attempt_of = execution.id
+    bench.fence = event.fence
+    pool.workers[event.worker].running.add(execution.id)
+    _refresh(pool, event.bench)
+
+
+def _step_started(pool: Pool, event: facts.AttemptStepStarted, _: EventMeta) -> None:
+    execution = pool.executions[event.execution_id]
+    execution.step = event.step
+    execution.handle = event.handle if event.handle is not None else execution.handle
+
+
+def _attempt_finished(pool: Pool, event: facts.AttemptFinished, _: EventMeta) -> None:
+    execution = pool.executions[event.execution_id]
+    execution.state = "attempt_over"
+    execution.last = event
+    worker = pool.workers.get(event.worker)
+    if worker is not None:
+        worker.running.discard(execution.id)
+    pool.benches[event.bench].attempt_of = ""
+    _refresh(pool, event.bench)
+
+
+def _execution_requeued(pool: Pool, event: facts.ExecutionRequeued, _: EventMeta) -> None:
+    execution = pool.executions[event.execution_id]
+    execution.state = "backoff"
+    execution.not_before = event.not_before
+    execution.avoid_bench = event.avoid_bench
+    pool.backoff.add(execution.id)
+
+
+def _cancel_requested(pool: Pool, event: facts.ExecutionCancelRequested, _: EventMeta) -> None:
+    pool.executions[event.execution_id].cancel = (event.code, event.reason)
+
+
+def _execution_finished(pool: Pool, event: facts.ExecutionFinished, meta: EventMeta) -> None:
+    execution = pool.executions.pop(event.execution_id)
+    _unqueue(pool, execution)
+    pool.backoff.discard(execution.id)
+    _remember(pool, execution.id, Ended("execution", event.verdict, meta.occurred_at))
+
+
+def _worker_registered(pool: Pool, event: facts.WorkerRegistered, _: EventMeta) -> None:
+    pool.epochs[event.worker] = event.epoch
+    pool.workers[event.worker] = Worker(
+        id=event.worker,
+        epoch=event.epoch,
+        adapters=frozenset(event.adapters),
+        benches=frozenset(event.benches),
+        slots=event.slots,
+    )
+
+
+def _worker_drained(pool: Pool, event: facts.WorkerDrained, _: EventMeta) -> None:
+    pool.workers[event.worker].is_draining = True
+
+
+def _worker_ended(pool: Pool, event: facts.WorkerLost | facts.WorkerGone, _: EventMeta) -> None:
+    pool.workers.pop(event.worker)
+
+
+_APPLY: dict[type, Callable[[Pool, Any, EventMeta], None]] = {
+    facts.BenchRegistered: _bench_registered,
+    facts.BenchOnline: _bench_online,
+    facts.BenchOffline: _bench_offline,
+    facts.BenchHeld: _bench_held,
+    facts.BenchFreed: _bench_freed,
+    facts.BenchCleaning: _bench_cleaning,
+    facts.BenchCleaned: _bench_cleaned,
+    facts.BenchQuarantined: _bench_quarantined,
+    facts.BenchRestored: _bench_restored,
+    facts.TeardownRequested: _teardown_requested,
+    facts.ReservationRequested: _reservation_requested,
+    facts.ReservationGranted: _reservation_granted,
+    facts.ReservationExtended: _reservation_extended,
+    facts.ReservationReleased: _reservation_ended,
+    facts.ReservationExpired: _reservation_ended,
+    facts.ReservationCancelled: _reservation_ended,
+    facts.ReservationRevoked: _reservation_ended,
+    facts.ExecutionSubmitted: _execution_submitted,
+    facts.ExecutionAssigned: _execution_assigned,
+    facts.AttemptStepStarted: _step_started,
+    facts.AttemptFinished: _attempt_finished,
+    facts.ExecutionRequeued: _execution_requeued,
+    facts.ExecutionCancelRequested: _cancel_requested,
+    facts.ExecutionFinished: _execution_finished,
+    facts.WorkerRegistered: _worker_registered,
+    facts.WorkerDrained: _worker_drained,
+    facts.WorkerGone: _worker_ended,
+    facts.WorkerLost: _worker_ended,
+}
+NO_CHANGE = (facts.AttemptCasesRecorded, facts.CommandRejected, facts.InputSetAside)
+"""Facts that no decision reads. A test proves that every event is here or in `_APPLY`."""

@@ -1,0 +1,124 @@
+"""Who can be granted now: by priority, then age; all benches of an ask or none.
+
+A pure function of state and time. It returns the events of one grant; the caller applies them and
+asks again until nothing more can be granted.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from events.facts import BenchHeld, Event, ExecutionAssigned, ReservationGranted
+from events.shared import Grant
+from processors.scheduler.state import Bench, Execution, Pool, Reservation, Worker
+
+
+def place(pool: Pool, now: datetime) -> Sequence[Event]:
+    """Return the events of the next grant of `pool`, or [] if nobody can be served."""
+    for _, ask_id in _candidates(pool, now):
+        if reservation := pool.reservations.get(ask_id):
+            granted = _grant(pool, reservation, now)
+        else:
+            granted = _assign(pool, pool.executions[ask_id])
+        if granted:
+            return granted
+    return []
+
+
+def _candidates(pool: Pool, now: datetime) -> list[tuple[tuple[int, int], str]]:
+    """Return the first of each class and who may try again after a backoff, in order."""
+    ready = [
+        ((-execution.priority, execution.order), execution.id)
+        for execution in (pool.executions[each] for each in sorted(pool.backoff))
+        if execution.not_before <= now
+    ]
+    heads = [
+        ((entry[0], entry[1]), entry[2])
+        for entry, key in pool.queue.heads()
+        if pool.free or (key[0] == "run" and key[1])
+    ]
+    return sorted(heads + ready)
+
+
+def _grant(pool: Pool, reservation: Reservation, now: datetime) -> Sequence[Event]:
+    free = [
+        [name for name in pool.matching(selector) if name in pool.free]
+        for selector in reservation.selectors
+    ]
+    chosen = match_all(free)
+    if chosen is None:
+        return []
+    grants = tuple(Grant(bench=name, fence=pool.benches[name].fence + 1) for name in chosen)
+    granted = ReservationGranted(
+        reservation_id=reservation.id,
+        grants=grants,
+        lease_until=now + timedelta(seconds=reservation.duration_s),
+    )
+    held = (_held(grant, "reservation", reservation.id) for grant in grants)
+    return [granted, *held]
+
+
+def _held(grant: Grant, kind: str, holder_id: str) -> BenchHeld:
+    return BenchHeld(bench=grant.bench, fence=grant.fence, holder_kind=kind, holder_id=holder_id)
+
+
+def match_all(choices: Sequence[Sequence[str]]) -> tuple[str, ...] | None:
+    """Return one different bench for each place of an ask, or None if that cannot be.
+
+    Augmenting paths (Kuhn): a bench that fits two places goes to the one that has no other.
+    """
+    owner: dict[str, int] = {}
+
+    def assign(place_number: int, tried: set[str]) -> bool:
+        for name in choices[place_number]:
+            if name in tried:
+                continue
+            tried.add(name)
+            if name not in owner or assign(owner[name], tried):
+                owner[name] = place_number
+                return True
+        return False
+
+    if not all(assign(number, set()) for number in range(len(choices))):
+        return None
+    by_place = {number: name for name, number in owner.items()}
+    return tuple(by_place[number] for number in range(len(choices)))
+
+
+def _assign(pool: Pool, execution: Execution) -> Sequence[Event]:
+    found = _bench_and_worker(pool, execution)
+    if found is None:
+        return []
+    bench, worker = found
+    grant = Grant(bench=bench.spec.name, fence=bench.fence + 1)
+    assigned = ExecutionAssigned(
+        execution_id=execution.id,
+        attempt=execution.attempt + 1,
+        bench=grant.bench,
+        fence=grant.fence,
+        worker=worker.id,
+        epoch=worker.epoch,
+    )
+    if execution.reservation_id is not None:
+        return [assigned]
+    return [assigned, _held(grant, "execution", execution.id)]
+
+
+def _bench_and_worker(pool: Pool, execution: Execution) -> tuple[Bench, Worker] | None:
+    """Return the first fit; the bench of the last failure only if there is no other."""
+    names = [name for name in pool.matching(execution.selector) if _is_open(pool, execution, name)]
+    for name in sorted(names, key=lambda each: (each == execution.avoid_bench, each)):
+        bench = pool.benches[name]
+        worker = pool.worker_for(bench)
+        if worker is not None:
+            return bench, worker
+    return None
+
+
+def _is_open(pool: Pool, execution: Execution, name: str) -> bool:
+    if execution.reservation_id is None:
+        return name in pool.free
+    reservation = pool.reservations.get(execution.reservation_id)
+    if reservation is None or name not in reservation.benches:
+        return False
+    bench = pool.benches[name]
+    return bench.holder == reservation.id and bench.is_usable

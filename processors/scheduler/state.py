@@ -1,0 +1,260 @@
+"""What the scheduler must remember to decide, for one pool and for one partition of pools.
+
+Data only: `evolve` alone changes it; it holds nothing that no decision reads.
+"""
+
+from bisect import insort
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from events.facts import AttemptFinished
+from events.selector import parse
+from events.shared import BenchSpec, RunSpec
+
+EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+@dataclass(slots=True)
+class Cleaning:
+    """A teardown that is owed by somebody else than the attempt itself."""
+
+    execution_id: str
+    attempt: int
+    fence: int
+    handle: str | None
+    since: datetime
+    worker: str = ""
+    """Who was told; empty: nobody yet."""
+    epoch: int = -1
+
+
+@dataclass(slots=True)
+class Bench:
+    """A bench, its holder and its fence."""
+
+    spec: BenchSpec
+    is_online: bool = False
+    fence: int = 0
+    holder: str = ""
+    """Id of the reservation or execution that holds it; empty: nobody."""
+    attempt_of: str = ""
+    """Id of the execution whose attempt is on it; empty: none."""
+    cleaning: Cleaning | None = None
+    quarantine: str = ""
+    """Why it is out of placement; empty: it is not."""
+
+    @property
+    def is_free(self) -> bool:
+        """True if it can be granted."""
+        return self.is_usable and not self.holder
+
+    @property
+    def is_usable(self) -> bool:
+        """True if an attempt could start on it for whoever holds it."""
+        return (
+            self.is_online and not self.attempt_of and self.cleaning is None and not self.quarantine
+        )
+
+
+@dataclass(slots=True)
+class Trace:
+    """What joins all that follows from one request."""
+
+    correlation_id: str
+    traceparent: str
+
+
+@dataclass(slots=True)
+class Reservation:
+    """A reservation that waits or is granted."""
+
+    id: str
+    owner: str
+    selectors: tuple[str, ...]
+    duration_s: float
+    wait_until: datetime | None
+    priority: int
+    order: int
+    trace: Trace
+    benches: tuple[str, ...] = ()
+    lease_until: datetime | None = None
+
+    @property
+    def is_granted(self) -> bool:
+        """True once the benches are given."""
+        return self.lease_until is not None
+
+
+ExecutionState = Literal["waiting", "backoff", "active", "attempt_over"]
+
+
+@dataclass(slots=True)
+class Execution:
+    """An execution that is not finished. Fields of the attempt are those of the last one made."""
+
+    id: str
+    owner: str
+    selector: str
+    reservation_id: str | None
+    priority: int
+    order: int
+    wait_until: datetime | None
+    retries: int
+    run: RunSpec
+    submitted_at: datetime
+    trace: Trace
+    state: ExecutionState = "waiting"
+    attempt: int = 0
+    not_before: datetime = EPOCH
+    avoid_bench: str = ""
+    started_at: datetime | None = None
+    assigned_at: datetime | None = None
+    bench: str = ""
+    fence: int = 0
+    worker: str = ""
+    epoch: int = -1
+    step: str = ""
+    handle: str | None = None
+    cancel: tuple[str, str] | None = None
+    """Code and reason, once its end was asked for."""
+    last: AttemptFinished | None = None
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker that is registered and not lost."""
+
+    id: str
+    epoch: int
+    adapters: frozenset[str]
+    benches: frozenset[str]
+    slots: int
+    is_draining: bool = False
+    running: set[str] = field(default_factory=set)
+    """Executions whose attempt it has."""
+
+    def serves(self, bench: Bench) -> bool:
+        """Return True if an attempt on `bench` may go to it, slots aside."""
+        return (
+            not self.is_draining
+            and bench.spec.adapter in self.adapters
+            and (not self.benches or bench.spec.name in self.benches)
+        )
+
+
+@dataclass(slots=True)
+class Ended:
+    """What is kept of a finished reservation or execution for the idempotency window."""
+
+    kind: Literal["reservation", "execution"]
+    status: str
+    at: datetime
+
+
+ClassKey = tuple[str, ...]
+"""Asks with the same key can be served by the same benches: ("own"|reservation id|"gang", …)."""
+
+
+@dataclass(slots=True)
+class Queue:
+    """Asks that wait, by class, each class in order of service.
+
+    Asks of a class have the same needs: if the first cannot be served, no other of it can. So
+    placement looks at classes, of which there are few, not at asks, of which there may be many.
+    """
+
+    classes: dict[ClassKey, list[tuple[int, int, str]]] = field(default_factory=dict)
+
+    def add(self, key: ClassKey, priority: int, order: int, ask_id: str) -> None:
+        """Put an ask in its place."""
+        insort(self.classes.setdefault(key, []), (-priority, order, ask_id))
+
+    def remove(self, key: ClassKey, priority: int, order: int, ask_id: str) -> None:
+        """Take an ask out, if it is in."""
+        entries = self.classes.get(key, [])
+        entry = (-priority, order, ask_id)
+        if entry in entries:
+            entries.remove(entry)
+        if not entries:
+            self.classes.pop(key, None)
+
+    def heads(self) -> list[tuple[tuple[int, int, str], ClassKey]]:
+        """Return the first ask of each class, in order of service."""
+        return sorted((entries[0], key) for key, entries in self.classes.items())
+
+
+@dataclass(slots=True)
+class Pool:
+    """Everything the scheduler knows of one pool."""
+
+    name: str
+    benches: dict[str, Bench] = field(default_factory=dict)
+    reservations: dict[str, Reservation] = field(default_factory=dict)
+    executions: dict[str, Execution] = field(default_factory=dict)
+    workers: dict[str, Worker] = field(default_factory=dict)
+    epochs: dict[str, int] = field(default_factory=dict)
+    """Highest epoch each worker ever registered."""
+    ended: dict[str, Ended] = field(default_factory=dict)
+    queue: Queue = field(default_factory=Queue)
+    backoff: set[str] = field(default_factory=set)
+    """Executions that wait for their `not_before`."""
+    free: set[str] = field(default_factory=set)
+    """Benches that can be granted; always equal to those with `is_free`."""
+    matches: dict[str, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
+    """Benches that match a selector, sorted; a cache."""
+
+    def matching(self, selector: str) -> tuple[str, ...]:
+        """Return the names of all benches that match `selector`, sorted."""
+        found = self.matches.get(selector)
+        if found is None:
+            wanted = parse(selector)
+            found = tuple(
+                name
+                for name in sorted(self.benches)
+                if wanted.matches(self.benches[name].spec.labels)
+            )
+            self.matches[selector] = found
+        return found
+
+    def worker_for(self, bench: Bench) -> Worker | None:
+        """Return the least loaded worker with a free slot that serves `bench`; None: no one."""
+        fit = (w for w in self.workers.values() if len(w.running) < w.slots and w.serves(bench))
+        return min(fit, key=lambda worker: (len(worker.running), worker.id), default=None)
+
+    def is_served(self, bench: Bench) -> bool:
+        """Return True if a registered worker serves `bench`, slots aside."""
+        return any(worker.serves(bench) for worker in self.workers.values())
+
+
+def class_of(ask: Reservation | Execution) -> ClassKey:
+    """Return the queue class of an ask."""
+    if isinstance(ask, Reservation):
+        return ("gang", *ask.selectors)
+    return ("run", ask.reservation_id or "", ask.selector)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """State of one partition: its pools, the commands decided, and where it stands."""
+
+    partition: int
+    pools: dict[str, Pool] = field(default_factory=dict)
+    known: dict[str, datetime] = field(default_factory=dict)
+    """Commands decided within the idempotency window, oldest first."""
+    seq: int = 0
+    """Number the next event gets."""
+    positions: dict[str, int] = field(default_factory=dict)
+    """For each input topic, the offset of the last input that decided something."""
+    now: datetime = EPOCH
+    """Log time of the last decision; never goes backwards."""
+    heard: dict[tuple[str, str], datetime] = field(default_factory=dict, compare=False, repr=False)
+    """When each (pool, worker) was last heard of. Not a fact: heartbeats leave no event."""
+
+    def workers(self) -> Iterator[tuple[Pool, Worker]]:
+        """Yield every registered worker with its pool, in a fixed order."""
+        for name in sorted(self.pools):
+            pool = self.pools[name]
+            for worker_id in sorted(pool.workers):
+                yield pool, pool.workers[worker_id]
