@@ -189,6 +189,7 @@ class AttemptCasesRecorded:
 
     execution_id: str
     attempt: int
+    first_case: int = 0
     cases: tuple[Case, ...]
 
 

@@ -60,6 +60,14 @@ class Reader(Protocol):
         """
         ...
 
+    async def position(self, partition: Partition) -> int:
+        """Return the offset that the next poll of `partition` goes on from.
+
+        Everything before it was returned, or is no record (transaction markers): so a reader is
+        at an end of `Log.ends` exactly when its position is not below it.
+        """
+        ...
+
     async def close(self) -> None:
         """Give back the connection. Idempotent."""
         ...

@@ -57,6 +57,7 @@ class ResultsCollected:
     execution_id: str
     attempt: int
     fence: int
+    first_case: int = 0
     cases: tuple[Case, ...]
 
 

@@ -38,14 +38,12 @@ def fold(ledger: Ledger, message: EventMessage) -> None:
         if meta.causation_id and meta.request_hash:
             ledger.known.setdefault(meta.causation_id, meta.occurred_at)
             _forget(ledger.known, lambda at: at, meta.occurred_at)
-    if isinstance(event, facts.BenchRegistered):
+    if isinstance(event, facts.BenchRegistered | facts.WorkerRegistered):
         ledger.pools.setdefault(meta.pool, Pool(meta.pool))
     pool = ledger.pools.get(meta.pool)
     if pool is None:
         return
-    if isinstance(event, facts.WorkerRegistered):
-        ledger.heard[meta.pool, event.worker] = meta.occurred_at
-    elif isinstance(event, facts.WorkerLost | facts.WorkerGone):
+    if isinstance(event, facts.WorkerLost | facts.WorkerGone):
         ledger.heard.pop((meta.pool, event.worker), None)
     evolve(pool, event, meta)
 
@@ -136,7 +134,9 @@ def _bench_quarantined(pool: Pool, event: facts.BenchQuarantined, _: EventMeta) 
 
 
 def _bench_restored(pool: Pool, event: facts.BenchRestored, _: EventMeta) -> None:
+    """Whoever restores a bench vouches for it: nothing is owed on it any more."""
     pool.benches[event.bench].quarantine = ""
+    pool.benches[event.bench].cleaning = None
     _refresh(pool, event.bench)
 
 
@@ -222,6 +222,7 @@ def _execution_assigned(pool: Pool, event: facts.ExecutionAssigned, meta: EventM
     execution.worker = event.worker
     execution.epoch = event.epoch
     execution.step = ""
+    execution.cases = 0
     execution.handle = None
     execution.assigned_at = meta.occurred_at
     execution.started_at = execution.started_at or meta.occurred_at
@@ -285,6 +286,14 @@ def _worker_drained(pool: Pool, event: facts.WorkerDrained, _: EventMeta) -> Non
 
 def _worker_ended(pool: Pool, event: facts.WorkerLost | facts.WorkerGone, _: EventMeta) -> None:
     pool.workers.pop(event.worker)
+    for bench in pool.benches.values():
+        if bench.cleaning is not None and bench.cleaning.worker == event.worker:
+            bench.cleaning.worker = ""
+            bench.cleaning.epoch = -1
+
+
+def _cases_recorded(pool: Pool, event: facts.AttemptCasesRecorded, _: EventMeta) -> None:
+    pool.executions[event.execution_id].cases += len(event.cases)
 
 
 _APPLY: dict[type, Callable[[Pool, Any, EventMeta], None]] = {
@@ -308,6 +317,7 @@ _APPLY: dict[type, Callable[[Pool, Any, EventMeta], None]] = {
     facts.ExecutionSubmitted: _execution_submitted,
     facts.ExecutionAssigned: _execution_assigned,
     facts.AttemptStepStarted: _step_started,
+    facts.AttemptCasesRecorded: _cases_recorded,
     facts.AttemptFinished: _attempt_finished,
     facts.ExecutionRequeued: _execution_requeued,
     facts.ExecutionCancelRequested: _cancel_requested,
@@ -317,5 +327,5 @@ _APPLY: dict[type, Callable[[Pool, Any, EventMeta], None]] = {
     facts.WorkerGone: _worker_ended,
     facts.WorkerLost: _worker_ended,
 }
-NO_CHANGE = (facts.AttemptCasesRecorded, facts.CommandRejected, facts.InputSetAside)
+NO_CHANGE = (facts.CommandRejected, facts.InputSetAside)
 """Facts that no decision reads. A test proves that every event is here or in `_APPLY`."""

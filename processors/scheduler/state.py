@@ -3,7 +3,7 @@
 Data only: `evolve` alone changes it; it holds nothing that no decision reads.
 """
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -117,6 +117,8 @@ class Execution:
     epoch: int = -1
     step: str = ""
     handle: str | None = None
+    cases: int = 0
+    """How many test cases of the attempt are recorded."""
     cancel: tuple[str, str] | None = None
     """Code and reason, once its end was asked for."""
     last: AttemptFinished | None = None
@@ -175,8 +177,9 @@ class Queue:
         """Take an ask out, if it is in."""
         entries = self.classes.get(key, [])
         entry = (-priority, order, ask_id)
-        if entry in entries:
-            entries.remove(entry)
+        place = bisect_left(entries, entry)
+        if entries[place : place + 1] == [entry]:
+            del entries[place]
         if not entries:
             self.classes.pop(key, None)
 
@@ -218,6 +221,15 @@ class Pool:
             self.matches[selector] = found
         return found
 
+    def held_by(self, holder_id: str) -> list[Bench]:
+        """Return the benches a reservation or execution holds."""
+        return [bench for bench in self.benches.values() if bench.holder == holder_id]
+
+    def executions_in(self, reservation_id: str) -> list[Execution]:
+        """Return the live executions inside a reservation, oldest first."""
+        found = (e for e in self.executions.values() if e.reservation_id == reservation_id)
+        return sorted(found, key=lambda execution: execution.order)
+
     def worker_for(self, bench: Bench) -> Worker | None:
         """Return the least loaded worker with a free slot that serves `bench`; None: no one."""
         fit = (w for w in self.workers.values() if len(w.running) < w.slots and w.serves(bench))
@@ -249,8 +261,10 @@ class Ledger:
     """For each input topic, the offset of the last input that decided something."""
     now: datetime = EPOCH
     """Log time of the last decision; never goes backwards."""
-    heard: dict[tuple[str, str], datetime] = field(default_factory=dict, compare=False, repr=False)
-    """When each (pool, worker) was last heard of. Not a fact: heartbeats leave no event."""
+    heard: dict[tuple[str, str], float] = field(default_factory=dict, compare=False, repr=False)
+    """When each (pool, worker) was last heard of, in seconds of the runtime's monotonic clock.
+
+    Not a fact: heartbeats leave no event. Empty after a takeover: each gets a full deadline."""
 
     def workers(self) -> Iterator[tuple[Pool, Worker]]:
         """Yield every registered worker with its pool, in a fixed order."""

@@ -1,0 +1,1 @@
+"""Who asks: authenticators behind one protocol, and what each role may do."""

@@ -1,0 +1,126 @@
+"""Errors as RFC 9457 problems: each names the thing and the next step. Never leaks a stack."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+PROBLEM_JSON = "application/problem+json"
+
+_STATUS_OF_CODE: Mapping[str, int] = {
+    "no_such_pool": 404,
+    "no_such_bench": 404,
+    "no_such_reservation": 404,
+    "no_such_execution": 404,
+    "no_matching_bench": 409,
+    "not_owner": 403,
+    "not_quarantined": 409,
+    "reservation_ended": 409,
+    "execution_finished": 409,
+}
+_TITLES: Mapping[int, str] = {
+    400: "Bad request",
+    401: "Not authenticated",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    408: "Request took too long",
+    409: "Conflict",
+    410: "Gone",
+    413: "Body too large",
+    415: "Unsupported media type",
+    416: "Range not satisfiable",
+    422: "Invalid request",
+    500: "Internal error",
+    503: "Not available now",
+}
+
+
+class Problem(Exception):
+    """Raised when a request cannot be served; becomes the answer."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        command_id: str | None = None,
+        errors: Sequence[Mapping[str, Any]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.command_id = command_id
+        self.errors = errors
+        self.headers = dict(headers or {})
+
+
+def status_of_rejection(code: str) -> int:
+    """Return the HTTP status of a `CommandRejected.code`."""
+    known = _STATUS_OF_CODE.get(code)
+    if known is not None:
+        return known
+    if code.startswith("invalid_"):
+        return 422
+    return 404 if code.startswith("no_such_") else 409
+
+
+def not_found(kind: str, identity: str, *, hint: str) -> Problem:
+    """Return the 404 for a thing of `kind` that is not known."""
+    return Problem(404, f"no_such_{kind}", f"there is no {kind} {identity}; {hint}")
+
+
+def to_response(problem: Problem, *, instance: str | None = None) -> Response:
+    """Return the answer a problem becomes."""
+    body: dict[str, Any] = {
+        "type": f"urn:teo:problem:{problem.code}",
+        "title": _TITLES.get(problem.status, "Error"),
+        "status": problem.status,
+        "detail": problem.detail,
+        "code": problem.code,
+    }
+    if instance is not None:
+        body["instance"] = instance
+    if problem.command_id is not None:
+        body["command_id"] = problem.command_id
+    if problem.errors:
+        body["errors"] = list(problem.errors)
+    return Response(
+        orjson.dumps(body),
+        status_code=problem.status,
+        headers=problem.headers,
+        media_type=PROBLEM_JSON,
+    )
+
+
+async def on_problem(request: Request, error: Exception) -> Response:
+    """Starlette's handler of `Problem`."""
+    assert isinstance(error, Problem)
+    return to_response(error, instance=request.url.path)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """Starlette's handler of its own errors: no route, a route without this method."""
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    if error.status_code == 404:
+        problem = Problem(404, "no_such_path", f"there is nothing at {path}; /docs lists what is")
+    elif error.status_code == 405:
+        problem = method_not_allowed(request.method, path, allowed=())
+    else:
+        problem = Problem(error.status_code, "http_error", str(error.detail))
+    problem.headers.update(error.headers or {})
+    return to_response(problem, instance=path)
+
+
+def method_not_allowed(method: str, path: str, *, allowed: Sequence[str]) -> Problem:
+    """Return the 405 that names the methods there are."""
+    there = f"it takes {', '.join(allowed)}" if allowed else "/docs lists what it takes"
+    headers = {"Allow": ", ".join(allowed)} if allowed else {}
+    return Problem(405, "method_not_allowed", f"{path} takes no {method}; {there}", headers=headers)

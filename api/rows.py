@@ -1,0 +1,164 @@
+"""The rows the API serves, as the read model gives them. Data only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from events.shared import Grant, Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandRow:
+    """The outcome of a command. `position` is that of the last event it led to."""
+
+    id: str
+    status: str
+    type: str
+    subject_id: str
+    code: str
+    reason: str
+    at: datetime
+    request_hash: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolRow:
+    """A pool and its counts."""
+
+    pool: str
+    benches_by_state: Mapping[str, int]
+    reservations_queued: int
+    executions_queued: int
+    executions_active: int
+    workers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchRow:
+    """A bench. `config` is a JSON object as text."""
+
+    pool: str
+    name: str
+    labels: Mapping[str, str]
+    adapter: str
+    config: str
+    state: str
+    fence: int
+    holder_kind: str | None
+    holder_id: str | None
+    reason: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRow:
+    """A worker in a pool."""
+
+    worker: str
+    pool: str
+    epoch: int
+    state: str
+    adapters: tuple[str, ...]
+    benches: tuple[str, ...]
+    slots: int
+    version: str
+    since: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationRow:
+    """A reservation and its life."""
+
+    id: str
+    pool: str
+    status: str
+    owner: str
+    selectors: tuple[str, ...]
+    priority: int
+    duration_s: float
+    benches: tuple[Grant, ...]
+    requested_at: datetime
+    granted_at: datetime | None
+    lease_until: datetime | None
+    wait_until: datetime | None
+    ended_at: datetime | None
+    code: str
+    reason: str
+    queue_position: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRow:
+    """One try of an execution."""
+
+    number: int
+    bench: str
+    worker: str
+    fence: int
+    status: str
+    step: str
+    verdict: str | None
+    code: str
+    reason: str
+    exit_code: int | None
+    signal: int | None
+    started_at: datetime
+    finished_at: datetime | None
+    totals: Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionRow:
+    """An execution with its attempts."""
+
+    id: str
+    pool: str
+    status: str
+    verdict: str | None
+    code: str
+    reason: str
+    owner: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    bench: str | None
+    reservation_id: str | None
+    selector: str
+    priority: int
+    retries: int
+    exit_code: int | None
+    command: tuple[str, ...]
+    totals: Totals
+    queue_position: int | None
+    attempts: tuple[AttemptRow, ...]
+    correlation_id: str
+    traceparent: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseRow:
+    """A test case of an attempt."""
+
+    attempt: int
+    suite: str
+    classname: str
+    name: str
+    status: str
+    duration_s: float
+    message: str
+    details: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactRow:
+    """A file kept of an attempt."""
+
+    attempt: int
+    path: str
+    kind: str
+    size_bytes: int
+    sha256: str
+    uri: str

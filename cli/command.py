@@ -1,0 +1,111 @@
+"""Makes a plain function a verb: adds the global flags and turns errors into exit codes.
+
+A verb is a function with typer annotations. If its first parameter is named `session`, it is
+handed the `Session` of this run. It returns None or an exit code, and raises `Problem` for
+whatever a person must know.
+"""
+
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+
+from cli.exit_codes import of_signal
+from cli.problems import Problem
+from cli.session import Flags, Session
+
+SIGINT, SIGPIPE = 2, 13
+
+COMMON: dict[str, Any] = {
+    "server": Annotated[str | None, typer.Option("--server", help="Address of the API.")],
+    "token": Annotated[
+        str | None, typer.Option("--token", help="Token (better: TEO_TOKEN or a context).")
+    ],
+    "context": Annotated[str | None, typer.Option("--context", help="Named context to use.")],
+    "output": Annotated[
+        str | None, typer.Option("--output", "-o", help="table, json, yaml or name.")
+    ],
+    "quiet": Annotated[
+        bool | None, typer.Option("--quiet", "-q", help="No notes on stderr.", show_default=False)
+    ],
+    "verbose": Annotated[
+        bool | None, typer.Option("--verbose", "-v", help="Show requests.", show_default=False)
+    ],
+    "no_color": Annotated[
+        bool | None, typer.Option("--no-color", help="No colours.", show_default=False)
+    ],
+}
+
+
+def bind(function: Callable[..., Any]) -> Callable[..., None]:
+    """Return `function` as typer wants it, with the global flags added to its own."""
+    own = inspect.signature(function, eval_str=True).parameters
+    takes_session = "session" in own
+    added = {name: kind for name, kind in COMMON.items() if name not in own}
+
+    @wraps(function)
+    def verb(ctx: typer.Context, **given: Any) -> None:
+        flags = Flags(**{name: given.pop(name) for name in added})
+        earlier = ctx.find_root().obj
+        session = Session(flags.over(earlier) if isinstance(earlier, Flags) else flags)
+        run(session, (lambda: function(session, **given) if takes_session else function(**given)))
+
+    parameters = [inspect.Parameter("ctx", _KEYWORD, annotation=typer.Context)]
+    parameters += [
+        parameter.replace(kind=_KEYWORD) for name, parameter in own.items() if name != "session"
+    ]
+    parameters += [
+        inspect.Parameter(name, _KEYWORD, annotation=kind, default=None)
+        for name, kind in added.items()
+    ]
+    described: Any = verb
+    described.__signature__ = inspect.Signature(parameters)
+    described.__annotations__ = {item.name: item.annotation for item in parameters}
+    return verb
+
+
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+
+def group(help_text: str, **verbs: Callable[..., Any]) -> typer.Typer:
+    """Return a noun with its verbs, as in `teo bench list`."""
+    app = typer.Typer(help=help_text, no_args_is_help=True, rich_markup_mode=None)
+
+    @app.callback()
+    def noun() -> None:
+        """Keep a noun with one verb a group."""
+
+    noun.__doc__ = help_text
+    for name, function in verbs.items():
+        app.command(name)(bind(function))
+    return app
+
+
+def run(session: Session, verb: Callable[[], Any]) -> None:
+    """Run a verb, show what goes wrong, and exit with its code."""
+    screen = session.screen
+    try:
+        code = verb()
+        screen.out.flush()
+    except Problem as problem:
+        code = problem.exit_code
+        show(session, problem)
+    except BrokenPipeError:
+        # Who read our output has gone, as in `teo logs EXE | head`: that is no error of anybody.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = of_signal(SIGPIPE)
+    except KeyboardInterrupt:
+        code = of_signal(SIGINT)
+    raise typer.Exit(int(code or 0))
+
+
+def show(session: Session, problem: Problem) -> None:
+    """Say on stderr what went wrong, and the next step."""
+    screen = session.screen
+    screen.complain(f"{screen.paint('teo:', 'red', is_error=True)} {problem.what}")
+    if problem.next_step:
+        screen.complain(f"  next: {problem.next_step}")

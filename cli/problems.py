@@ -1,0 +1,98 @@
+"""Errors a person sees: what went wrong, the next step, and the exit code; never a traceback."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cli.exit_codes import ExitCode, of_problem
+
+_FIELD_ERRORS_SHOWN_MAX = 10
+
+
+class Problem(Exception):
+    """Raised when a command cannot go on; `show` says so on stderr."""
+
+    def __init__(self, what: str, *, next_step: str = "", exit_code: int) -> None:
+        super().__init__(what)
+        self.what = what
+        self.next_step = next_step
+        self.exit_code = int(exit_code)
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.next_step}" if self.next_step else self.what
+
+
+class BadUsage(Problem):
+    """Raised when what was typed, or a file that was given, cannot be understood."""
+
+    def __init__(self, what: str, *, next_step: str = "") -> None:
+        super().__init__(what, next_step=next_step, exit_code=ExitCode.USAGE)
+
+
+class Unreachable(Problem):
+    """Raised when the server gave no answer that helps within the time allowed."""
+
+    def __init__(self, server: str, reason: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(
+            f"cannot reach the server at {server}: {reason}",
+            next_step="start one with `teo up`, or name another with --server or TEO_SERVER",
+            exit_code=ExitCode.UNREACHABLE,
+        )
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+class Refused(Problem):
+    """Raised when the server answered with a problem; `code` is the machine's word for it."""
+
+    def __init__(self, *, status: int, code: str, what: str, next_step: str = "") -> None:
+        super().__init__(what, next_step=next_step, exit_code=of_problem(status, code))
+        self.status = status
+        self.code = code
+
+
+def from_answer(status: int, body: bytes, *, server: str) -> Refused:
+    """Return the refusal that an answer with an error status says, problem+json or not."""
+    try:
+        parsed = json.loads(body)
+    except ValueError:
+        parsed = None
+    problem: Mapping[str, Any] = parsed if isinstance(parsed, dict) else {}
+    code = str(problem.get("code") or "")
+    what = str(problem.get("detail") or problem.get("title") or f"the server answered {status}")
+    if details := _field_errors(problem.get("errors")):
+        what = f"{what} ({details})"
+    return Refused(status=status, code=code, what=what, next_step=_next_step(status, code, server))
+
+
+def _field_errors(errors: object) -> str:
+    if not isinstance(errors, list):
+        return ""
+    shown = [
+        f"{_location(error.get('loc'))}: {error.get('msg')}"
+        for error in errors[:_FIELD_ERRORS_SHOWN_MAX]
+        if isinstance(error, dict)
+    ]
+    return "; ".join(shown)
+
+
+def _location(loc: object) -> str:
+    return ".".join(map(str, loc)) if isinstance(loc, list) else str(loc)
+
+
+def _next_step(status: int, code: str, server: str) -> str:
+    if status == 401:
+        return f"give the token of {server} with --token or TEO_TOKEN, or run `teo up` again"
+    match code:
+        case "no_matching_bench":
+            return "see which benches there are with `teo bench list`"
+        case "no_such_pool":
+            return "see which pools there are with `teo pool list`"
+        case "no_such_execution":
+            return "see which executions there are with `teo status`"
+        case "no_such_reservation":
+            return "see which reservations there are with `teo reservations`"
+        case "no_such_bench":
+            return "see which benches there are with `teo bench list`"
+        case _:
+            return "see `teo whoami` for who you are here" if status == 403 else ""

@@ -1,0 +1,114 @@
+"""The root of the command tree: knows every verb's name, loads only the one that runs."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from cli.command import COMMON, bind
+from cli.exit_codes import ExitCode
+from cli.session import Flags
+from cli.version import version
+
+if TYPE_CHECKING:
+    from cli.main import Verb
+
+HELP = """Reserve test benches, run tests on them, and keep the evidence.
+
+Exit codes of `run` and `wait`: 0 passed, 1 tests failed, 2 usage, 3 infrastructure error,
+4 cancelled, 5 timed out, 6 no matching bench or denied, 7 wait timed out, 8 lease lost,
+9 server unreachable, 10 authentication, 128+n signal.
+"""
+
+
+def build(verbs: Mapping[str, "Verb"]) -> Any:
+    """Return the command `teo`; call it with the arguments."""
+
+    class Root(TyperGroup):
+        """Shows every verb from the table alone, and loads a verb when it is to run."""
+
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            for name, verb in verbs.items():
+                self.add_command(TyperCommand(name=name, help=verb.help, callback=None))
+
+        def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+            name, command, rest = super().resolve_command(ctx, args)
+            if name in verbs:
+                command = _load(name, verbs[name])
+            return name, command, rest
+
+    app = typer.Typer(
+        name="teo",
+        cls=Root,
+        help=HELP,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    return get_command(app)
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"teo {version()}")
+        raise typer.Exit
+
+
+def _root(
+    ctx: typer.Context,
+    server: COMMON["server"] = None,
+    token: COMMON["token"] = None,
+    context: COMMON["context"] = None,
+    output: COMMON["output"] = None,
+    quiet: COMMON["quiet"] = None,
+    verbose: COMMON["verbose"] = None,
+    no_color: COMMON["no_color"] = None,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", "-V", help="Show the version.", is_eager=True, callback=_show_version
+        ),
+    ] = False,
+) -> None:
+    ctx.obj = Flags(
+        server=server,
+        token=token,
+        context=context,
+        output=output,
+        quiet=quiet,
+        verbose=verbose,
+        no_color=no_color,
+    )
+
+
+def _load(name: str, verb: "Verb") -> Any:
+    from cli.main import load
+
+    try:
+        loaded = load(verb)
+    except ModuleNotFoundError as error:
+        if error.name != verb.module:
+            raise
+        typer.echo(
+            f"teo: `teo {name}` is not part of this installation ({verb.module} is missing)\n"
+            "  next: install test-execution-orchestrator whole, or use another verb",
+            err=True,
+        )
+        raise typer.Exit(ExitCode.USAGE) from error
+    if isinstance(loaded, typer.Typer):
+        command = get_command(loaded)
+    else:
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        app.command(
+            name,
+            help=loaded.__doc__ or verb.help,
+            context_settings={"allow_interspersed_args": False} if verb.is_command_runner else {},
+        )(bind(loaded))
+        command = get_command(app)
+    command.name = name
+    return command

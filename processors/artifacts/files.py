@@ -1,0 +1,176 @@
+"""An artifact store in a folder of this machine. Never reads or writes outside its root."""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol, TypeVar
+from urllib.parse import quote, unquote
+
+from processors.artifacts.store import (
+    ArtifactMissing,
+    ArtifactRefused,
+    ArtifactStoreUnavailable,
+    StoredArtifact,
+    check_key,
+)
+
+CHUNK_BYTES = 256 * 1024
+SCHEME = "teo-file:"
+"""A URI names the key, not the folder: the folder may move and be mounted elsewhere."""
+
+T = TypeVar("T")
+
+
+class Offload(Protocol):
+    """Runs blocking file work so that the caller's loop goes on, or at once in a simulation."""
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
+
+
+async def inline(work: Callable[[], T], /) -> T:
+    """Do `work` in the loop itself: for a simulation, which must not have threads."""
+    await asyncio.sleep(0)
+    return work()
+
+
+class FileStore:
+    """Keeps each artifact as one file under `root`; satisfies `ArtifactStore`."""
+
+    def __init__(self, root: Path, *, offload: Offload = asyncio.to_thread) -> None:
+        self._root = root
+        self._offload = offload
+        self._puts = 0
+
+    async def put(self, source: Path | bytes, key: str) -> StoredArtifact:
+        """Store the content of `source` under `key`; return once it is durable."""
+        target = self._root / check_key(key)
+        self._puts += 1
+        part = target.with_name(f".{os.getpid()}-{self._puts}.part")
+        sha256, size_bytes = await self._offload(lambda: _write(source, target, part, self._root))
+        return StoredArtifact(uri=SCHEME + quote(key), sha256=sha256, size_bytes=size_bytes)
+
+    async def size(self, uri: str) -> int:
+        """Return the size in bytes. Raises `ArtifactMissing`."""
+
+        def measure() -> int:
+            with _opened(self._path(uri), uri) as file:
+                return os.fstat(file.fileno()).st_size
+
+        return await self._offload(measure)
+
+    async def open(self, uri: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the bytes from `start` up to, not including, `end`, in chunks."""
+        path = self._path(uri)
+        file = await self._offload(lambda: _open(path, uri))
+        try:
+            left = _seek(file, uri, start, end)
+            while left > 0:
+                count = min(left, CHUNK_BYTES)
+                chunk = await self._offload(lambda count=count: file.read(count))  # type: ignore[misc]
+                if not chunk:
+                    raise ArtifactMissing(f"artifact {uri} ended {left} bytes early: it was cut")
+                left -= len(chunk)
+                yield chunk
+        finally:
+            file.close()
+
+    def _path(self, uri: str) -> Path:
+        if not uri.startswith(SCHEME):
+            raise ArtifactMissing(f"artifact {uri!r} is not in this store, whose URIs are {SCHEME}")
+        key = unquote(uri.removeprefix(SCHEME))
+        try:
+            return self._root / check_key(key)
+        except ArtifactRefused as error:
+            raise ArtifactMissing(f"artifact {uri!r} names no place in this store") from error
+
+
+def _write(source: Path | bytes, target: Path, part: Path, root: Path) -> tuple[str, int]:
+    """Copy to `part`, make it durable, rename it to `target`; return hash and size."""
+    digest = hashlib.sha256()
+    size_bytes = 0
+    try:
+        _make_folder(target.parent, root)
+        with part.open("xb") as file:
+            for chunk in _chunks(source):
+                digest.update(chunk)
+                size_bytes += len(chunk)
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(target)
+        sync_folder(target.parent)
+    except OSError as error:
+        raise ArtifactStoreUnavailable(f"cannot store {target.name!r}: {error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+    return digest.hexdigest(), size_bytes
+
+
+def _chunks(source: Path | bytes) -> Iterator[bytes]:
+    if isinstance(source, bytes):
+        yield source
+        return
+    with open_regular(source) as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file, not a link, pipe or device: a test may have left any of these."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise ArtifactRefused(f"{path.name!r} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ArtifactRefused(f"{path.name!r} is not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def _make_folder(folder: Path, root: Path) -> None:
+    """Make `folder` and make its name durable up to `root`."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        if folder == root:
+            break
+        folder = folder.parent
+    for each in reversed(missing):
+        each.mkdir(parents=True, exist_ok=True)
+        sync_folder(each.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable: a rename is not until its folder is synced."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path, uri: str) -> BinaryIO:
+    try:
+        return open_regular(path)
+    except ArtifactRefused as error:
+        raise ArtifactMissing(f"artifact {uri} is not in the store: {error}") from error
+
+
+@contextlib.contextmanager
+def _opened(path: Path, uri: str) -> Iterator[BinaryIO]:
+    with _open(path, uri) as file:
+        yield file
+
+
+def _seek(file: BinaryIO, uri: str, start: int, end: int | None) -> int:
+    size = os.fstat(file.fileno()).st_size
+    stop = size if end is None else end
+    if not 0 <= start <= stop <= size:
+        raise ArtifactRefused(f"bytes {start}-{stop} are not in {uri}, which has {size}")
+    file.seek(start)
+    return stop - start

@@ -1,0 +1,1 @@
+"""Runs the decider on a log: ownership, recovery, one transaction per batch."""

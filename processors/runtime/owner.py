@@ -1,0 +1,199 @@
+"""Owns one partition: fence, fold, then drain → decide → commit, for as long as it may.
+
+Memory never runs ahead of the log: after any failure the ledger is thrown away and the journal
+is folded again. Never writes outside its transactions.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from events.codec import decode_command, decode_report
+from events.errors import Fenced, JournalBroken, TeoError, Undecodable
+from events.log import Log, Outgoing, Partition, Reader, Record, Writer
+from events.topics import Topics
+from processors.runtime.metrics import RuntimeMetrics
+from processors.runtime.records import dead_letter, records_of
+from processors.runtime.recovery import recover
+from processors.scheduler import core
+from processors.scheduler.deadlines import WORKER_DEADLINE_S
+from processors.scheduler.decision import Decision, Input, Tick
+from processors.scheduler.state import Ledger
+
+INPUTS_PER_BATCH_MAX = 500
+TICK_S = 0.25
+BACKOFF_S_FIRST = 0.1
+BACKOFF_S_MAX = 5.0
+FENCED_WAIT_S = 3.0
+"""After being fenced: the group tells within a heartbeat interval who owns the partition now."""
+POISON_MAX = 1_000
+
+logger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """Time as the runtime sees it; the simulation gives its own."""
+
+    now: Callable[[], datetime]
+    """Aware UTC."""
+    monotonic_s: Callable[[], float]
+
+
+class _Poisoned(Exception):
+    """Raised when deciding an input raised: the ledger is spoiled, and the input is remembered."""
+
+
+class Owner:
+    """The life of one partition in this process."""
+
+    def __init__(
+        self, log: Log, topics: Topics, partition: int, clock: Clock, metrics: RuntimeMetrics
+    ) -> None:
+        self._log = log
+        self._topics = topics
+        self._number = partition
+        self._clock = clock
+        self._metrics = metrics
+        self._poison: dict[tuple[str, int], Exception] = {}
+        self.ledger: Ledger | None = None
+        """The live state, for checks and metrics; None while there is none."""
+
+    async def run(self) -> None:
+        """Serve until cancelled; recover from whatever happens."""
+        failures = 0
+        while True:
+            wait_s = min(BACKOFF_S_MAX, BACKOFF_S_FIRST * 2**failures)
+            failures += 1
+            try:
+                await self._serve()
+            except _Poisoned:
+                wait_s, failures = 0.0, 0
+            except Fenced as error:
+                logger.warning("partition.fenced", partition=self._number, error=str(error))
+                wait_s = FENCED_WAIT_S
+            except JournalBroken as error:
+                logger.critical(
+                    "partition.journal_broken", partition=self._number, error=str(error)
+                )
+                wait_s = BACKOFF_S_MAX
+            except TeoError as error:
+                logger.warning(
+                    "partition.failed", partition=self._number, code=error.code, error=str(error)
+                )
+            except Exception:
+                logger.exception("partition.crashed", partition=self._number)
+            if self.ledger is not None:
+                failures = 0
+            self.ledger = None
+            self._metrics.recoveries.add(1)
+            await asyncio.sleep(wait_s)
+
+    async def _serve(self) -> None:
+        started_s = self._clock.monotonic_s()
+        writer = await self._log.open_writer(f"{self._topics.prefix}-{self._number}")
+        try:
+            ledger = await recover(self._log, Partition(self._topics.events, self._number))
+            took_s = self._clock.monotonic_s() - started_s
+            logger.info(
+                "partition.recovered", partition=self._number, events=ledger.seq, took_s=took_s
+            )
+            self._metrics.recovery.record(took_s)
+            reader = await self._log.open_reader(await self._starts(ledger))
+            try:
+                self.ledger = ledger
+                await self._decide_for_ever(ledger, reader, writer)
+            finally:
+                await reader.close()
+        finally:
+            await writer.close()
+
+    async def _starts(self, ledger: Ledger) -> dict[Partition, int]:
+        inputs = [
+            Partition(topic, self._number)
+            for topic in (self._topics.commands, self._topics.reports)
+        ]
+        begins = await self._log.begins(inputs)
+        return {
+            each: max(begins[each], ledger.positions.get(each.topic, -1) + 1) for each in inputs
+        }
+
+    async def _decide_for_ever(self, ledger: Ledger, reader: Reader, writer: Writer) -> None:
+        ticked_s = self._clock.monotonic_s()
+        while True:
+            records = await reader.poll(records_max=INPUTS_PER_BATCH_MAX, wait_s=TICK_S)
+            outgoing: list[Outgoing] = []
+            decisions = [self._decide(ledger, record, outgoing) for record in records]
+            now_s = self._clock.monotonic_s()
+            if now_s - ticked_s >= TICK_S and await self._is_time_certain(ledger, reader):
+                ticked_s = now_s
+                decisions += core.tick(ledger, Tick(now=self._clock.now(), monotonic_s=now_s))
+            await self._commit(writer, decisions, outgoing)
+
+    async def _is_time_certain(self, ledger: Ledger, reader: Reader) -> bool:
+        """Return True if nobody is about to be lost whose heartbeats may still be unread."""
+        silent_since_s = self._clock.monotonic_s() - WORKER_DEADLINE_S
+        if all(heard_s > silent_since_s for heard_s in ledger.heard.values()):
+            return True
+        reports = Partition(self._topics.reports, self._number)
+        end = (await self._log.ends([reports]))[reports]
+        return await reader.position(reports) >= end
+
+    def _decide(self, ledger: Ledger, record: Record, outgoing: list[Outgoing]) -> Decision:
+        fault = self._poison.get((record.topic, record.offset))
+        if fault is not None:
+            return self._set_aside(ledger, record, fault, outgoing)
+        try:
+            is_command = record.topic == self._topics.commands
+            message = (decode_command if is_command else decode_report)(record.value)
+        except Undecodable as error:
+            return self._set_aside(ledger, record, error, outgoing)
+        given = Input(
+            topic=record.topic,
+            offset=record.offset,
+            at=record.timestamp,
+            received_s=self._clock.monotonic_s(),
+            message=message,
+        )
+        try:
+            return core.handle(ledger, given)
+        except Exception as error:
+            assert len(self._poison) < POISON_MAX, "too many poisonous inputs: stop and look"
+            self._poison[record.topic, record.offset] = error
+            raise _Poisoned from error
+
+    def _set_aside(
+        self, ledger: Ledger, record: Record, error: Exception, outgoing: list[Outgoing]
+    ) -> Decision:
+        logger.error(
+            "input.set_aside",
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            error=str(error),
+        )
+        self._metrics.set_aside.add(1, {"topic": record.topic})
+        outgoing.append(dead_letter(self._topics, record, error, self._clock.now()))
+        return core.set_aside(
+            ledger,
+            topic=record.topic,
+            offset=record.offset,
+            at=record.timestamp,
+            pool=(record.key or b"").decode("utf-8", "replace"),
+            error=f"{type(error).__name__}: {error}",
+        )
+
+    async def _commit(
+        self, writer: Writer, decisions: Sequence[Decision], outgoing: list[Outgoing]
+    ) -> None:
+        outgoing += records_of(self._topics, self._number, decisions)
+        if not outgoing:
+            return
+        started_s = self._clock.monotonic_s()
+        await writer.commit(outgoing)
+        self._metrics.commit.record(self._clock.monotonic_s() - started_s)
+        self._metrics.batch.record(len(outgoing))
+        self._metrics.events.add(sum(len(decision.events) for decision in decisions))

@@ -1,0 +1,70 @@
+"""Decisions and dead letters as records to write. Never decides anything."""
+
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+
+from events.codec import encode, type_name
+from events.dlq import DeadLetter
+from events.log import Outgoing, Record
+from events.message import EventMessage, TaskMessage
+from events.topics import Topics
+from processors.scheduler.decision import Decision
+
+STACK_CHARS_MAX = 8_000
+
+
+def records_of(topics: Topics, partition: int, decisions: Iterable[Decision]) -> Iterator[Outgoing]:
+    """Yield all records of `decisions`, in order; facts go to the journal of `partition`."""
+    for decision in decisions:
+        for event in decision.events:
+            yield Outgoing(
+                topic=topics.events,
+                key=event.meta.pool.encode(),
+                value=encode(event),
+                headers=_headers(event, event.meta.event_id),
+                partition=partition,
+            )
+        for task in decision.tasks:
+            yield Outgoing(
+                topic=topics.tasks,
+                key=task.meta.worker.encode(),
+                value=encode(task),
+                headers=_headers(task, task.meta.task_id),
+            )
+        for result in decision.results:
+            headers = {
+                "ce_type": b"ExecutionResult",
+                "ce_id": result.result_id.encode(),
+                "traceparent": result.traceparent.encode(),
+            }
+            key = result.execution_id.encode()
+            yield Outgoing(topic=topics.results, key=key, value=encode(result), headers=headers)
+
+
+def _headers(message: EventMessage | TaskMessage, message_id: str) -> Mapping[str, bytes]:
+    return {
+        "ce_type": type_name(message).encode(),
+        "ce_id": message_id.encode(),
+        "traceparent": message.meta.traceparent.encode(),
+    }
+
+
+def dead_letter(topics: Topics, record: Record, error: BaseException, now: datetime) -> Outgoing:
+    """Return the record that keeps `record`, whole, with what was wrong."""
+    stack = "".join(traceback.format_exception(error))
+    letter = DeadLetter(
+        source_topic=record.topic,
+        source_partition=record.partition,
+        source_offset=record.offset,
+        source_timestamp=record.timestamp,
+        key=record.key,
+        value=record.value,
+        headers=record.headers,
+        error=f"{type(error).__name__}: {error}",
+        stack=stack[-STACK_CHARS_MAX:],
+        found_by="scheduler",
+        found_at=now,
+    )
+    headers = {"ce_type": b"DeadLetter"}
+    return Outgoing(topic=topics.dlq, key=record.key, value=encode(letter), headers=headers)

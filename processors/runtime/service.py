@@ -1,0 +1,97 @@
+"""The scheduler process: a member of the group that owns the partitions it is given."""
+
+import asyncio
+import contextlib
+
+import structlog
+from opentelemetry.metrics import Meter, Observation
+
+from events.errors import TeoError
+from events.log import Log, Membership
+from events.topics import Topics
+from processors.runtime.metrics import runtime_metrics
+from processors.runtime.owner import Clock, Owner
+from processors.scheduler.state import Pool
+
+ASSIGNMENT_WAIT_S = 0.5
+JOIN_BACKOFF_S = 1.0
+
+logger = structlog.get_logger()
+
+
+class Scheduler:
+    """Runs one owner for each partition the group gives to this process."""
+
+    def __init__(self, log: Log, topics: Topics, clock: Clock, meter: Meter) -> None:
+        self._log = log
+        self._topics = topics
+        self._clock = clock
+        self._metrics = runtime_metrics(meter)
+        self._owners: dict[int, tuple[Owner, asyncio.Task[None]]] = {}
+        meter.create_observable_gauge(
+            "teo_scheduler_reservations", callbacks=[self._reservations], description="Live ones"
+        )
+        meter.create_observable_gauge(
+            "teo_scheduler_executions", callbacks=[self._executions], description="Live ones"
+        )
+
+    @property
+    def owners(self) -> dict[int, Owner]:
+        """The partitions owned now."""
+        return {number: owner for number, (owner, _) in self._owners.items()}
+
+    @property
+    def is_ready(self) -> bool:
+        """True if every partition it owns is recovered."""
+        return all(owner.ledger is not None for owner in self.owners.values())
+
+    async def run(self) -> None:
+        """Own partitions until cancelled; then leave the group so that others go on at once."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                try:
+                    await self._member(group)
+                except TeoError as error:
+                    logger.warning("scheduler.group_failed", code=error.code, error=str(error))
+                    await self._give_up_all()
+                    await asyncio.sleep(JOIN_BACKOFF_S)
+
+    async def _member(self, group: asyncio.TaskGroup) -> None:
+        inputs = [self._topics.commands, self._topics.reports]
+        membership = await self._log.join(f"{self._topics.prefix}-scheduler", inputs)
+        try:
+            while True:
+                await self._follow(membership, group)
+        finally:
+            await self._give_up_all()
+            await membership.close()
+
+    async def _follow(self, membership: Membership, group: asyncio.TaskGroup) -> None:
+        assigned = await membership.assigned(wait_s=ASSIGNMENT_WAIT_S)
+        for number in sorted(self._owners.keys() - assigned):
+            logger.info("partition.given_up", partition=number)
+            await self._give_up(number)
+        for number in sorted(assigned - self._owners.keys()):
+            logger.info("partition.taken", partition=number)
+            owner = Owner(self._log, self._topics, number, self._clock, self._metrics)
+            self._owners[number] = (owner, group.create_task(owner.run()))
+
+    async def _give_up(self, number: int) -> None:
+        _, task = self._owners.pop(number)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(asyncio.gather(task, return_exceptions=True))
+
+    async def _give_up_all(self) -> None:
+        for number in sorted(self._owners):
+            await self._give_up(number)
+
+    def _pools(self) -> list[Pool]:
+        ledgers = (owner.ledger for owner in self.owners.values())
+        return [pool for ledger in ledgers if ledger for pool in ledger.pools.values()]
+
+    def _reservations(self, _: CallbackOptions) -> list[Observation]:
+        return [Observation(len(p.reservations), {"pool": p.name}) for p in self._pools()]
+
+    def _executions(self, _: CallbackOptions) -> list[Observation]:
+        return [Observation(len(p.executions), {"pool": p.name}) for p in self._pools()]

@@ -1,0 +1,219 @@
+"""One input to one decision: decide, evolve, react, place, until nothing follows.
+
+Never reads a clock and never writes: the runtime hands time in and takes the decision out. The
+ledger moves on as facts are made, so if a decision is not committed the ledger is ahead of the log
+and must be thrown away.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import cast
+
+from events.commands import Command
+from events.facts import Event, ExecutionFinished, InputSetAside
+from events.message import EventMessage, Message, TaskMessage
+from events.reports import Report
+from events.results import ExecutionResult
+from events.shared import CommandMeta, EventMeta, TaskMeta
+from processors.saga.reactions import react
+from processors.saga.results import result_of
+from processors.scheduler.commands import decide_command
+from processors.scheduler.deadlines import decide_tick
+from processors.scheduler.decision import Decision, Effect, Input, Order, Tick
+from processors.scheduler.evolve import fold
+from processors.scheduler.placement import place
+from processors.scheduler.reports import decide_report, is_current
+from processors.scheduler.state import Ledger, Pool, Trace
+
+NO_REQUEST = "-"
+"""Stands for the request hash of a command whose sender gave none."""
+SCHEDULER = "scheduler"
+EFFECTS_PER_DECISION_MAX = 100_000
+"""More than any honest decision has: beyond it a reaction feeds itself, and the input is poison."""
+
+
+def handle(ledger: Ledger, given: Input) -> Decision:
+    """Return what one command or report leads to; empty if it is a repeat or stale."""
+    meta = given.message.meta
+    at = max(ledger.now, given.at)
+    pool = ledger.pools.get(meta.pool) or Pool(meta.pool)
+    if isinstance(meta, CommandMeta):
+        if meta.command_id in ledger.known:
+            return Decision()
+        cause = _Cause(
+            at=at,
+            actor=meta.actor,
+            causation_id=meta.command_id,
+            trace=Trace(correlation_id=meta.correlation_id, traceparent=meta.traceparent),
+            input_topic=given.topic,
+            input_offset=given.offset,
+            request_hash=meta.request_hash or NO_REQUEST,
+        )
+        draft = _Draft(ledger, meta.pool, cause)
+        draft.apply(decide_command(pool, cast(Command, given.message.body), meta, at))
+    else:
+        cause = _Cause(
+            at=at,
+            actor=f"worker:{meta.worker}",
+            causation_id=meta.report_id,
+            trace=Trace(correlation_id=meta.correlation_id, traceparent=meta.traceparent),
+            input_topic=given.topic,
+            input_offset=given.offset,
+        )
+        draft = _Draft(ledger, meta.pool, cause)
+        draft.apply(decide_report(pool, cast(Report, given.message.body), meta))
+        if is_current(ledger.pools.get(meta.pool) or pool, meta):
+            ledger.heard[meta.pool, meta.worker] = given.received_s
+    draft.place()
+    return draft.finish()
+
+
+def tick(ledger: Ledger, given: Tick) -> Sequence[Decision]:
+    """Return what is due, one decision for each pool that has something due."""
+    at = max(ledger.now, given.now)
+    found: list[Decision] = []
+    for name in sorted(ledger.pools):
+        pool = ledger.pools[name]
+        for worker_id in pool.workers:
+            ledger.heard.setdefault((name, worker_id), given.monotonic_s)
+        draft = _Draft(ledger, name, _Cause(at=at, actor=SCHEDULER))
+        draft.apply(decide_tick(ledger, pool, replace(given, now=at)))
+        draft.place()
+        decision = draft.finish()
+        if decision.events or decision.tasks:
+            found.append(decision)
+    return found
+
+
+def set_aside(
+    ledger: Ledger, *, topic: str, offset: int, at: datetime, pool: str, error: str
+) -> Decision:
+    """Return the fact that an input went to the dead letters, so that the position moves on."""
+    cause = _Cause(at=max(ledger.now, at), actor=SCHEDULER, input_topic=topic, input_offset=offset)
+    draft = _Draft(ledger, pool, cause)
+    draft.apply([InputSetAside(source_topic=topic, source_offset=offset, error=error)])
+    return draft.finish()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cause:
+    """What a decision follows from; the part of the meta that all its events share."""
+
+    at: datetime
+    actor: str
+    causation_id: str = ""
+    trace: Trace = field(default_factory=lambda: Trace(correlation_id="", traceparent=""))
+    input_topic: str = ""
+    input_offset: int = -1
+    request_hash: str = ""
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A decision in the making."""
+
+    ledger: Ledger
+    pool: str
+    cause: _Cause
+    events: list[EventMessage] = field(default_factory=list)
+    tasks: list[TaskMessage] = field(default_factory=list)
+    results: list[ExecutionResult] = field(default_factory=list)
+
+    def apply(self, effects: Iterable[Effect]) -> None:
+        """Put down each effect with all it leads to, before the next one is asked for."""
+        for effect in effects:
+            size = len(self.events) + len(self.tasks)
+            assert size < EFFECTS_PER_DECISION_MAX, f"a decision of {size} effects has no end"
+            if isinstance(effect, Order):
+                self._order(effect)
+            else:
+                self._event(effect)
+
+    def place(self) -> None:
+        """Grant what can be granted now."""
+        pool = self.ledger.pools.get(self.pool)
+        while pool is not None and (granted := place(pool, self.cause.at)):
+            self.apply(granted)
+
+    def finish(self) -> Decision:
+        """Return the decision, each event with the number of them all."""
+        count = len(self.events)
+        return Decision(
+            events=tuple(
+                Message(replace(message.meta, count=count), message.body) for message in self.events
+            ),
+            tasks=tuple(self.tasks),
+            results=tuple(self.results),
+        )
+
+    def _event(self, event: Event) -> None:
+        pool = self.ledger.pools.get(self.pool)
+        meta = self._meta(pool, event)
+        if isinstance(event, ExecutionFinished) and pool is not None:
+            execution = pool.executions[event.execution_id]
+            self.results.append(result_of(execution, event, meta, self.ledger.partition))
+        message = Message(meta, event)
+        self.events.append(message)
+        fold(self.ledger, message)
+        pool = self.ledger.pools.get(self.pool)
+        if pool is not None:
+            self.apply(react(pool, event, self.cause.at))
+
+    def _meta(self, pool: Pool | None, event: Event) -> EventMeta:
+        trace = _trace_of(pool, event) or self.cause.trace
+        return EventMeta(
+            event_id=_id(self.cause.at, f"event/{self.ledger.partition}/{self.ledger.seq}"),
+            pool=self.pool,
+            seq=self.ledger.seq,
+            index=len(self.events),
+            count=0,
+            occurred_at=self.cause.at,
+            actor=self.cause.actor,
+            causation_id=self.cause.causation_id,
+            correlation_id=trace.correlation_id,
+            traceparent=trace.traceparent,
+            input_topic=self.cause.input_topic,
+            input_offset=self.cause.input_offset,
+            request_hash=self.cause.request_hash,
+        )
+
+    def _order(self, order: Order) -> None:
+        pool = self.ledger.pools.get(self.pool)
+        trace = _trace_of(pool, order.task) or self.cause.trace
+        place_of = f"{self.ledger.seq}/{self.cause.input_offset}/{len(self.tasks)}"
+        meta = TaskMeta(
+            task_id=_id(self.cause.at, f"task/{self.ledger.partition}/{place_of}"),
+            pool=self.pool,
+            worker=order.worker,
+            epoch=order.epoch,
+            issued_at=self.cause.at,
+            causation_id=self.cause.causation_id,
+            correlation_id=trace.correlation_id,
+            traceparent=trace.traceparent,
+        )
+        self.tasks.append(Message(meta, order.task))
+
+
+def _trace_of(pool: Pool | None, about: object) -> Trace | None:
+    """Return the trace of the execution or reservation that `about` names, if it is live."""
+    if pool is None:
+        return None
+    for name in ("execution_id", "reservation_id", "holder_id"):
+        subject = getattr(about, name, None)
+        if subject is not None:
+            ask = pool.executions.get(subject) or pool.reservations.get(subject)
+            if ask is not None:
+                return ask.trace
+    return None
+
+
+def _id(at: datetime, place_of: str) -> str:
+    """Return a UUIDv7 that is the same whenever the same decision is made again."""
+    digest = int.from_bytes(hashlib.blake2b(place_of.encode(), digest_size=10).digest())
+    value = int(at.timestamp() * 1000) << 80 | digest
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

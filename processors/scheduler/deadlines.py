@@ -1,0 +1,132 @@
+"""Decides what the passing of time brings. Pure: a tick carries the time.
+
+Deadlines of workers are durations on the runtime's monotonic clock, counted from when they were
+last heard; all others are times in state.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from events.facts import (
+    AttemptFinished,
+    BenchCleaning,
+    BenchQuarantined,
+    Event,
+    ReservationCancelled,
+    ReservationExpired,
+    WorkerLost,
+)
+from events.tasks import StopAttempt
+from processors.scheduler.decision import Effect, Order, Tick
+from processors.scheduler.executions import NO_TOTALS, end_early
+from processors.scheduler.state import Execution, Ledger, Pool
+
+WORKER_DEADLINE_S = 10.0
+"""A worker not heard of for this long is lost. Its own deadline is shorter: it gave up before."""
+ATTEMPT_GRACE_S = 600.0
+"""What the steps around the run may take beyond its timeout before an attempt is given up."""
+CLEANING_S_MAX = 300.0
+"""How long cleaning up may take before the bench is quarantined."""
+
+
+def decide_tick(ledger: Ledger, pool: Pool, tick: Tick) -> Iterator[Effect]:
+    """Yield what of `pool` is due, one by one.
+
+    The caller applies each, with all it leads to, before it asks for the next: what an earlier
+    one ended is not due any more.
+    """
+    yield from _waits(pool, tick.now)
+    yield from _leases(pool, tick.now)
+    yield from _lost_workers(ledger, pool, tick.monotonic_s)
+    yield from _overdue_attempts(pool, tick.now)
+    yield from _overdue_cleanings(pool, tick.now)
+
+
+Value = TypeVar("Value")
+
+
+def _live(things: Mapping[str, Value]) -> Iterator[Value]:
+    """Yield each thing there is now that is still there when its turn comes."""
+    for key in tuple(things):
+        thing = things.get(key)
+        if thing is not None:
+            yield thing
+
+
+def _waits(pool: Pool, now: datetime) -> Iterator[Event]:
+    for reservation in _live(pool.reservations):
+        wait_until = reservation.wait_until
+        if not reservation.is_granted and wait_until is not None and wait_until <= now:
+            yield ReservationCancelled(
+                reservation_id=reservation.id,
+                code="wait_timed_out",
+                reason="no bench was free in the time it was to wait",
+            )
+    for execution in _live(pool.executions):
+        wait_until = execution.wait_until
+        if execution.state == "waiting" and wait_until is not None and wait_until <= now:
+            reason = "no bench was free in the time it was to wait"
+            yield end_early(execution, "wait_timed_out", reason)
+
+
+def _leases(pool: Pool, now: datetime) -> Iterator[Event]:
+    for reservation in _live(pool.reservations):
+        if reservation.lease_until is not None and reservation.lease_until <= now:
+            yield ReservationExpired(
+                reservation_id=reservation.id, code="lease_expired", reason="its time is over"
+            )
+
+
+def _lost_workers(ledger: Ledger, pool: Pool, monotonic_s: float) -> Iterator[Event]:
+    for worker_id in sorted(pool.workers):
+        heard_s = ledger.heard.get((pool.name, worker_id), monotonic_s)
+        if monotonic_s - heard_s > WORKER_DEADLINE_S:
+            reason = f"not heard of for {WORKER_DEADLINE_S:.0f} s"
+            yield WorkerLost(worker=worker_id, epoch=pool.workers[worker_id].epoch, reason=reason)
+
+
+def _overdue_attempts(pool: Pool, now: datetime) -> Iterator[Effect]:
+    for execution in _live(pool.executions):
+        if execution.state != "active" or execution.assigned_at is None:
+            continue
+        due = execution.assigned_at + timedelta(seconds=execution.run.timeout_s + ATTEMPT_GRACE_S)
+        if due <= now:
+            yield from give_up(execution, "attempt_overdue", "its worker did not end it in time")
+            task = StopAttempt(
+                execution_id=execution.id,
+                attempt=execution.attempt,
+                fence=execution.fence,
+                code="attempt_overdue",
+                reason="it did not end in time",
+            )
+            yield Order(worker=execution.worker, epoch=execution.epoch, task=task)
+
+
+def give_up(execution: Execution, code: str, reason: str) -> Sequence[Event]:
+    """Return the facts that end an attempt whose worker cannot; the bench is to be cleaned."""
+    return [
+        BenchCleaning(bench=execution.bench, fence=execution.fence, reason=reason),
+        AttemptFinished(
+            execution_id=execution.id,
+            attempt=execution.attempt,
+            bench=execution.bench,
+            worker=execution.worker,
+            verdict="error",
+            code=code,
+            reason=reason,
+            totals=NO_TOTALS,
+            artifacts=(),
+            is_retriable=True,
+        ),
+    ]
+
+
+def _overdue_cleanings(pool: Pool, now: datetime) -> Iterator[Event]:
+    limit = timedelta(seconds=CLEANING_S_MAX)
+    for name in sorted(pool.benches):
+        bench = pool.benches[name]
+        cleaning = bench.cleaning
+        if cleaning is not None and not bench.quarantine and cleaning.since + limit <= now:
+            reason = f"not cleaned within {CLEANING_S_MAX:.0f} s; look at it, then restore it"
+            yield BenchQuarantined(bench=name, reason=reason)

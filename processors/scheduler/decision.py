@@ -1,0 +1,53 @@
+"""What goes into a decision and what comes out of it. Data only."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from events.facts import Event
+from events.message import CommandMessage, EventMessage, ReportMessage, TaskMessage
+from events.results import ExecutionResult
+from events.tasks import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """A command or report as it stands on the log.
+
+    `at` is its append time (aware UTC), `received_s` when it was read, on a monotonic clock.
+    """
+
+    topic: str
+    offset: int
+    at: datetime
+    received_s: float
+    message: CommandMessage | ReportMessage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """Time passed: `now` is the runtime's clock (aware UTC), `monotonic_s` that of deadlines."""
+
+    now: datetime
+    monotonic_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A task for one life of a worker, before it is stamped."""
+
+    worker: str
+    epoch: int
+    task: Task
+
+
+Effect = Event | Order
+"""What decisions and reactions return: facts to put down, and orders that follow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """All that one input led to; written in one transaction."""
+
+    events: tuple[EventMessage, ...] = ()
+    tasks: tuple[TaskMessage, ...] = ()
+    results: tuple[ExecutionResult, ...] = ()

@@ -1,0 +1,209 @@
+"""Decides what workers report. Pure.
+
+A report counts only if it comes from the life of the worker that is registered, and, where it
+speaks of an attempt, if that attempt is the one going on, with its fence. Anything else is stale:
+it changes nothing, and a worker that does not know it is stale is told so.
+"""
+
+from collections.abc import Sequence
+from typing import assert_never
+
+from events.facts import (
+    AttemptCasesRecorded,
+    AttemptFinished,
+    AttemptStepStarted,
+    BenchCleaned,
+    BenchQuarantined,
+    Event,
+    WorkerDrained,
+    WorkerGone,
+    WorkerLost,
+    WorkerRegistered,
+)
+from events.reports import (
+    AttemptEnded,
+    BenchTornDown,
+    Report,
+    ResultsCollected,
+    StepStarted,
+    WorkerDraining,
+    WorkerHeartbeat,
+    WorkerStarted,
+    WorkerStopped,
+)
+from events.shared import ReportMeta
+from events.tasks import StopAttempt, WorkerSuperseded
+from processors.scheduler.decision import Effect, Order
+from processors.scheduler.state import Execution, Pool, Worker
+
+STEPS = ("provision", "run", "collect", "teardown")
+
+
+def decide_report(pool: Pool, report: Report, meta: ReportMeta) -> Sequence[Effect]:
+    """Return what follows from a report; [] if it is a repeat or stale."""
+    if isinstance(report, WorkerStarted):
+        return _worker_started(pool, report, meta)
+    worker = pool.workers.get(meta.worker)
+    if worker is None or worker.epoch != meta.epoch:
+        return [_superseded(pool, meta)] if isinstance(report, WorkerHeartbeat) else []
+    match report:
+        case WorkerHeartbeat():
+            return _strays(pool, report, meta)
+        case WorkerDraining():
+            return _draining(worker, report)
+        case WorkerStopped():
+            return [WorkerGone(worker=worker.id, epoch=worker.epoch, reason=report.reason)]
+        case StepStarted():
+            return _step_started(pool, report, meta)
+        case ResultsCollected():
+            return _results_collected(pool, report, meta)
+        case AttemptEnded():
+            return _attempt_ended(pool, report, meta)
+        case BenchTornDown():
+            return _bench_torn_down(pool, report, meta)
+        case _:
+            assert_never(report)
+
+
+def is_current(pool: Pool, meta: ReportMeta) -> bool:
+    """Return True if `meta` is of the registered life of its worker."""
+    worker = pool.workers.get(meta.worker)
+    return worker is not None and worker.epoch == meta.epoch
+
+
+def _superseded(pool: Pool, meta: ReportMeta) -> Order:
+    """Tell a life that is not registered; at its own epoch it begins a new one, above it ends."""
+    newest = max(pool.epochs.get(meta.worker, 0), meta.epoch)
+    return Order(worker=meta.worker, epoch=meta.epoch, task=WorkerSuperseded(newest_epoch=newest))
+
+
+def _worker_started(pool: Pool, report: WorkerStarted, meta: ReportMeta) -> Sequence[Effect]:
+    known = pool.workers.get(meta.worker)
+    if known is not None and known.epoch == meta.epoch:
+        return []
+    if meta.epoch <= pool.epochs.get(meta.worker, -1):
+        return [_superseded(pool, meta)]
+    registered = WorkerRegistered(
+        worker=meta.worker,
+        epoch=meta.epoch,
+        adapters=report.adapters,
+        benches=report.benches,
+        slots=report.slots,
+        version=report.version,
+    )
+    if known is None:
+        return [registered]
+    reason = f"life {meta.epoch} began over it"
+    return [WorkerLost(worker=known.id, epoch=known.epoch, reason=reason), registered]
+
+
+def _strays(pool: Pool, report: WorkerHeartbeat, meta: ReportMeta) -> Sequence[Effect]:
+    """Stop attempts that the worker runs and should not."""
+    orders: list[Effect] = []
+    for ref in report.running:
+        if _current(pool, meta, ref.execution_id, ref.attempt) is None:
+            task = StopAttempt(
+                execution_id=ref.execution_id,
+                attempt=ref.attempt,
+                fence=0,
+                code="stale_attempt",
+                reason="this attempt is over for the scheduler",
+            )
+            orders.append(Order(worker=meta.worker, epoch=meta.epoch, task=task))
+    return orders
+
+
+def _draining(worker: Worker, report: WorkerDraining) -> Sequence[Event]:
+    if worker.is_draining:
+        return []
+    return [WorkerDrained(worker=worker.id, epoch=worker.epoch, reason=report.reason)]
+
+
+def _current(pool: Pool, meta: ReportMeta, execution_id: str, attempt: int) -> Execution | None:
+    """Return the execution whose going attempt this is and whose worker this is."""
+    execution = pool.executions.get(execution_id)
+    if (
+        execution is None
+        or execution.state != "active"
+        or execution.attempt != attempt
+        or execution.worker != meta.worker
+        or execution.epoch != meta.epoch
+    ):
+        return None
+    return execution
+
+
+def _fenced(
+    pool: Pool, meta: ReportMeta, report: StepStarted | ResultsCollected | AttemptEnded
+) -> Execution | None:
+    execution = _current(pool, meta, report.execution_id, report.attempt)
+    return execution if execution is not None and execution.fence == report.fence else None
+
+
+def _step_started(pool: Pool, report: StepStarted, meta: ReportMeta) -> Sequence[Event]:
+    execution = _fenced(pool, meta, report)
+    if execution is None or report.step not in STEPS:
+        return []
+    if execution.step and STEPS.index(report.step) <= STEPS.index(execution.step):
+        return []
+    return [
+        AttemptStepStarted(
+            execution_id=execution.id,
+            attempt=execution.attempt,
+            step=report.step,
+            handle=report.handle,
+        )
+    ]
+
+
+def _results_collected(pool: Pool, report: ResultsCollected, meta: ReportMeta) -> Sequence[Event]:
+    execution = _fenced(pool, meta, report)
+    if execution is None or report.first_case != execution.cases or not report.cases:
+        return []
+    return [
+        AttemptCasesRecorded(
+            execution_id=execution.id,
+            attempt=execution.attempt,
+            first_case=report.first_case,
+            cases=report.cases,
+        )
+    ]
+
+
+def _attempt_ended(pool: Pool, report: AttemptEnded, meta: ReportMeta) -> Sequence[Event]:
+    execution = _fenced(pool, meta, report)
+    if execution is None:
+        return []
+    finished = AttemptFinished(
+        execution_id=execution.id,
+        attempt=execution.attempt,
+        bench=execution.bench,
+        worker=execution.worker,
+        verdict=report.verdict,
+        code=report.code,
+        reason=report.reason,
+        exit_code=report.exit_code,
+        signal=report.signal,
+        totals=report.totals,
+        artifacts=report.artifacts,
+        is_retriable=report.is_retriable,
+    )
+    if not report.teardown_error:
+        return [finished]
+    reason = f"teardown of {execution.id} failed: {report.teardown_error}"
+    return [finished, BenchQuarantined(bench=execution.bench, reason=reason)]
+
+
+def _bench_torn_down(pool: Pool, report: BenchTornDown, meta: ReportMeta) -> Sequence[Event]:
+    bench = pool.benches.get(report.bench)
+    cleaning = bench.cleaning if bench is not None else None
+    if bench is None or cleaning is None:
+        return []
+    if (cleaning.worker, cleaning.epoch) != (meta.worker, meta.epoch):
+        return []
+    if (cleaning.execution_id, cleaning.fence) != (report.execution_id, report.fence):
+        return []
+    if not report.error:
+        return [BenchCleaned(bench=report.bench, fence=cleaning.fence)]
+    reason = f"teardown of {report.execution_id} failed: {report.error}"
+    return [BenchQuarantined(bench=report.bench, reason=reason)]

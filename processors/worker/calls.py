@@ -1,0 +1,117 @@
+"""Calls into adapters under a limit. A call that will not end is left behind, never waited for."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import structlog
+
+from events.errors import TeoError
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+
+class StepTimedOut(TeoError):
+    """Raised when an adapter's call did not end within its limit."""
+
+    code = "timeout"
+    retriable = True
+
+
+class StepCut(TeoError):
+    """Raised when the attempt was cut while an adapter's call was under way."""
+
+    code = "cut"
+
+
+class CancelledInside(TeoError):
+    """Raised when an adapter's call cancelled itself, which must not look like our own cancel."""
+
+    code = "cancelled_inside"
+    retriable = True
+
+
+class Strays:
+    """Calls that ignored their cancellation. They are held, so that they end under our eyes."""
+
+    def __init__(self, *, cancel_s: float) -> None:
+        self._cancel_s = cancel_s
+        self._held: dict[asyncio.Task[Any], None] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    async def end(self, task: asyncio.Task[Any]) -> None:
+        """Cancel `task` and wait a moment for it; hold it as a stray if it does not end."""
+        task.cancel()
+        try:
+            await asyncio.wait({task}, timeout=self._cancel_s)
+        finally:
+            if task.done():
+                _swallow(task)
+            else:
+                log.warning("worker.call_left_behind", call=task.get_name())
+                self._held[task] = None
+                task.add_done_callback(self._over)
+
+    async def end_all(self) -> None:
+        """Cancel every stray once more and wait a moment for them."""
+        held = tuple(self._held)
+        for task in held:
+            task.cancel()
+        if held:
+            await asyncio.wait(held, timeout=self._cancel_s)
+
+    def _over(self, task: asyncio.Task[Any]) -> None:
+        self._held.pop(task, None)
+        _swallow(task)
+
+
+def _swallow(task: asyncio.Task[Any]) -> None:
+    """Look at the error of a call nobody waits for any more, so that asyncio need not."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.info("worker.late_error", call=task.get_name(), error=repr(error))
+
+
+async def limited(
+    call: Coroutine[Any, Any, T],
+    *,
+    name: str,
+    limit_s: float,
+    strays: Strays,
+    cut: asyncio.Event | None = None,
+) -> T:
+    """Return what `call` returns; raises `StepTimedOut` after `limit_s`, `StepCut` once `cut`.
+
+    Works also for a call that swallows its cancellation. A cancel of the caller ends the call.
+    """
+    task = asyncio.create_task(call, name=name)
+    watched: list[asyncio.Task[Any]] = [task]
+    if cut is not None:
+        watched.append(asyncio.create_task(_until(cut), name=f"{name}-cut"))
+    try:
+        await asyncio.wait(watched, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        await strays.end(task)
+        raise
+    finally:
+        for waiter in watched[1:]:
+            waiter.cancel()
+    if not task.done():
+        await strays.end(task)
+        if cut is not None and cut.is_set():
+            raise StepCut(f"{name} was cut")
+        raise StepTimedOut(f"{name} did not end within {limit_s:g} s")
+    return result_of(task)
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+def result_of(task: asyncio.Task[T]) -> T:
+    """Return the result of a task that ended by itself."""
+    if task.cancelled():
+        raise CancelledInside(f"{task.get_name()} cancelled itself")
+    return task.result()

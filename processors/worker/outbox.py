@@ -1,0 +1,161 @@
+"""The one mouth of a worker's life: reports in order, heartbeats between them, retried until taken.
+
+Never sends a report of another life, never reorders, never holds more than its limits.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from events.codec import encode, type_name
+from events.errors import LogUnavailable
+from events.log import Log, Outgoing
+from events.message import Message
+from events.reports import Report
+from events.shared import ReportMeta
+from events.topics import Topics
+from processors.worker.clock import Clock
+from processors.worker.contact import Contact
+from processors.worker.settings import WorkerSettings
+from processors.worker.spool import Spool
+from processors.worker.telemetry import Telemetry
+
+log = structlog.get_logger()
+
+
+class Outbox:
+    """Reports of one life on their way to the log.
+
+    A batch that got no definite answer is sent again as it is: same report ids, same order. So a
+    report may stand on the log twice, but never before one that was put earlier.
+    """
+
+    def __init__(
+        self,
+        *,
+        log: Log,
+        topics: Topics,
+        settings: WorkerSettings,
+        epoch: int,
+        clock: Clock,
+        new_id: Callable[[], str],
+        contact: Contact,
+        spool: Spool,
+        heartbeat: Callable[[], Report],
+        on_contact: Callable[[], None],
+        telemetry: Telemetry,
+    ) -> None:
+        self._log = log
+        self._topics = topics
+        self._settings = settings
+        self._epoch = epoch
+        self._clock = clock
+        self._new_id = new_id
+        self._contact = contact
+        self._spool = spool
+        self._heartbeat = heartbeat
+        self._on_contact = on_contact
+        self._telemetry = telemetry
+        self._put = 0
+        self._taken = 0
+        self._changed = asyncio.Condition()
+        self._work = asyncio.Event()
+
+    async def put(self, report: Report, *, correlation_id: str = "", traceparent: str = "") -> int:
+        """Spool `report`; return its number, to wait for. Waits while the outbox is full."""
+        record = self._record(report, correlation_id, traceparent)
+        return await self.put_record(record)
+
+    async def put_record(self, record: Outgoing) -> int:
+        """Spool a record of any topic; return its number."""
+        limits = self._settings.outbox
+        async with self._changed:
+            await self._changed.wait_for(
+                lambda: (
+                    len(self._spool) < limits.records_max
+                    and self._spool.size_bytes < limits.bytes_max
+                )
+            )
+            self._spool.append(record)
+            self._put += 1
+            self._work.set()
+            return self._put
+
+    async def taken(self, number: int) -> None:
+        """Return once the report of that number is on the log."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._taken >= number)
+
+    async def send(self) -> None:
+        """Send until cancelled; a heartbeat whenever one is due and the life is registered."""
+        limits = self._settings.outbox
+        heartbeat_at = self._clock.monotonic()
+        backoff_s = limits.backoff_s
+        while True:
+            now = self._clock.monotonic()
+            is_due = self._contact.is_made and now >= heartbeat_at
+            if not is_due and not len(self._spool):
+                await self._wait(heartbeat_at - now if self._contact.is_made else None)
+                continue
+            if is_due:
+                heartbeat_at = now + self._settings.heartbeat_s
+            if await self._send_batch(with_heartbeat=is_due):
+                backoff_s = limits.backoff_s
+                continue
+            heartbeat_at = now
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(backoff_s * 2, limits.backoff_s_max)
+
+    async def _wait(self, limit_s: float | None) -> None:
+        self._work.clear()
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._work.wait()
+        except TimeoutError:
+            return
+
+    async def _send_batch(self, *, with_heartbeat: bool) -> bool:
+        """Send what waits; return False if the log gave no answer."""
+        limits = self._settings.outbox
+        batch = self._spool.peek(
+            records_max=limits.batch_records_max, bytes_max=limits.batch_bytes_max
+        )
+        records = list(batch)
+        if with_heartbeat:
+            records.insert(0, self._record(self._heartbeat(), "", ""))
+        sent_at = self._clock.monotonic()
+        try:
+            async with asyncio.timeout(self._settings.append_timeout_s):
+                await self._log.append(records)
+        except (LogUnavailable, TimeoutError) as error:
+            log.warning("worker.log_unavailable", waiting=len(self._spool), error=str(error))
+            return False
+        self._telemetry.reports.add(len(records))
+        self._contact.acknowledged(sent_at=sent_at, now=self._clock.monotonic())
+        self._on_contact()
+        async with self._changed:
+            self._spool.drop(len(batch))
+            self._taken += len(batch)
+            self._changed.notify_all()
+        return True
+
+    def _record(self, report: Report, correlation_id: str, traceparent: str) -> Outgoing:
+        meta = ReportMeta(
+            report_id=self._new_id(),
+            pool=self._settings.pool,
+            worker=self._settings.worker,
+            epoch=self._epoch,
+            sent_at=self._clock.now(),
+            correlation_id=correlation_id,
+            traceparent=traceparent,
+        )
+        headers = {"ce_type": type_name(report).encode(), "ce_id": meta.report_id.encode()}
+        if traceparent:
+            headers["traceparent"] = traceparent.encode()
+        return Outgoing(
+            topic=self._topics.reports,
+            key=self._settings.pool.encode(),
+            value=encode(Message(meta, report)),
+            headers=headers,
+        )

@@ -1,0 +1,130 @@
+"""How a worker is set up: its name, what it serves, and every limit it keeps. Data only."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SECRET_NAMES = (
+    "*TOKEN*",
+    "*SECRET*",
+    "*PASSWORD*",
+    "*PASSWD*",
+    "*CREDENTIAL*",
+    "*API_KEY*",
+    "*APIKEY*",
+    "*PRIVATE_KEY*",
+)
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepLimits:
+    """How long each step may take, seconds. The run step's limit comes with the run."""
+
+    provision_s: float = 300.0
+    collect_s: float = 300.0
+    teardown_s: float = 120.0
+    kill_s: float = 10.0
+    """From asking an adapter to end the test until its `run` is given up."""
+    cancel_s: float = 2.0
+    """What a cancelled adapter call gets to clean up before it is left behind."""
+    check_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLimits:
+    """How fast lines go to the log; what is beyond goes to the attempt's file only."""
+
+    batch_s: float = 0.05
+    batch_lines_max: int = 500
+    batch_bytes_max: int = 256 * 1024
+    batches_max: int = 8
+    """Batches written in one append."""
+    line_bytes_max: int = 64 * 1024
+    buffer_bytes_max: int = 32 * MIB
+    rate_lines_s: float = 20_000.0
+    burst_lines: float = 500_000.0
+    rate_bytes_s: float = 4.0 * MIB
+    burst_bytes: float = 128.0 * MIB
+    file_bytes_max: int = 1024 * MIB
+    flush_s: float = 10.0
+    """How long the end of an attempt waits for its last lines to be taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceLimits:
+    """What is kept of an attempt."""
+
+    junit_bytes_max: int = 64 * MIB
+    cases_max: int = 50_000
+    cases_per_report_max: int = 500
+    cases_bytes_per_report_max: int = 500_000
+    name_chars_max: int = 1_000
+    message_chars_max: int = 4_000
+    details_chars_max: int = 16_000
+    artifacts_max: int = 1_000
+    artifacts_bytes_max: int = 10 * 1024 * MIB
+    upload_tries_max: int = 5
+    upload_backoff_s: float = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxLimits:
+    """What waits to be taken by the log."""
+
+    records_max: int = 10_000
+    bytes_max: int = 64 * MIB
+    batch_records_max: int = 200
+    batch_bytes_max: int = 4 * MIB
+    backoff_s: float = 0.1
+    backoff_s_max: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """A worker."""
+
+    worker: str
+    pool: str
+    state_dir: Path
+    version: str
+    benches: tuple[str, ...] = ()
+    """Benches it serves; empty: every bench whose adapter it has."""
+    slots: int = 4
+    heartbeat_s: float = 2.0
+    deadline_s: float = 6.0
+    """Without an acknowledged word for so long it fences itself. Below the scheduler's."""
+    scheduler_deadline_s: float = 10.0
+    """When the scheduler gives its benches away: what it tears down must be down by then."""
+    append_timeout_s: float = 2.0
+    drain_s: float = 600.0
+    goodbye_s: float = 5.0
+    """How long its last report may take."""
+    poll_s: float = 1.0
+    poll_records_max: int = 200
+    teardowns_max: int = 16
+    """Compensations done at once."""
+    seen_max: int = 10_000
+    """Attempts of this life remembered, to know a repeat."""
+    secret_names: tuple[str, ...] = SECRET_NAMES
+    steps: StepLimits = StepLimits()
+    log: LogLimits = LogLimits()
+    evidence: EvidenceLimits = EvidenceLimits()
+    outbox: OutboxLimits = OutboxLimits()
+
+    def __post_init__(self) -> None:
+        for name in ("worker", "pool"):
+            if not getattr(self, name):
+                raise ValueError(f"a worker needs a {name}: set `{name}` and start it again")
+        if self.slots < 1:
+            raise ValueError(f"slots is {self.slots}: a worker needs at least 1")
+        if not self.heartbeat_s < self.deadline_s < self.scheduler_deadline_s:
+            raise ValueError(
+                f"heartbeat_s {self.heartbeat_s} < deadline_s {self.deadline_s} < "
+                f"scheduler_deadline_s {self.scheduler_deadline_s} must hold: "
+                "a worker must give up before the scheduler gives its benches away"
+            )
+
+    @property
+    def fence_s(self) -> float:
+        """How long a worker that fenced itself may take to end and tear down what it ran."""
+        return (self.scheduler_deadline_s - self.deadline_s) * 0.75
