@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 
 import structlog
-from opentelemetry.metrics import Meter, Observation
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from events.errors import TeoError
 from events.log import Log, Membership

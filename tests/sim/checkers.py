@@ -39,10 +39,13 @@ def one_holder_and_rising_fences(events: Sequence[EventMessage]) -> None:
     """A bench has at most one holder; its fence rises with each grant (invariant 1)."""
     holder: dict[tuple[str, str], str] = {}
     fence: dict[tuple[str, str], int] = {}
+    held_with: dict[tuple[str, str], int] = {}
     for message in events:
         match message.body:
             case facts.BenchHeld() as held:
                 key = (message.meta.pool, held.bench)
+                _claim(held.fence > held_with.get(key, 0), "fences rise strictly", message)
+                held_with[key] = held.fence
                 _claim(not holder.get(key), f"held by {holder.get(key)} already", message)
                 _claim(held.fence >= fence.get(key, 0), "fences rise", message)
                 holder[key], fence[key] = held.holder_id, max(held.fence, fence.get(key, 0))
