@@ -180,7 +180,7 @@ class Lease:
     async def expired(self) -> None:
         """Return once the lease has run out."""
         loop = asyncio.get_running_loop()
-        while (left_s := self._until - loop.time()) > 0:
+        while (left_s := self._until - loop.time()) > 0:  # noqa: ASYNC110 - it moves on renewal.
             await asyncio.sleep(left_s)
 
 

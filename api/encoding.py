@@ -28,7 +28,7 @@ def json_response(
     body: BaseModel | Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return a JSON answer."""
-    content = body.model_dump() if isinstance(body, BaseModel) else body
+    content = body.model_dump(by_alias=True) if isinstance(body, BaseModel) else body
     return Response(
         dumps(content), status_code=status, headers=headers, media_type="application/json"
     )

@@ -1,90 +1,30 @@
-"""What the API needs of the rest, as protocols. Declares; does nothing.
+"""What the API needs of the projection, as protocols. Declares; does nothing.
 
-The read model is a projection of the journal, the feed tells what it has just applied, the
-artifact source gives back stored files. Wiring is by hand, in the role that serves the API.
+`projections` keeps them; the tests of the API keep a smaller one in memory.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
-from api.rows import (
+from events.log import Position
+from projections.feed import Subscription
+from projections.rows import (
     ArtifactRow,
+    BenchFilter,
     BenchRow,
     CaseRow,
     CommandRow,
+    ExecutionFilter,
     ExecutionRow,
+    Health,
+    Page,
     PoolRow,
+    ReservationFilter,
     ReservationRow,
+    Slice,
     WorkerRow,
 )
-from events.log import Position
-from events.message import EventMessage
-from events.selector import Selector
-
-RowT = TypeVar("RowT", covariant=True)
-
-
-class InvalidCursor(ValueError):
-    """Raised when a cursor was not made by this read model."""
-
-
-class ArtifactMissing(Exception):
-    """Raised when the store no longer has a file that the journal names."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[RowT]):
-    """A part of a list, and where it goes on (None: nowhere)."""
-
-    items: Sequence[RowT]
-    next_cursor: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slice:
-    """Which part of a list is asked for."""
-
-    limit: int
-    cursor: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchFilter:
-    """Which benches; None or empty: any."""
-
-    pool: str | None = None
-    states: tuple[str, ...] = ()
-    selector: Selector = Selector()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReservationFilter:
-    """Which reservations; None or empty: any."""
-
-    pool: str | None = None
-    statuses: tuple[str, ...] = ()
-    owner: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutionFilter:
-    """Which executions; None or empty: any."""
-
-    pool: str | None = None
-    statuses: tuple[str, ...] = ()
-    verdicts: tuple[str, ...] = ()
-    owner: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
-    """How the projection stands. `behind` counts records not applied yet."""
-
-    is_live: bool
-    behind: int
-    detail: str = ""
 
 
 class ReadModel(Protocol):
@@ -155,40 +95,9 @@ class Projector(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """An event that the read model has applied."""
-
-    position: Position
-    message: EventMessage
-
-
-class Subscription(Protocol):
-    """One listener of the feed."""
-
-    async def next(self, *, wait_s: float) -> Sequence[Change]:
-        """Return what was applied since, in order; [] after `wait_s`.
-
-        Raises `FeedOverflow` if more waited than may: some changes were dropped.
-        """
-        ...
-
-
-class FeedOverflow(Exception):
-    """Raised when a listener of the feed was too slow and changes were dropped."""
-
-
 class Feed(Protocol):
     """Tells what the read model has just applied."""
 
     def subscribe(self) -> AbstractContextManager[Subscription]:
         """Listen from now on."""
-        ...
-
-
-class ArtifactSource(Protocol):
-    """Gives back stored files."""
-
-    def read(self, uri: str, *, start: int, stop: int) -> AsyncIterator[bytes]:
-        """Yield the bytes from `start` up to `stop`. Raises `ArtifactMissing`."""
         ...

@@ -7,9 +7,9 @@ import secrets
 import ssl
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
 
 from cli import sse
@@ -58,7 +58,7 @@ class Client:
         self._writes = 0
         self._http = _http_client(target, version=version)
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -91,13 +91,23 @@ class Client:
         )
         return _json(response, self.server) if accept == "application/json" else response.text
 
-    def pages(self, path: str, params: Params | None = None, *, limit: int | None = None) -> "Page":
-        """Return the items of a list, over as many pages as `limit` needs."""
+    def pages(
+        self,
+        path: str,
+        params: Params | None = None,
+        *,
+        limit: int | None = None,
+        has_limit: bool = True,
+    ) -> "Page":
+        """Return the items of a list, over as many pages as `limit` needs.
+
+        `has_limit` is False for the lists that come whole and take no `limit`.
+        """
         wanted = LIST_ITEMS_MAX if limit is None else limit
         items: list[Json] = []
         cursor: str | None = None
         while len(items) < wanted:
-            page_size = min(PAGE_ITEMS, wanted - len(items))
+            page_size = min(PAGE_ITEMS, wanted - len(items)) if has_limit else None
             page = self.get(path, {**(params or {}), "limit": page_size, "cursor": cursor})
             items += page["items"]
             cursor = page.get("next_cursor")
@@ -128,7 +138,7 @@ class Client:
 
     def stream(
         self, path: str, params: Params | None = None, *, last_event_id: str | None = None
-    ) -> Iterator[sse.ServerEvent]:
+    ) -> Generator[sse.ServerEvent]:
         """Yield events for as long as they are asked for; reconnect and resume when cut off."""
         patience = Patience(self.follow_patience_s, note=self._note)
         while True:

@@ -54,26 +54,36 @@ def bind(function: Callable[..., Any]) -> Callable[..., None]:
         session = Session(flags.over(earlier) if isinstance(earlier, Flags) else flags)
         run(session, (lambda: function(session, **given) if takes_session else function(**given)))
 
-    parameters = [inspect.Parameter("ctx", _KEYWORD, annotation=typer.Context)]
-    parameters += [
-        parameter.replace(kind=_KEYWORD) for name, parameter in own.items() if name != "session"
-    ]
-    parameters += [
-        inspect.Parameter(name, _KEYWORD, annotation=kind, default=None)
-        for name, kind in added.items()
-    ]
-    described: Any = verb
-    described.__signature__ = inspect.Signature(parameters)
-    described.__annotations__ = {item.name: item.annotation for item in parameters}
+    describe(
+        verb,
+        [
+            parameter("ctx", typer.Context),
+            *[item.replace(kind=_KEYWORD) for item in own.values() if item.name != "session"],
+            *[parameter(name, kind, default=None) for name, kind in added.items()],
+        ],
+    )
     return verb
 
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
+def parameter(name: str, kind: Any, *, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    """Return a parameter for `describe`."""
+    return inspect.Parameter(name, _KEYWORD, annotation=kind, default=default)
+
+
+def describe(function: Any, parameters: list[inspect.Parameter]) -> None:
+    """Give `function` the signature that typer reads."""
+    function.__signature__ = inspect.Signature(parameters)
+    function.__annotations__ = {item.name: item.annotation for item in parameters}
+
+
 def group(help_text: str, **verbs: Callable[..., Any]) -> typer.Typer:
     """Return a noun with its verbs, as in `teo bench list`."""
-    app = typer.Typer(help=help_text, no_args_is_help=True, rich_markup_mode=None)
+    app = typer.Typer(
+        help=help_text, no_args_is_help=True, add_completion=False, rich_markup_mode=None
+    )
 
     @app.callback()
     def noun() -> None:

@@ -22,9 +22,7 @@ def parse(text: str, *, name: str) -> float:
     parts = _PART.findall(compact)
     units = [unit for _, unit in parts]
     if units != sorted(set(units), key=list(_UNIT_S).index):
-        raise BadUsage(
-            f"{name}: {text!r} repeats a unit or has them out of order", next_step=_HINT
-        )
+        raise BadUsage(f"{name}: {text!r} repeats a unit or has them out of order", next_step=_HINT)
     seconds = sum(float(number) * _UNIT_S[unit] for number, unit in parts)
     if not 0 < seconds <= DURATION_S_MAX:
         raise BadUsage(

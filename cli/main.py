@@ -10,7 +10,6 @@ A module is imported only when its verb runs: it may be heavy, but `teo --versio
 
 import sys
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +59,6 @@ def main() -> None:
     from cli.root import build
 
     build(VERBS)(prog_name="teo")
-
-
-def load(verb: Verb) -> Any:
-    """Return the function or app of a verb. Raises `ModuleNotFoundError` if its file is missing."""
-    from importlib import import_module
-
-    return getattr(import_module(verb.module), verb.attribute)
 
 
 if __name__ == "__main__":

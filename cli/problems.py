@@ -62,7 +62,9 @@ def from_answer(status: int, body: bytes, *, server: str) -> Refused:
     what = str(problem.get("detail") or problem.get("title") or f"the server answered {status}")
     if details := _field_errors(problem.get("errors")):
         what = f"{what} ({details})"
-    return Refused(status=status, code=code, what=what, next_step=_next_step(status, code, server))
+    # The server names the next step after a semicolon when it knows one.
+    next_step = _next_step(status, code, server) if status == 401 or "; " not in what else ""
+    return Refused(status=status, code=code, what=what, next_step=next_step)
 
 
 def _field_errors(errors: object) -> str:

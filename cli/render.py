@@ -88,6 +88,7 @@ class Screen:
         if raw is None:
             stream.write(text)
         else:
+            stream.flush()  # What was printed before stays before.
             raw.write(text.encode("utf-8", "replace"))
         stream.flush()
 
@@ -223,15 +224,18 @@ def table(screen: Screen, items: Iterable[Json], columns: Sequence[Column]) -> l
     titles = [title for title, _ in columns]
     widths = [max(map(_width, column)) for column in zip(titles, *rows, strict=True)]
     lines = [screen.paint(_aligned(titles, titles, widths), "bold")]
-    lines += [
-        _aligned([_painted(screen, text, text) for text in row], row, widths) for row in rows
-    ]
+    lines += [_aligned([_painted(screen, text, text) for text in row], row, widths) for row in rows]
     return lines
 
 
 def to_json(value: object) -> str:
     """Return stable, indented JSON."""
     return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def to_json_line(value: object) -> str:
+    """Return JSON on one line, for streams of objects."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def to_yaml(value: object) -> str:
@@ -241,9 +245,7 @@ def to_yaml(value: object) -> str:
     return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True)).rstrip("\n")
 
 
-def _show_data(
-    screen: Screen, value: Json | Sequence[Json], *, output: Format, name: str
-) -> None:
+def _show_data(screen: Screen, value: Json | Sequence[Json], *, output: Format, name: str) -> None:
     if output == "name":
         for item in [value] if isinstance(value, dict) else value:
             screen.print(str(item[name]))

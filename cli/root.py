@@ -1,13 +1,14 @@
 """The root of the command tree: knows every verb's name, loads only the one that runs."""
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from cli.command import COMMON, bind
+from cli.command import COMMON, bind, describe, parameter
 from cli.exit_codes import ExitCode
 from cli.session import Flags
 from cli.version import version
@@ -36,7 +37,7 @@ def build(verbs: Mapping[str, "Verb"]) -> Any:
 
         def resolve_command(self, ctx: Any, args: list[str]) -> Any:
             name, command, rest = super().resolve_command(ctx, args)
-            if name in verbs:
+            if isinstance(name, str) and name in verbs:
                 command = _load(name, verbs[name])
             return name, command, rest
 
@@ -59,38 +60,30 @@ def _show_version(is_asked: bool) -> None:
         raise typer.Exit
 
 
-def _root(
-    ctx: typer.Context,
-    server: COMMON["server"] = None,
-    token: COMMON["token"] = None,
-    context: COMMON["context"] = None,
-    output: COMMON["output"] = None,
-    quiet: COMMON["quiet"] = None,
-    verbose: COMMON["verbose"] = None,
-    no_color: COMMON["no_color"] = None,
-    _version: Annotated[
-        bool,
-        typer.Option(
-            "--version", "-V", help="Show the version.", is_eager=True, callback=_show_version
-        ),
-    ] = False,
-) -> None:
-    ctx.obj = Flags(
-        server=server,
-        token=token,
-        context=context,
-        output=output,
-        quiet=quiet,
-        verbose=verbose,
-        no_color=no_color,
-    )
+def _root(ctx: typer.Context, **given: Any) -> None:
+    given.pop("show_version")
+    ctx.obj = Flags(**given)
+
+
+_VERSION = Annotated[
+    bool,
+    typer.Option(
+        "--version", "-V", help="Show the version.", is_eager=True, callback=_show_version
+    ),
+]
+describe(
+    _root,
+    [
+        parameter("ctx", typer.Context),
+        *[parameter(name, kind, default=None) for name, kind in COMMON.items()],
+        parameter("show_version", _VERSION, default=False),
+    ],
+)
 
 
 def _load(name: str, verb: "Verb") -> Any:
-    from cli.main import load
-
     try:
-        loaded = load(verb)
+        loaded = getattr(import_module(verb.module), verb.attribute)
     except ModuleNotFoundError as error:
         if error.name != verb.module:
             raise

@@ -61,9 +61,7 @@ class Session:
 
     def target(self) -> Target:
         """Return where this command goes."""
-        return resolve(
-            server=self.flags.server, token=self.flags.token, context=self.flags.context
-        )
+        return resolve(server=self.flags.server, token=self.flags.token, context=self.flags.context)
 
     def client(self) -> Client:
         """Return a client of the server; the caller closes it."""
@@ -82,7 +80,7 @@ class Session:
         """Return the pool asked for, else the context's, else the only one the server has."""
         if named := asked or self.target().pool:
             return named
-        names = sorted(str(item["pool"]) for item in client.pages("/v1/pools"))
+        names = sorted(str(item["pool"]) for item in client.pages("/v1/pools", has_limit=False))
         if len(names) == 1:
             return names[0]
         if not names:

@@ -25,8 +25,8 @@ answer_bytes_max = 1024 * 1024
 log_bytes_max = 8 * 1024 * 1024
 
 
-class BrokerProcess:
-    """The JVM of one node. Belongs to no event loop: it may be stopped in another than its start's.
+class JvmProcess:
+    """One JVM. Belongs to no event loop: it may be stopped in another than it was started in.
 
     `hold` is a file descriptor that stays open as long as the JVM may be alive (the folder's lock).
     """
@@ -42,14 +42,17 @@ class BrokerProcess:
     ) -> None:
         _rotate(log)
         self.log = log
-        self._supervisor = subprocess.Popen(
-            [sys.executable, "-I", "-S", __file__, str(grace_s), str(log), *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=dict(environ),
-            pass_fds=[hold],
-            start_new_session=True,  # A Ctrl-C in the terminal is for us, not for the broker.
-        )
+        self.pid: int | None = None
+        with log.open("ab") as complaints:
+            self._supervisor = subprocess.Popen(
+                [sys.executable, "-I", "-S", __file__, str(grace_s), str(log), *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                env=dict(environ),
+                pass_fds=[hold],
+                start_new_session=True,  # A Ctrl-C in the terminal is for us, not for the broker.
+            )
         try:
             self.pid = self._read_pid()
         except BaseException:
@@ -62,7 +65,7 @@ class BrokerProcess:
             readable, _, _ = select.select([answer], [], [], spawn_s)
             text = answer.readline() if readable else b""
         if not text:
-            raise OSError(f"The JVM could not be started; see {self.log}.")
+            raise OSError("the JVM could not be started")
         return int(text)
 
     @property
@@ -75,7 +78,7 @@ class BrokerProcess:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the JVM itself; does nothing when it has ended."""
-        if self.is_alive:
+        if self.pid is not None and self.is_alive:
             try:
                 os.kill(self.pid, number)
             except ProcessLookupError:
@@ -87,12 +90,15 @@ class BrokerProcess:
             self._supervisor.stdin.close()
 
     def destroy(self) -> None:
-        """Kill the JVM and its supervisor now, and reap it."""
+        """Kill the JVM now; returns when it and its supervisor are gone."""
+        self.signal(signal.SIGKILL)
         self.ask_to_stop()
-        if self.is_alive:
-            # Linux kills the JVM with its supervisor; elsewhere the whole session is told.
+        try:
+            # The supervisor ends when it has reaped the JVM, so ports and files are free then.
+            self._supervisor.wait(reap_s)
+        except subprocess.TimeoutExpired:
             os.killpg(self._supervisor.pid, signal.SIGKILL)
-        self._supervisor.wait(reap_s)
+            self._supervisor.wait(reap_s)
 
 
 def _rotate(log: Path) -> None:
@@ -167,7 +173,7 @@ def supervise(grace_s: float, log: str, command: Sequence[str]) -> int:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            preexec_fn=lambda: _die_with(myself),  # noqa: PLW1509 - there is one thread here.
+            preexec_fn=lambda: _die_with(myself),
         )
     os.write(1, f"{jvm.pid}\n".encode())
     os.close(1)

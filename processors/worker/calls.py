@@ -35,18 +35,17 @@ class CancelledInside(TeoError):
 class Strays:
     """Calls that ignored their cancellation. They are held, so that they end under our eyes."""
 
-    def __init__(self, *, cancel_s: float) -> None:
-        self._cancel_s = cancel_s
+    def __init__(self) -> None:
         self._held: dict[asyncio.Task[Any], None] = {}
 
     def __len__(self) -> int:
         return len(self._held)
 
-    async def end(self, task: asyncio.Task[Any]) -> None:
-        """Cancel `task` and wait a moment for it; hold it as a stray if it does not end."""
+    async def end(self, task: asyncio.Task[Any], *, wait_s: float) -> None:
+        """Cancel `task` and wait `wait_s` for it; hold it as a stray if it does not end."""
         task.cancel()
         try:
-            await asyncio.wait({task}, timeout=self._cancel_s)
+            await asyncio.wait({task}, timeout=wait_s)
         finally:
             if task.done():
                 _swallow(task)
@@ -55,13 +54,13 @@ class Strays:
                 self._held[task] = None
                 task.add_done_callback(self._over)
 
-    async def end_all(self) -> None:
-        """Cancel every stray once more and wait a moment for them."""
+    async def end_all(self, *, wait_s: float) -> None:
+        """Cancel every stray once more and wait `wait_s` for them."""
         held = tuple(self._held)
         for task in held:
             task.cancel()
         if held:
-            await asyncio.wait(held, timeout=self._cancel_s)
+            await asyncio.wait(held, timeout=wait_s)
 
     def _over(self, task: asyncio.Task[Any]) -> None:
         self._held.pop(task, None)
@@ -79,12 +78,15 @@ async def limited(
     *,
     name: str,
     limit_s: float,
+    cancel_s: float,
+    abandon_s: float,
     strays: Strays,
     cut: asyncio.Event | None = None,
 ) -> T:
     """Return what `call` returns; raises `StepTimedOut` after `limit_s`, `StepCut` once `cut`.
 
-    Works also for a call that swallows its cancellation. A cancel of the caller ends the call.
+    Works also for a call that swallows its cancellation: it is given up `cancel_s` after it. A
+    cancel of the caller ends the call and waits `abandon_s` for that.
     """
     task = asyncio.create_task(call, name=name)
     watched: list[asyncio.Task[Any]] = [task]
@@ -93,13 +95,13 @@ async def limited(
     try:
         await asyncio.wait(watched, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
-        await strays.end(task)
+        await strays.end(task, wait_s=abandon_s)
         raise
     finally:
         for waiter in watched[1:]:
             waiter.cancel()
     if not task.done():
-        await strays.end(task)
+        await strays.end(task, wait_s=cancel_s)
         if cut is not None and cut.is_set():
             raise StepCut(f"{name} was cut")
         raise StepTimedOut(f"{name} did not end within {limit_s:g} s")

@@ -33,6 +33,11 @@ class Contact:
             self._lapsed = True
         return not self._lapsed
 
+    @property
+    def until(self) -> float:
+        """The instant at which the worker must give up unless something more is acknowledged."""
+        return self._sent_at + self._deadline_s
+
     def left_s(self, now: float) -> float:
         """Return the seconds until it must give up; 0 if it must now."""
-        return 0.0 if self._lapsed else max(0.0, self._sent_at + self._deadline_s - now)
+        return 0.0 if self._lapsed else max(0.0, self.until - now)

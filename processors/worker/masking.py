@@ -19,7 +19,9 @@ class Masker:
             if any(fnmatchcase(name.upper(), pattern) for pattern in names)
             for line in (value, *value.splitlines())
         }
-        kept = sorted((s for s in secrets if len(s) >= SECRET_CHARS_MIN), key=lambda s: (-len(s), s))
+        kept = sorted(
+            (s for s in secrets if len(s) >= SECRET_CHARS_MIN), key=lambda s: (-len(s), s)
+        )
         self._pattern = re.compile("|".join(map(re.escape, kept))) if kept else None
 
     def __call__(self, text: str) -> str:

@@ -18,16 +18,21 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepLimits:
-    """How long each step may take, seconds. The run step's limit comes with the run."""
+    """How long each step may take, seconds. The run step's limit comes with the run.
 
-    provision_s: float = 300.0
-    collect_s: float = 300.0
-    teardown_s: float = 120.0
+    Together they stay below what the scheduler grants an attempt beyond its run (600 s).
+    """
+
+    provision_s: float = 240.0
+    collect_s: float = 120.0
+    upload_s: float = 120.0
+    teardown_s: float = 60.0
+    grace_s: float = 5.0
+    """Between SIGTERM and SIGKILL of a test that is stopped."""
     kill_s: float = 10.0
-    """From asking an adapter to end the test until its `run` is given up."""
-    cancel_s: float = 2.0
-    """What a cancelled adapter call gets to clean up before it is left behind."""
-    check_s: float = 10.0
+    """From cancelling an adapter's `run` until it is given up; more than `grace_s`."""
+    cancel_s: float = 5.0
+    """What any other cancelled adapter call gets to clean up before it is left behind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,3 +133,13 @@ class WorkerSettings:
     def fence_s(self) -> float:
         """How long a worker that fenced itself may take to end and tear down what it ran."""
         return (self.scheduler_deadline_s - self.deadline_s) * 0.75
+
+    @property
+    def abandon_s(self) -> float:
+        """The part of `fence_s` in which a test that is abandoned must end."""
+        return self.fence_s * 0.25
+
+    @property
+    def fence_teardown_s(self) -> float:
+        """The part of `fence_s` in which its bench must be torn down."""
+        return self.fence_s * 0.6

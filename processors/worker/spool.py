@@ -127,7 +127,10 @@ def _unpack(payload: bytes) -> Outgoing:
     topic, key, value, *headers = _parts(payload)
     names = (name.decode() for name in headers[::2])
     return Outgoing(
-        topic=topic.decode(), key=key, value=value, headers=dict(zip(names, headers[1::2], strict=True))
+        topic=topic.decode(),
+        key=key,
+        value=value,
+        headers=dict(zip(names, headers[1::2], strict=True)),
     )
 
 

@@ -1,6 +1,6 @@
 """The worker's spans and metrics, on the OpenTelemetry API alone. Configured elsewhere."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from opentelemetry import metrics, trace
@@ -69,8 +69,3 @@ def current_traceparent(otherwise: str) -> str:
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier)
     return carrier.get("traceparent", otherwise)
-
-
-def trace_headers(traceparent: str) -> Mapping[str, bytes]:
-    """Return the record headers that carry a trace context."""
-    return {"traceparent": traceparent.encode()} if traceparent else {}

@@ -113,9 +113,7 @@ def _by_exit(seen: Seen) -> Outcome:
         return _error(Fault(step="run", code="run_failed", reason=reason, is_retriable=True))
     if seen.exit_code != 0:
         reason = f"exit code {seen.exit_code}{_cases(seen.totals)}"
-        return Outcome(
-            verdict="failed", code="exit_code", reason=reason, exit_code=seen.exit_code
-        )
+        return Outcome(verdict="failed", code="exit_code", reason=reason, exit_code=seen.exit_code)
     if seen.totals.failed or seen.totals.errors:
         reason = f"exit code 0{_cases(seen.totals)}"
         return Outcome(verdict="failed", code="cases_failed", reason=reason, exit_code=0)

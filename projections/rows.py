@@ -1,10 +1,14 @@
-"""The rows the API serves, as the read model gives them. Data only."""
+"""The rows of the read models, and the words of asking for them. Data only."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Generic, TypeVar
 
+from events.selector import Selector
 from events.shared import Grant, Totals
+
+RowT = TypeVar("RowT", covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,3 +166,60 @@ class ArtifactRow:
     size_bytes: int
     sha256: str
     uri: str
+
+
+class InvalidCursor(ValueError):
+    """Raised when a cursor was not made by this read model for this kind of list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[RowT]):
+    """A part of a list, and where it goes on (None: nowhere)."""
+
+    items: Sequence[RowT]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """Which part of a list is asked for."""
+
+    limit: int
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchFilter:
+    """Which benches; None or empty: any."""
+
+    pool: str | None = None
+    states: tuple[str, ...] = ()
+    selector: Selector = Selector()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationFilter:
+    """Which reservations; None or empty: any."""
+
+    pool: str | None = None
+    statuses: tuple[str, ...] = ()
+    owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionFilter:
+    """Which executions; None or empty: any."""
+
+    pool: str | None = None
+    statuses: tuple[str, ...] = ()
+    verdicts: tuple[str, ...] = ()
+    owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How the projection stands. `behind` counts offsets of the journal not read yet."""
+
+    is_live: bool
+    behind: int
+    detail: str = ""

@@ -1,0 +1,262 @@
+"""The worker's side of a guardian: starts a test under guard, and hears how it ended.
+
+Never blocks the loop, and never leaves a guardian that is not waited for.
+"""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.contract import AdapterError, CannotStart, Ended, Exit, Lease
+from adapters.local import guardian
+
+STOP_MARGIN_S = 5.0
+"""How long after its grace a stopped test may take to be dead before the guardian is given up."""
+REAP_POLL_S = 0.002
+_READ_BYTES = 65536
+_PIPE_BYTES = 1 << 18
+_F_SETPIPE_SZ = 1031
+
+_SCRIPT = str(Path(guardian.__file__))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What is started, and where the guardian says that it guards."""
+
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: Path
+    pidfile: Path
+    merge_streams: bool = False
+
+
+class Guard:
+    """A running guardian and its pipes. `end` must be awaited, however the test went."""
+
+    def __init__(self, launch: Launch, lease: Lease) -> None:
+        self._launch = launch
+        self._report = b""
+        self._gone = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._cause: Ended | None = None
+        pipes = _Pipes.open(merge_streams=launch.merge_streams)
+        try:
+            self._process = _spawn(pipes.theirs)
+        except OSError as error:
+            pipes.close(pipes.ours)
+            raise AdapterError(
+                f"cannot start a guardian on this machine: {error}", code="no_guardian"
+            ) from error
+        finally:
+            pipes.close(pipes.theirs)
+        self._control, self._status, self.stdout, self.stderr = pipes.ours
+        self._loop.add_reader(self._status, self._on_status)
+        self._spec = guardian.pack(
+            pidfile=str(launch.pidfile),
+            cwd=str(launch.cwd),
+            until=lease.until,
+            command=launch.command,
+            env=launch.env,
+        )
+        self._unwatch = lease.watch(self._renew)
+
+    async def open(self) -> None:
+        """Hand the guardian what to start. A long one may not fit into the pipe at once."""
+        rest = memoryview(self._spec)
+        while rest:
+            try:
+                rest = rest[os.write(self._control, rest) :]
+            except BlockingIOError:
+                await asyncio.sleep(REAP_POLL_S)
+            except BrokenPipeError:
+                return  # `exit` says what the guardian said before it went.
+        self._spec = b""
+
+    def stop(self, grace_s: float, *, cause: Ended | None = None) -> None:
+        """Ask for SIGTERM now and SIGKILL after `grace_s`; `cause` is what `exit` will say."""
+        self._cause = self._cause or cause
+        self._tell(f"stop {grace_s}")
+
+    @property
+    def gone(self) -> asyncio.Event:
+        """Set once the guardian has ended: then nothing of the test is alive."""
+        return self._gone
+
+    def exit(self) -> Exit:
+        """Say how the test ended. Raises `CannotStart`, or `AdapterError` if nobody knows."""
+        for line in os.fsdecode(self._report).splitlines():
+            word, _, rest = line.partition(" ")
+            if word == "ended":
+                return self._ended(*rest.split(" "))
+            if word == "refused":
+                raise CannotStart(self._why_refused(rest))
+            if word == "broken":
+                number, _, text = rest.partition(" ")
+                raise AdapterError(
+                    f"cannot start a process in {self._launch.cwd}: {text} (errno {number})",
+                    code="cannot_spawn",
+                )
+        raise AdapterError(
+            "the guardian of the test was killed; nobody saw how the test ended",
+            code="guardian_lost",
+        )
+
+    def _ended(self, how: str, code: str, number: str) -> Exit:
+        if how == "orphaned":
+            raise AdapterError(
+                "the guardian of the test was told to end by somebody else (SIGTERM)",
+                code="stopped_outside",
+            )
+        causes: dict[str, Ended] = {
+            "exited": "exited",
+            "lease": "lease_expired",
+            "stopped": self._cause or "exited",
+        }
+        return Exit(
+            ended=causes[how],
+            code=None if code == "-" else int(code),
+            signal=None if number == "-" else int(number),
+        )
+
+    async def end(self) -> None:
+        """End what still runs, wait for the guardian, give back the pipes.
+
+        Raises `AdapterError` if the test would not die.
+        """
+        self._unwatch()
+        self._close_control()
+        try:
+            async with asyncio.timeout(guardian.ORPHAN_GRACE_S + STOP_MARGIN_S):
+                await self._gone.wait()
+        except TimeoutError:
+            await asyncio.to_thread(self._kill)
+            raise AdapterError(
+                f"processes of the test in {self._launch.cwd} did not die of SIGKILL in time; "
+                "look for a process in state D on the worker's machine",
+                code="unkillable",
+                retriable=False,
+            ) from None
+        finally:
+            self._close_all()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_MARGIN_S):
+                    while self._process.poll() is None:  # noqa: ASYNC110 - nothing signals it.
+                        await asyncio.sleep(REAP_POLL_S)
+
+    def kill(self) -> None:
+        """Kill the test's tree and its guardian at once, from outside."""
+        self._kill()
+
+    def _kill(self) -> None:
+        # The guardian goes first: killed later, it would be a race with what it starts.
+        below = guardian.descendants(self._process.pid)
+        if self._process.poll() is None:
+            self._process.kill()
+        guardian.send(below, signal.SIGKILL)
+
+    def _renew(self, until: float) -> None:
+        self._tell(f"renew {until!r}")
+
+    def _tell(self, line: str) -> None:
+        # A guardian that reads nothing is stopped or dead: its silence is dealt with in `end`.
+        if self._control >= 0 and not self._spec:
+            with contextlib.suppress(BlockingIOError, BrokenPipeError):
+                os.write(self._control, line.encode() + b"\n")
+
+    def _on_status(self) -> None:
+        chunk = os.read(self._status, _READ_BYTES)
+        self._report += chunk
+        if not chunk:
+            self._loop.remove_reader(self._status)
+            self._gone.set()
+
+    def _why_refused(self, rest: str) -> str:
+        number, _, text = rest.partition(" ")
+        name = self._launch.command[0]
+        path = self._launch.cwd / name
+        if int(number) == errno.ENOENT and "/" in name and path.exists():
+            return f"cannot start {name!r}: the interpreter its first line names does not exist"
+        if int(number) == errno.ENOENT and "/" not in name:
+            return f"cannot start {name!r}: no such program in PATH; give its path or install it"
+        if int(number) == errno.EACCES:
+            return (
+                f"cannot start {name!r}: not executable (try `chmod +x`, or name its interpreter)"
+            )
+        return f"cannot start {name!r}: {text}"
+
+    def _close_control(self) -> None:
+        if self._control >= 0:
+            os.close(self._control)
+            self._control = -1
+
+    def _close_all(self) -> None:
+        self._close_control()
+        if self._status >= 0:
+            self._loop.remove_reader(self._status)
+        for fd in (self._status, self.stdout, self.stderr):
+            if fd >= 0:
+                os.close(fd)
+        self._status = self.stdout = self.stderr = -1
+
+
+def _spawn(fds: Sequence[int]) -> "subprocess.Popen[bytes]":
+    # Isolated and without site: it starts in half the time, and nothing of the test's or the
+    # worker's environment can change what it runs.
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", _SCRIPT, *map(str, fds)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        pass_fds=fds,
+        start_new_session=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Pipes:
+    """The descriptors of both sides: control, status, stdout, stderr (-1: goes with stdout)."""
+
+    ours: tuple[int, ...]
+    theirs: tuple[int, ...]
+
+    @staticmethod
+    def open(*, merge_streams: bool) -> "_Pipes":
+        made: list[int] = []
+        try:
+            for _ in range(3 if merge_streams else 4):
+                made += os.pipe()
+        except OSError as error:
+            _Pipes.close(made)
+            raise AdapterError(
+                f"this worker has no file descriptors left: {error}; raise `ulimit -n`",
+                code="no_descriptors",
+            ) from error
+        (control, to_control), (status, to_status), (out, to_out) = zip(
+            made[0:6:2], made[1:6:2], strict=True
+        )
+        err, to_err = (made[6], made[7]) if not merge_streams else (-1, to_out)
+        for fd in made:
+            os.set_blocking(fd, fd in {control, to_status, to_out, to_err})
+        for fd in {to_out, to_err}:
+            _widen(fd)
+        return _Pipes((to_control, status, out, err), (control, to_status, to_out, to_err))
+
+    @staticmethod
+    def close(fds: Iterable[int]) -> None:
+        for fd in set(fds) - {-1}:
+            os.close(fd)
+
+
+def _widen(fd: int) -> None:
+    """Let a pipe hold more, so that a test that writes fast waits less often."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(fd, _F_SETPIPE_SZ, _PIPE_BYTES)

@@ -1,0 +1,156 @@
+"""Where a local attempt lives on disk, and the handle that names it.
+
+A handle comes back through the log, so nothing is removed that does not lie in a folder this
+adapter marked as its own, under a name made from the attempt.
+"""
+
+import json
+import re
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.contract import AdapterError, AttemptId, Handle, InvalidHandle
+
+ARTIFACTS = "artifacts"
+_MARK = ".teo-local-adapter"
+_NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,99})\.([0-9]{1,9})\.([0-9]{1,18})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The folder of one attempt: `workspace/` for the test, beside it what we know of it."""
+
+    id: AttemptId
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the folder; unique to the attempt and its grant."""
+        return f"{self.id.execution_id}.{self.id.number}.{self.id.fence}"
+
+    @property
+    def folder(self) -> Path:
+        """All that belongs to the attempt."""
+        return self.root / self.name
+
+    @property
+    def workspace(self) -> Path:
+        """Where the test works; all it leaves behind goes with it."""
+        return self.folder / "workspace"
+
+    @property
+    def artifacts(self) -> Path:
+        """What the test puts here is kept: `TEO_ARTIFACTS_DIR`."""
+        return self.workspace / ARTIFACTS
+
+    @property
+    def pidfile(self) -> Path:
+        """Written by the guardian before the test starts, removed by it when nothing is left."""
+        return self.folder / "guardian"
+
+    @property
+    def made(self) -> Path:
+        """A file as old as the attempt."""
+        return self.folder / "made"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """By these variables a process of the attempt is known wherever it hides."""
+        return {
+            "TEO_EXECUTION_ID": self.id.execution_id,
+            "TEO_ATTEMPT": str(self.id.number),
+            "TEO_FENCE": str(self.id.fence),
+        }
+
+    def handle(self) -> Handle:
+        """Return the handle; the same for the same attempt, wherever it is asked for."""
+        return Handle(json.dumps({"adapter": "local", "host": host(), "place": str(self.folder)}))
+
+    def make(self) -> None:
+        """Make the folders. Raises `AdapterError` if they exist: nothing runs twice."""
+        try:
+            mark_root(self.root)
+            self.folder.mkdir(mode=0o700)
+            self.artifacts.mkdir(parents=True)
+            self.made.touch()
+        except FileExistsError as error:
+            raise AdapterError(
+                f"{self.folder} exists: attempt {self.id.number} of {self.id.execution_id} was "
+                "provisioned before; tear it down first",
+                code="already_provisioned",
+                retriable=False,
+            ) from error
+        except OSError as error:
+            raise AdapterError(
+                f"cannot make a workspace in {self.root}: {error}", code="no_workspace"
+            ) from error
+
+
+def place_for(root: Path, attempt_id: AttemptId) -> Place:
+    """Return where an attempt lives under `root`. Raises `AdapterError` for an unusable id."""
+    place = Place(id=attempt_id, root=root)
+    if not _NAME.fullmatch(place.name):
+        raise AdapterError(
+            f"execution id {attempt_id.execution_id!r} cannot name a folder: use letters, digits, "
+            "'_' and '-', at most 100",
+            code="invalid_execution_id",
+            retriable=False,
+        )
+    return place
+
+
+def place_of(handle: Handle) -> Place:
+    """Return the place a handle names, on this machine. Raises `InvalidHandle`, `AdapterError`."""
+    try:
+        fields = json.loads(handle)
+        adapter, origin, text = fields["adapter"], fields["host"], fields["place"]
+        folder = Path(text)
+        match = _NAME.fullmatch(folder.name)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InvalidHandle(f"not a handle of the local adapter: {handle[:200]!r}") from error
+    if adapter != "local" or match is None or not folder.is_absolute() or ".." in folder.parts:
+        raise InvalidHandle(f"not a handle of the local adapter: {handle[:200]!r}")
+    if origin != host():
+        raise AdapterError(
+            f"{folder} is on machine {origin!r} and this is {host()!r}: only a worker there can "
+            "tear it down",
+            code="other_machine",
+            retriable=False,
+        )
+    root = folder.parent
+    if folder.exists() and (folder.is_symlink() or not (root / _MARK).is_file()):
+        raise InvalidHandle(
+            f"{root} is not a folder of the local adapter: nothing is removed there"
+        )
+    execution_id, number, fence = match.groups()
+    identity = AttemptId(execution_id=execution_id, number=int(number), fence=int(fence))
+    return Place(id=identity, root=root)
+
+
+def places_in(root: Path) -> list[Place]:
+    """Return the place of each attempt that lies in `root`, by name."""
+    if not (root / _MARK).is_file():
+        return []
+    found: list[Place] = []
+    for folder in sorted(root.iterdir()):
+        if (match := _NAME.fullmatch(folder.name)) and folder.is_dir() and not folder.is_symlink():
+            execution_id, number, fence = match.groups()
+            identity = AttemptId(execution_id=execution_id, number=int(number), fence=int(fence))
+            found.append(Place(id=identity, root=root))
+    return found
+
+
+def mark_root(root: Path) -> None:
+    """Make `root` a folder of this adapter."""
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (root / _MARK).touch(exist_ok=True)
+
+
+def host() -> str:
+    """Return what names this machine among others; containers of one image share a machine id."""
+    try:
+        machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        machine = ""
+    return f"{socket.gethostname()}/{machine[:12]}"

@@ -1,0 +1,278 @@
+"""What answers look like. Made from the rows of the read model by attribute; adds nothing."""
+
+from datetime import datetime
+from typing import Annotated, Any, Generic, TypeVar
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+ItemT = TypeVar("ItemT")
+
+
+def _json_object(value: Any) -> Any:
+    if isinstance(value, str):
+        return orjson.loads(value) if value else {}
+    return value
+
+
+class Answer(BaseModel):
+    """Base of every answer."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Items(Answer, Generic[ItemT]):
+    """A part of a list; `next_cursor` asks for the next, null: there is none."""
+
+    items: list[ItemT]
+    next_cursor: str | None = None
+
+
+class Benches(Answer):
+    """How many benches there are, by state."""
+
+    total: int
+    by_state: dict[str, int]
+
+
+class Pool(Answer):
+    """A pool and its counts."""
+
+    pool: str
+    benches: Benches
+    reservations_queued: int
+    executions_queued: int
+    executions_active: int
+    workers: int
+
+
+class Bench(Answer):
+    """A bench and its holder."""
+
+    pool: str
+    name: str
+    labels: dict[str, str]
+    adapter: str
+    config: Annotated[dict[str, Any], BeforeValidator(_json_object)]
+    state: str
+    fence: int
+    holder_kind: str | None
+    holder_id: str | None
+    reason: str
+    since: datetime
+
+
+class AppliedBenches(Answer):
+    """The benches of a pool that were registered or changed."""
+
+    pool: str
+    benches: list[Bench]
+
+
+class Worker(Answer):
+    """A worker in a pool."""
+
+    worker: str
+    pool: str
+    epoch: int
+    state: str
+    adapters: list[str]
+    benches: list[str]
+    slots: int
+    version: str
+    since: datetime
+    reason: str
+
+
+class Grant(Answer):
+    """A bench given to a reservation."""
+
+    bench: str
+    fence: int
+
+
+class Reservation(Answer):
+    """A reservation and its life."""
+
+    id: str
+    pool: str
+    status: str
+    owner: str
+    selectors: list[str]
+    priority: int
+    duration_s: float
+    benches: list[Grant]
+    requested_at: datetime
+    granted_at: datetime | None
+    lease_until: datetime | None
+    wait_until: datetime | None
+    ended_at: datetime | None
+    code: str
+    reason: str
+    queue_position: int | None
+
+
+class Totals(Answer):
+    """How many test cases ended how."""
+
+    passed: int
+    failed: int
+    errors: int
+    skipped: int
+
+
+class Attempt(Answer):
+    """One try of an execution."""
+
+    number: int
+    bench: str
+    worker: str
+    fence: int
+    status: str
+    step: str
+    verdict: str | None
+    code: str
+    reason: str
+    exit_code: int | None
+    signal: int | None
+    started_at: datetime
+    finished_at: datetime | None
+    totals: Totals
+
+
+class Execution(Answer):
+    """An execution with its attempts."""
+
+    id: str
+    pool: str
+    status: str
+    verdict: str | None
+    code: str
+    reason: str
+    owner: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    bench: str | None
+    reservation_id: str | None
+    selector: str
+    priority: int
+    retries: int
+    exit_code: int | None
+    command: list[str]
+    totals: Totals
+    queue_position: int | None
+    attempts: list[Attempt]
+    correlation_id: str
+    traceparent: str
+
+
+class Case(Answer):
+    """A test case of an attempt."""
+
+    attempt: int
+    suite: str
+    classname: str
+    name: str
+    status: str
+    duration_s: float
+    message: str
+    details: str
+
+
+class Artifact(Answer):
+    """A file kept of an attempt; `href` gives its bytes."""
+
+    attempt: int
+    path: str
+    kind: str
+    size_bytes: int
+    sha256: str
+    href: str
+
+
+class LogLine(Answer):
+    """One line of output."""
+
+    n: int
+    stream: str
+    text: str
+
+
+class LogPart(Answer):
+    """Lines of an attempt; `next_line` asks for the next ones, unless the log is complete."""
+
+    attempt: int
+    lines: list[LogLine]
+    next_line: int
+    is_complete: bool
+
+
+class CommandOutcome(Answer):
+    """What became of a command."""
+
+    id: str
+    status: str
+    type: str
+    subject_id: str
+    code: str
+    reason: str
+    at: datetime
+    position: str
+
+
+class Pending(Answer):
+    """A command whose outcome takes longer; `href` is where to look."""
+
+    command_id: str
+    href: str
+
+
+class WhoAmI(Answer):
+    """Who the token stands for."""
+
+    actor: str
+    roles: list[str]
+
+
+class Status(Answer):
+    """Whether the process is alive."""
+
+    status: str
+
+
+class Check(Answer):
+    """One condition of readiness."""
+
+    is_ok: bool
+    detail: str
+
+
+class Readiness(Answer):
+    """Whether the process can serve."""
+
+    status: str
+    checks: dict[str, Check]
+
+
+class RegisteredSchema(Answer):
+    """A schema as the Confluent registry gives it by subject and version."""
+
+    subject: str
+    version: int
+    id: int
+    type: str = Field(default="AVRO", serialization_alias="schemaType")
+    text: str = Field(serialization_alias="schema")
+
+
+class ProblemDetails(Answer):
+    """An error (RFC 9457): `detail` names the thing and the next step."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    instance: str | None = None
+    command_id: str | None = None
+    errors: list[dict[str, Any]] | None = None

@@ -1,0 +1,129 @@
+"""The query parameters of requests. Checks form only."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from api.limits import (
+    CURSOR_CHARS_MAX,
+    LIST_LIMIT_DEFAULT,
+    LIST_LIMIT_MAX,
+    LOG_LINES_LIMIT_MAX,
+    LOG_TEXT_LINES_MAX,
+    QUERY_CHARS_MAX,
+)
+from api.models.requests import REASON_CHARS_MAX, SelectorText
+
+Text = Annotated[str, Field(max_length=QUERY_CHARS_MAX)]
+
+
+def _words(text: str) -> str:
+    return ",".join(word.strip() for word in text.split(",") if word.strip())
+
+
+Words = Annotated[str, Field(max_length=QUERY_CHARS_MAX), AfterValidator(_words)]
+"""One word or several, joined by commas: any of them."""
+
+
+class Query(BaseModel):
+    """What every call takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_position: str | None = Field(
+        default=None,
+        description="`PARTITION:OFFSET` of `TEO-Position`: answer only from there on.",
+        pattern=r"^\d{1,5}:\d{1,18}$",
+    )
+
+
+class ListQuery(Query):
+    """What every list takes."""
+
+    limit: int = Field(default=LIST_LIMIT_DEFAULT, ge=1, le=LIST_LIMIT_MAX)
+    cursor: str | None = Field(
+        default=None, max_length=CURSOR_CHARS_MAX, description="`next_cursor` of the part before."
+    )
+
+
+class BenchesQuery(ListQuery):
+    """Which benches."""
+
+    pool: Text | None = None
+    selector: SelectorText = ""
+    state: Words = Field(default="", description="One state or several, joined by commas.")
+
+
+class WorkersQuery(ListQuery):
+    """Which workers."""
+
+    pool: Text | None = None
+
+
+class ReservationsQuery(ListQuery):
+    """Which reservations."""
+
+    pool: Text | None = None
+    status: Words = Field(default="", description="One status or several, joined by commas.")
+    owner: Text | None = None
+
+
+class ExecutionsQuery(ReservationsQuery):
+    """Which executions."""
+
+    verdict: Words = Field(default="", description="One verdict or several, joined by commas.")
+
+
+class ReservationQuery(Query):
+    """How long to wait for a change of a reservation."""
+
+    wait_s: float = Field(default=0, ge=0, description="Wait so long at most; cut to 60.")
+    until: Literal["granted", "ended"] = "granted"
+
+
+class ExecutionQuery(Query):
+    """How long to wait for a change of an execution."""
+
+    wait_s: float = Field(default=0, ge=0, description="Wait so long at most; cut to 60.")
+    until: Literal["started", "finished"] = "finished"
+
+
+class CancelQuery(Query):
+    """Why an execution is cancelled."""
+
+    reason: str = Field(default="", max_length=REASON_CHARS_MAX)
+
+
+class AttemptQuery(Query):
+    """Which attempt."""
+
+    attempt: int | None = Field(default=None, ge=1, description="Left out: all of them.")
+
+
+class CasesQuery(ListQuery):
+    """Which test cases."""
+
+    attempt: int | None = Field(default=None, ge=1, description="Left out: all of them.")
+
+
+class LogsQuery(Query):
+    """Which lines."""
+
+    attempt: int | None = Field(
+        default=None, ge=1, description="Left out: the last; when followed, the first and on."
+    )
+    since_line: int = Field(default=1, ge=1, description="Number of the first line wanted.")
+    limit: int | None = Field(
+        default=None,
+        ge=1,
+        le=LOG_TEXT_LINES_MAX,
+        description=f"Most lines; as JSON {LOG_LINES_LIMIT_MAX} at most.",
+    )
+
+
+class EventsQuery(Query):
+    """Which events."""
+
+    pool: Text | None = None
+    type: Words = Field(default="", description="One type or several, joined by commas.")
+    start: Literal["now", "beginning"] = Field(default="now", alias="from")

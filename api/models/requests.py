@@ -1,0 +1,159 @@
+"""The bodies of requests. Checks form only: what the scheduler decides is not decided here."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from events.errors import InvalidSelector
+from events.selector import SELECTOR_CHARS_MAX, parse
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+BENCHES_MAX = 500
+SELECTORS_MAX = 64
+LABELS_MAX = 64
+COMMAND_ARGS_MAX = 1_000
+ENV_MAX = 1_000
+GLOBS_MAX = 100
+REASON_CHARS_MAX = 1_000
+DURATION_S_MAX = 30 * 24 * 3600.0
+PRIORITY_MAX = 1_000
+RETRIES_MAX = 10
+LEASE_S_DEFAULT = 1_800.0
+RETRIES_DEFAULT = 2
+TIMEOUT_S_DEFAULT = 3_600.0
+
+
+def _selector(text: str) -> str:
+    try:
+        parse(text)
+    except InvalidSelector as error:
+        raise PydanticCustomError("invalid_selector", "{text}", {"text": str(error)}) from error
+    return text
+
+
+def _glob(text: str) -> str:
+    if text.startswith("/") or ".." in text.split("/"):
+        message = "{text} leaves the workspace; write a path below it, without '..'"
+        raise PydanticCustomError("invalid_glob", message, {"text": repr(text)})
+    return text
+
+
+def _no_nul(text: str) -> str:
+    if "\0" in text:
+        raise PydanticCustomError("invalid_command", "a NUL character cannot be passed on")
+    return text
+
+
+def _duration(seconds: float) -> float:
+    if not 0 < seconds <= DURATION_S_MAX:
+        message = "a duration is more than 0 and at most {max} seconds"
+        raise PydanticCustomError("invalid_duration", message, {"max": int(DURATION_S_MAX)})
+    return seconds
+
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+SelectorText = Annotated[str, Field(max_length=SELECTOR_CHARS_MAX), AfterValidator(_selector)]
+Duration = Annotated[float, AfterValidator(_duration)]
+Priority = Annotated[int, Field(ge=-PRIORITY_MAX, le=PRIORITY_MAX)]
+Glob = Annotated[str, Field(min_length=1, max_length=1_000), AfterValidator(_glob)]
+Argument = Annotated[str, AfterValidator(_no_nul)]
+Reason = Annotated[str, Field(max_length=REASON_CHARS_MAX)]
+
+
+class RequestBody(BaseModel):
+    """A body that takes no unknown field and no wrong type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class BenchBody(RequestBody):
+    """A bench as it shall be."""
+
+    name: Name = Field(description="Name of the bench, unique in its pool.")
+    labels: dict[Annotated[str, Field(min_length=1, max_length=128)], str] = Field(
+        default_factory=dict, max_length=LABELS_MAX, description="Labels that selectors match."
+    )
+    adapter: Name = Field(description="Adapter that drives it, e.g. `local` or `mock`.")
+    config: dict[str, Any] = Field(
+        default_factory=dict, description="Configuration of the adapter."
+    )
+
+
+class ApplyBenchesBody(RequestBody):
+    """Benches to register, or to change where the name is known."""
+
+    benches: list[BenchBody] = Field(min_length=1, max_length=BENCHES_MAX)
+
+
+class QuarantineBody(RequestBody):
+    """Why a bench is taken out of placement."""
+
+    reason: Reason = ""
+
+
+class RestoreBody(RequestBody):
+    """Nothing: the bench is named by the path."""
+
+
+class ReservationBody(RequestBody):
+    """An ask for benches to hold for a time; all of them or none."""
+
+    pool: Name | None = Field(default=None, description="Left out: the only pool there is.")
+    selectors: list[SelectorText] = Field(
+        default_factory=lambda: [""],
+        min_length=1,
+        max_length=SELECTORS_MAX,
+        description="One for each bench wanted, e.g. `board=rpi4`; empty text: any bench.",
+    )
+    duration_s: Duration = Field(default=LEASE_S_DEFAULT, description="Length of the lease.")
+    wait_timeout_s: Duration | None = Field(
+        default=None, description="How long to wait for benches; null: for ever."
+    )
+    priority: Priority = Field(default=0, description="Higher first.")
+
+
+class ExtendBody(RequestBody):
+    """By how much the end of a lease moves."""
+
+    duration_s: Duration
+
+
+class RunBody(RequestBody):
+    """What is run on the bench, and its limits."""
+
+    command: list[Argument] = Field(
+        min_length=1, max_length=COMMAND_ARGS_MAX, description="Program and arguments."
+    )
+    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Argument] = Field(
+        default_factory=dict, max_length=ENV_MAX
+    )
+    timeout_s: Duration = TIMEOUT_S_DEFAULT
+    idle_timeout_s: Duration | None = Field(
+        default=None, description="Longest silence of the command; null: no limit."
+    )
+    junit: list[Glob] = Field(
+        default_factory=list, max_length=GLOBS_MAX, description="Globs of JUnit XML reports."
+    )
+    artifacts: list[Glob] = Field(
+        default_factory=list, max_length=GLOBS_MAX, description="Globs of files to keep."
+    )
+
+
+class ExecutionBody(RequestBody):
+    """An ask for a test run."""
+
+    pool: Name | None = Field(
+        default=None, description="Left out: the reservation's, or the only one there is."
+    )
+    selector: SelectorText = ""
+    reservation_id: str | None = Field(default=None, max_length=128)
+    priority: Priority = 0
+    wait_timeout_s: Duration | None = None
+    retries: int = Field(
+        default=RETRIES_DEFAULT,
+        ge=0,
+        le=RETRIES_MAX,
+        description="More attempts after infrastructure errors.",
+    )
+    run: RunBody

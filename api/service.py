@@ -1,0 +1,90 @@
+"""What the routes share: the deps and what runs over them. Wired by hand, once per app."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+
+from api.deps import Deps
+from api.gateway import Gateway
+from api.hub import Hub
+from api.limits import LOG_PROBE_S, TAIL_RETRY_S
+from api.log_search import LogSearch
+from api.problems import Problem
+from api.sse import Streams
+from api.tails import LogTail
+from events.errors import TeoError
+
+log = structlog.get_logger()
+
+
+class Service:
+    """The app without HTTP."""
+
+    def __init__(self, deps: Deps) -> None:
+        self.deps = deps
+        self.reads = deps.reads
+        self.gateway = Gateway(deps)
+        self.hub = Hub(deps.feed)
+        self.tail = LogTail(deps.log, deps.topics.logs, deps.clock)
+        self.search = LogSearch(deps.log, self.tail)
+        self.streams = Streams(
+            clients_max=deps.settings.sse_clients_max, stopping=deps.stopping
+        )
+        self.failure: str | None = None
+        """Why the app cannot go on; None: it can."""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run the projector and the tails beside the requests."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._guard(name, run))
+                for name, run in (
+                    ("projector", self.deps.projector.run),
+                    ("hub", self.hub.run),
+                    ("log tail", self.tail.run),
+                )
+            ]
+            try:
+                yield
+            finally:
+                self.deps.stopping.set()
+                for task in tasks:
+                    task.cancel()
+
+    async def log_ready(self) -> None:
+        """Return once logs can be read; raises the 503 it deserves after a while."""
+        try:
+            async with asyncio.timeout(LOG_PROBE_S):
+                await self.tail.ready()
+        except TimeoutError as error:
+            detail = "the log topic cannot be read yet; try again in a moment"
+            headers = {"Retry-After": "2"}
+            raise Problem(503, "log_unavailable", detail, headers=headers) from error
+
+    async def _guard(self, name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run one of the parts; a retriable error begins it again, any other ends the service."""
+        while True:
+            try:
+                await run()
+            except TeoError as error:
+                if not error.retriable:
+                    self._fail(name, error)
+                    return
+                log.warning("service.part_retried", part=name, error=str(error))
+                await asyncio.sleep(TAIL_RETRY_S)
+            except Exception as error:  # noqa: BLE001 -- the process must not serve on half of it.
+                self._fail(name, error)
+                return
+            else:
+                self._fail(name, RuntimeError("it ended by itself"))
+                return
+
+    def _fail(self, name: str, error: Exception) -> None:
+        self.failure = f"the {name} cannot go on: {type(error).__name__}: {error}"
+        log.critical("service.part_failed", part=name, exc_info=error)
+        if self.deps.on_fatal is not None:
+            self.deps.on_fatal()

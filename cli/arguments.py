@@ -1,0 +1,81 @@
+"""Arguments that several verbs share, so that they read and fail alike everywhere."""
+
+from pathlib import PurePosixPath
+from typing import Annotated
+
+import typer
+
+from cli.problems import BadUsage
+
+ENV_CHARS_MAX = 128 * 1024
+
+ExecutionId = Annotated[str, typer.Argument(metavar="EXE", help="Id of an execution (exe-…).")]
+ReservationId = Annotated[str, typer.Argument(metavar="RES", help="Id of a reservation (res-…).")]
+Pool = Annotated[
+    str | None, typer.Option("--pool", help="Pool of the benches; if not given, the only one.")
+]
+Selectors = Annotated[
+    list[str] | None,
+    typer.Option("--selector", "-l", help="Labels the bench must have, as in board=rpi4."),
+]
+Attempt = Annotated[int | None, typer.Option("--attempt", min=1, help="Number of the attempt.")]
+
+
+def execution_id(text: str) -> str:
+    """Return an execution's id. Raises `BadUsage` if `text` cannot be one."""
+    return _checked_id(text, prefix="exe-", noun="an execution", lister="teo status")
+
+
+def reservation_id(text: str) -> str:
+    """Return a reservation's id. Raises `BadUsage` if `text` cannot be one."""
+    return _checked_id(text, prefix="res-", noun="a reservation", lister="teo reservations")
+
+
+def selector(parts: list[str] | None, *, name: str = "-l") -> str:
+    """Return one selector that asks for all of `parts`. Raises `BadUsage` if it is malformed."""
+    from events.errors import InvalidSelector
+    from events.selector import parse
+
+    joined = ",".join(part.strip() for part in parts or [] if part.strip())
+    try:
+        parse(joined)
+    except InvalidSelector as error:
+        what, _, hint = str(error).partition("; ")
+        raise BadUsage(f"{name}: {what}", next_step=hint) from error
+    return joined
+
+
+def environment(pairs: list[str] | None) -> dict[str, str]:
+    """Return the variables that `K=V` texts name. Raises `BadUsage` for anything else."""
+    env: dict[str, str] = {}
+    for pair in pairs or []:
+        key, is_pair, value = pair.partition("=")
+        if not is_pair or not key or "\0" in pair:
+            raise BadUsage(f"--env {pair!r} is no variable", next_step="write it like NAME=VALUE")
+        env[key] = value
+    if sum(len(key) + len(value) for key, value in env.items()) > ENV_CHARS_MAX:
+        raise BadUsage(
+            f"--env: more than {ENV_CHARS_MAX} characters", next_step="hand a file over instead"
+        )
+    return env
+
+
+def globs(patterns: list[str] | None, *, name: str) -> list[str]:
+    """Return globs that stay inside the workspace. Raises `BadUsage` for one that climbs out."""
+    for pattern in patterns or []:
+        path = PurePosixPath(pattern)
+        if not pattern or path.is_absolute() or ".." in path.parts:
+            raise BadUsage(
+                f"{name} {pattern!r} climbs out of the workspace",
+                next_step="use a path relative to the workspace, as in reports/*.xml",
+            )
+    return list(patterns or [])
+
+
+def _checked_id(text: str, *, prefix: str, noun: str, lister: str) -> str:
+    if not text.startswith(prefix) or not text[len(prefix) :].isalnum():
+        raise BadUsage(
+            f"{text!r} is no id of {noun}",
+            next_step=f"such ids begin with {prefix}; see `{lister}`",
+        )
+    return text

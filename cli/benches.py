@@ -1,0 +1,160 @@
+"""`teo bench`: adds benches, shows them, takes them out of service and back."""
+
+from typing import Annotated
+
+import typer
+
+from cli import arguments
+from cli.client import Json, segment
+from cli.command import group
+from cli.documents import Node, read_documents
+from cli.render import Column, Format, Screen, age, field, labels, plain, show_list, show_one
+from cli.session import RESOURCE_FORMATS, Session
+
+BenchName = Annotated[str, typer.Argument(metavar="BENCH", help="Name of a bench.")]
+
+_COLUMNS: list[Column] = [
+    ("POOL", field("pool")),
+    ("NAME", field("name")),
+    ("STATE", field("state")),
+    ("HOLDER", field("holder_id")),
+    ("ADAPTER", field("adapter")),
+    ("LABELS", lambda item: labels(item.get("labels"))),
+    ("SINCE", lambda item: age(item.get("since"))),
+    ("REASON", field("reason")),
+]
+_ROWS: list[Column] = [
+    ("pool", field("pool")),
+    ("name", field("name")),
+    ("state", field("state")),
+    ("reason", field("reason")),
+    ("holder", field("holder_id")),
+    ("fence", field("fence")),
+    ("adapter", field("adapter")),
+    ("labels", lambda item: labels(item.get("labels"))),
+    ("config", field("config")),
+    ("since", field("since")),
+]
+
+
+def apply(
+    session: Session,
+    file: Annotated[str, typer.Option("--file", "-f", help="YAML of benches; - is stdin.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, send nothing.")] = False,
+) -> None:
+    """Add or change the benches of a file; of several documents, each is one pool."""
+    output = session.output()
+    asked = [_pool_of(document) for document in read_documents(file)]
+    if dry_run:
+        applied = [
+            {"pool": pool, **bench, "state": None} for pool, benches in asked for bench in benches
+        ]
+    else:
+        applied = []
+        with session.client() as client:
+            for pool, benches in asked:
+                body: Json = {"benches": benches}
+                answer = client.write("PUT", f"/v1/pools/{segment(pool)}/benches", body)
+                applied += answer["benches"]
+    show_list(
+        session.screen, applied, _COLUMNS, output=output, empty="the file has no bench", name="name"
+    )
+    if dry_run:
+        session.screen.note(f"{len(applied)} benches would be applied; nothing was sent")
+
+
+def list_(
+    session: Session,
+    selectors: arguments.Selectors = None,
+    pool: arguments.Pool = None,
+    state: Annotated[str | None, typer.Option(help="Only in this state.")] = None,
+) -> None:
+    """List benches."""
+    output = session.output(RESOURCE_FORMATS)
+    filters = {"pool": pool, "selector": arguments.selector(selectors) or None, "state": state}
+    with session.client() as client:
+        benches = client.pages("/v1/benches", filters)
+    empty = "no bench matches" if any(filters.values()) else "no benches: `teo bench apply -f FILE`"
+    show_list(session.screen, benches, _COLUMNS, output=output, empty=empty, name="name")
+
+
+def show(session: Session, bench: BenchName, pool: arguments.Pool = None) -> None:
+    """Show one bench."""
+    output = session.output()
+    with session.client() as client:
+        in_pool = session.pool(client, pool)
+        answer = client.get(f"/v1/pools/{segment(in_pool)}/benches/{segment(bench)}")
+    _show(session.screen, answer, output=output)
+
+
+def quarantine(
+    session: Session,
+    bench: BenchName,
+    reason: Annotated[str, typer.Option(help="Why, for whoever looks at it next.")],
+    pool: arguments.Pool = None,
+) -> None:
+    """Take a bench out of service: nothing new is put on it."""
+    _change(session, bench, pool, "quarantine", {"reason": reason})
+
+
+def restore(session: Session, bench: BenchName, pool: arguments.Pool = None) -> None:
+    """Put a bench back into service."""
+    _change(session, bench, pool, "restore", {})
+
+
+app = group(
+    "Add, show, quarantine and restore benches.",
+    apply=apply,
+    list=list_,
+    show=show,
+    quarantine=quarantine,
+    restore=restore,
+)
+
+
+def _change(session: Session, bench: str, pool: str | None, verb: str, body: Json) -> None:
+    output = session.output()
+    with session.client() as client:
+        in_pool = session.pool(client, pool)
+        answer = client.write(
+            "POST", f"/v1/pools/{segment(in_pool)}/benches/{segment(bench)}/{verb}", body
+        )
+    if output == "table":
+        session.screen.note(f"{bench} is {plain(answer.get('state'))}")
+    else:
+        _show(session.screen, answer, output=output)
+
+
+def _show(screen: Screen, bench: Json, *, output: Format) -> None:
+    rows = [row for row in _ROWS if row[1](bench) != "-"]
+    show_one(screen, bench, rows, output=output, name="name")
+
+
+def _pool_of(document: Node) -> tuple[str, list[Json]]:
+    keys = document.mapping(allowed=("pool", "benches"), required=("pool", "benches"))
+    benches: dict[str, Json] = {}
+    if not keys["benches"].items():
+        raise keys["benches"].fail("the pool has no benches", next_step="list at least one")
+    for node in keys["benches"].items():
+        bench = _bench(node)
+        if bench["name"] in benches:
+            raise node.fail(f"bench {bench['name']!r} is there twice")
+        benches[bench["name"]] = bench
+    return keys["pool"].text(), list(benches.values())
+
+
+def _bench(node: Node) -> Json:
+    keys = node.mapping(
+        allowed=("name", "labels", "adapter", "config"), required=("name", "adapter")
+    )
+    given = {name: value for name, value in keys.items() if not value.is_null()}
+    config = given.get("config")
+    if config is not None:
+        config.mapping()
+    named = given["labels"].mapping() if "labels" in given else {}
+    return {
+        "name": keys["name"].text(),
+        "labels": {name: value.text() for name, value in named.items()},
+        "adapter": keys["adapter"].text(),
+        "config": config.value() if config is not None else {},
+    }

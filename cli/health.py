@@ -1,0 +1,61 @@
+"""`/healthz`, `/readyz` and `/metrics` of the roles that serve no API. Never changes anything."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+
+def health_app(is_ready: Callable[[], bool]) -> Starlette:
+    """Return the app; `is_ready` says whether the role does its work now."""
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(_: Request) -> Response:
+        ready = is_ready()
+        return JSONResponse(
+            {"status": "ready" if ready else "starting"}, status_code=200 if ready else 503
+        )
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", metrics),
+        ]
+    )
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Starlette, *, host: str, port: int) -> AsyncIterator[None]:
+    """Serve `app` while the block runs; nothing if `port` is 0."""
+    if not port:
+        yield
+        return
+    server = Server(uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False))
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(server.serve())
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await task
+
+
+class Server(uvicorn.Server):
+    """A server that leaves the signals to the role it belongs to."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take no signal."""
+        yield

@@ -1,0 +1,298 @@
+"""Kafka and the roles as processes under one parent: starts, watches, restarts, stops them.
+
+No role outlives the parent: each holds the other end of a pipe and ends when it closes.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from api.auth.principal import Principal
+from api.auth.token_file import new_token, write_token_file
+from cli.contexts import write_context
+from cli.local.cluster import ClusterConfig, EmbeddedKafka
+from cli.problems import Problem
+from cli.process import PARENT_FD
+from events.errors import TeoError
+from events.kafka.admin import ensure_topics, wait_for_broker
+from events.topics import Topics, specs
+
+DEFAULT_PORT = 8642
+PARTITIONS = 4
+"""On one machine; a lab has 8."""
+READY_S_MAX = 60.0
+RESTART_WAIT_S = 1.0
+STOP_S_MAX = 15.0
+POLL_S = 0.1
+EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackConfig:
+    """What to start. `port` None: the default one, or any free one if that is taken."""
+
+    folder: Path
+    port: int | None = None
+    kafka: str = EMBEDDED
+    slots: int = 8
+    context: str | None = "local"
+    """Context of the CLI that is written; None: none."""
+
+
+@dataclass(slots=True)
+class Stack:
+    """One running system. `run` serves until a signal; `started` is for who drives it."""
+
+    config: StackConfig
+    note: Callable[[str], None]
+    server: str = ""
+    token: str = ""
+    bootstrap: str = ""
+    pids: dict[str, int] = field(default_factory=dict)
+
+    def run(self) -> int:
+        """Start all, say so, and serve until SIGINT or SIGTERM."""
+        try:
+            asyncio.run(self._run())
+        except* TeoError as group:
+            raise Problem(str(group.exceptions[0]), exit_code=3) from group
+        return 0
+
+    async def _run(self) -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        async with self.started():
+            self.note(f"up: {self.server} (dashboard, API), Kafka {self.bootstrap}")
+            self.note(f"  sign in there with the token {self.token}")
+            self.note("  next: teo bench apply -f FILE, then teo run -- COMMAND; Ctrl-C stops all")
+            await stop.wait()
+            self.note("stopping")
+
+    def started(self) -> "_Started":
+        """Return the context in which everything runs."""
+        return _Started(self)
+
+
+class _Started:
+    """Starts the stack on enter, stops it on exit, in order."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._exit = AsyncExitStack()
+        self._roles: list[_Role] = []
+
+    async def __aenter__(self) -> Stack:
+        stack, config = self._stack, self._stack.config
+        try:
+            await self._exit.__aenter__()
+            stack.bootstrap = await self._kafka()
+            stack.token = _token(config.folder)
+            port = _port(config.port)
+            stack.server = f"http://127.0.0.1:{port}"
+            parent, child = os.pipe()
+            os.set_inheritable(parent, True)
+            self._exit.callback(os.close, child)
+            health = _free_port()
+            plan = {
+                "scheduler": ["scheduler", "--health-port", str(health)],
+                "api": ["api", "--port", str(port), "--tokens", str(_tokens(config.folder)),
+                        "--database", str(config.folder / "projections.sqlite"),
+                        "--artifacts", str(config.folder / "artifacts")],
+                "worker": ["worker", "--all-pools", "--slots", str(config.slots),
+                           "--state-dir", str(config.folder / "worker"),
+                           "--artifacts", str(config.folder / "artifacts")],
+            }  # fmt: skip
+            for name, arguments in plan.items():
+                role = _Role(name, [*arguments, "--kafka", stack.bootstrap], parent, stack)
+                self._roles.append(role)
+                await role.start()
+            os.close(parent)
+            self._exit.push_async_callback(self._stop_roles)
+            await _ready(f"http://127.0.0.1:{health}/readyz", "scheduler", self._roles)
+            await _ready(f"{stack.server}/readyz", "api", self._roles)
+            self._announce()
+        except BaseException:
+            await self._stop_roles()
+            await self._exit.aclose()
+            raise
+        return stack
+
+    async def __aexit__(self, *_: object) -> None:
+        with suppress(FileNotFoundError):
+            (self._stack.config.folder / "up.json").unlink()
+        await self._exit.aclose()
+
+    async def _kafka(self) -> str:
+        config = self._stack.config
+        if config.kafka == EMBEDDED:
+            cluster = EmbeddedKafka(
+                ClusterConfig(data_dir=config.folder / "kafka"), on_progress=self._stack.note
+            )
+            await self._exit.enter_async_context(cluster)
+            bootstrap = cluster.bootstrap
+        else:
+            bootstrap = config.kafka
+            await wait_for_broker(bootstrap, wait_s=READY_S_MAX)
+        topics = specs(Topics(), partitions=PARTITIONS, min_insync=1)
+        await ensure_topics(bootstrap, topics, replication=1)
+        return bootstrap
+
+    async def _stop_roles(self) -> None:
+        """Workers first: they hand in what they have; the API last."""
+        for role in reversed(self._roles):
+            await role.stop()
+        self._roles.clear()
+
+    def _announce(self) -> None:
+        stack, config = self._stack, self._stack.config
+        if config.context is not None:
+            write_context(config.context, server=stack.server, token=stack.token)
+        state = {
+            "pid": os.getpid(),
+            "server": stack.server,
+            "kafka": stack.bootstrap,
+            "data_dir": str(config.folder),
+            "roles": stack.pids,
+        }
+        fresh = config.folder / ".up.json.new"
+        fresh.write_text(json.dumps(state))
+        fresh.replace(config.folder / "up.json")
+
+
+class _Role:
+    """One role's process, started again whenever it ends by itself."""
+
+    def __init__(self, name: str, arguments: list[str], parent_fd: int, stack: Stack) -> None:
+        self.name = name
+        self._command = [sys.executable, "-m", "cli.main", "serve", *arguments]
+        self._parent_fd = os.dup(parent_fd)
+        os.set_inheritable(self._parent_fd, True)
+        self._stack = stack
+        self._log = stack.config.folder / "logs" / f"{name}.log"
+        self._process: asyncio.subprocess.Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start the process and watch over it."""
+        self._stack.note(f"starting {self.name}")
+        await self._spawn()
+        self._watch = asyncio.create_task(self._keep())
+
+    async def _spawn(self) -> None:
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        environ: Mapping[str, str] = {**os.environ, PARENT_FD: str(self._parent_fd)}
+        with self._log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environ,
+                pass_fds=[self._parent_fd],
+                start_new_session=True,
+            )
+        self._stack.pids[self.name] = self._process.pid
+
+    async def _keep(self) -> None:
+        while True:
+            assert self._process is not None
+            code = await self._process.wait()
+            self._stack.note(f"{self.name} ended with {code}; starting it again ({self._log})")
+            await asyncio.sleep(RESTART_WAIT_S)
+            await self._spawn()
+
+    def tail(self) -> str:
+        """Return the last lines of its log."""
+        with suppress(OSError):
+            return "\n".join(self._log.read_text(errors="replace").splitlines()[-10:])
+        return ""
+
+    async def stop(self) -> None:
+        """End it in good order; kill it if it does not end in time."""
+        if self._watch is not None:
+            self._watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watch
+        process = self._process
+        if process is not None and process.returncode is None:
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), STOP_S_MAX)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        with suppress(OSError):
+            os.close(self._parent_fd)
+
+
+async def _ready(url: str, name: str, roles: list[_Role]) -> None:
+    end_s = time.monotonic() + READY_S_MAX
+    async with httpx.AsyncClient(timeout=2.0) as client:
+        while True:
+            with suppress(httpx.HTTPError):
+                if (await client.get(url)).status_code == httpx.codes.OK:
+                    return
+            if time.monotonic() > end_s:
+                tail = next(role.tail() for role in roles if role.name == name)
+                raise Problem(
+                    f"{name} is not ready after {READY_S_MAX:.0f} s:\n{tail}",
+                    next_step="see the logs in the data folder",
+                    exit_code=3,
+                )
+            await asyncio.sleep(POLL_S)
+
+
+def _tokens(folder: Path) -> Path:
+    return folder / "tokens.json"
+
+
+def _token(folder: Path) -> str:
+    """Return the token of this folder's user, made once; only its user can read it."""
+    kept = folder / "token"
+    if kept.exists() and _tokens(folder).exists():
+        return kept.read_text().strip()
+    token = new_token()
+    actor = os.environ.get("USER") or "local"
+    write_token_file(_tokens(folder), {token: Principal(actor=actor, roles=("admin",))})
+    fresh = folder / f".token.{secrets.token_hex(4)}"
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(token + "\n")
+    fresh.replace(kept)
+    return token
+
+
+def _port(asked: int | None) -> int:
+    if asked is not None:
+        if not _is_free(asked):
+            raise Problem(f"port {asked} is taken", next_step="choose another --port", exit_code=2)
+        return asked
+    return DEFAULT_PORT if _is_free(DEFAULT_PORT) else _free_port()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,73 @@
+"""The frame of a role: event loop, signals, the parent it must not outlive. Decides nothing."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import structlog
+import uvloop
+
+from cli import telemetry
+from cli.problems import Problem
+from events.errors import TeoError
+
+PARENT_FD = "TEO_PARENT_FD"
+"""A pipe whose other end the parent holds: when it closes, the parent is dead and the role ends."""
+
+Role = Callable[[asyncio.Event], Awaitable[None]]
+"""A role works until the event is set, then ends in good order."""
+
+
+def now() -> datetime:
+    """Return the wall clock, aware UTC."""
+    return datetime.now(UTC)
+
+
+def run_role(name: str, role: Role) -> None:
+    """Run `role` until a signal, the death of the parent, or its own end."""
+    end_telemetry = telemetry.start(name)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_until_stopped(name, role))
+    except* TeoError as group:
+        first = group.exceptions[0]
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise Problem(f"{name}: {first}", exit_code=3) from group
+    finally:
+        end_telemetry()
+
+
+async def _until_stopped(name: str, role: Role) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    parent = os.environ.get(PARENT_FD)
+    if parent:
+        loop.add_reader(int(parent), stop.set)
+    log = structlog.get_logger()
+    log.info("role.started", pid=os.getpid())
+    try:
+        await role(stop)
+    finally:
+        if parent:
+            loop.remove_reader(int(parent))
+        log.info("role.ended", name=name)
+
+
+async def until(stop: asyncio.Event, work: Awaitable[None]) -> None:
+    """Await `work` until it ends or `stop` is set; then cancel it and wait for its cleaning up."""
+    task = asyncio.ensure_future(work)
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+        if not task.done():
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,128 @@
+"""What `teo run` asks for, from flags and from a file; flags win. Never sends anything."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from cli import arguments
+from cli.client import Json
+from cli.documents import Node, read_documents
+from cli.problems import BadUsage
+
+_KEYS = frozenset(
+    (
+        *("pool", "selector", "reservation", "command", "env", "retries", "priority"),
+        *("timeout", "idle_timeout", "wait_timeout", "junit", "artifacts"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """An execution to ask for; what is None or empty is left to the server."""
+
+    command: tuple[str, ...] = ()
+    selector: str = ""
+    pool: str | None = None
+    reservation: str | None = None
+    timeout_s: float | None = None
+    idle_timeout_s: float | None = None
+    wait_timeout_s: float | None = None
+    retries: int | None = None
+    priority: int | None = None
+    junit: tuple[str, ...] = ()
+    artifacts: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def over(self, **given: Any) -> "RunSpec":
+        """Return this spec with what was given in its place; variables are added to."""
+        if "env" in given:
+            given["env"] = {**self.env, **given["env"]}
+        known = {item.name for item in fields(self)}
+        chosen = {
+            name: value
+            for name, value in given.items()
+            if name in known and value not in (None, "", (), {})
+        }
+        return replace(self, **chosen)
+
+    def body(self) -> Json:
+        """Return the body of POST /v1/executions."""
+        run = _given(
+            command=list(self.command),
+            env=dict(self.env),
+            timeout_s=self.timeout_s,
+            idle_timeout_s=self.idle_timeout_s,
+            junit=list(self.junit),
+            artifacts=list(self.artifacts),
+        )
+        return _given(
+            pool=self.pool,
+            selector=self.selector,
+            reservation_id=self.reservation,
+            priority=self.priority,
+            wait_timeout_s=self.wait_timeout_s,
+            retries=self.retries,
+            run=run,
+        )
+
+
+def read_spec(path: str) -> RunSpec:
+    """Return the one spec of a file. Raises `BadUsage` with the file and line."""
+    documents = list(read_documents(path))
+    if len(documents) > 1:
+        raise documents[1].fail("a run is one document", next_step="split the file")
+    keys = documents[0].mapping(allowed=_KEYS)
+    nodes = {name: node for name, node in keys.items() if not node.is_null()}
+    given: dict[str, Any] = {
+        name: nodes[name].text() for name in ("pool", "reservation") if name in nodes
+    }
+    for name in ("timeout", "idle_timeout", "wait_timeout"):
+        if name in nodes:
+            given[f"{name}_s"] = nodes[name].duration_s(name)
+    for name, least in (("retries", 0), ("priority", None)):
+        if name in nodes:
+            given[name] = nodes[name].whole(least=least)
+    for name in ("junit", "artifacts"):
+        if name in nodes:
+            given[name] = _globs(nodes[name], name=name)
+    if "selector" in nodes:
+        given["selector"] = _selector(nodes["selector"])
+    if "command" in nodes:
+        given["command"] = _command(nodes["command"])
+    if "env" in nodes:
+        given["env"] = {key: node.text() for key, node in nodes["env"].mapping().items()}
+    return RunSpec().over(**given)
+
+
+def _selector(node: Node) -> str:
+    try:
+        return arguments.selector(list(_one_or_more(node)), name="selector")
+    except BadUsage as error:
+        raise node.fail(error.what, next_step=error.next_step) from error
+
+
+def _globs(node: Node, *, name: str) -> tuple[str, ...]:
+    try:
+        return tuple(arguments.globs(list(_one_or_more(node)), name=name))
+    except BadUsage as error:
+        raise node.fail(error.what, next_step=error.next_step) from error
+
+
+def _one_or_more(node: Node) -> tuple[str, ...]:
+    return node.texts() if node.is_list() else (node.text(),)
+
+
+def _command(node: Node) -> tuple[str, ...]:
+    """Return the words of a command: a list as it is, a text split as a shell would, unexpanded."""
+    if node.is_list():
+        return node.texts()
+    try:
+        return tuple(shlex.split(node.text()))
+    except ValueError as error:
+        raise node.fail(f"command: {error}", next_step="write it as a list of words") from error
+
+
+def _given(**values: Any) -> Json:
+    return {name: value for name, value in values.items() if value not in (None, "", [], {})}

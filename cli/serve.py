@@ -1,0 +1,130 @@
+"""`teo serve scheduler|worker|api`: one role in this process, until a signal ends it."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.command import group
+
+DATA_DIR = Path(os.environ.get("XDG_DATA_HOME", "~/.local/share")).expanduser() / "teo"
+
+Kafka = Annotated[
+    str, typer.Option("--kafka", envvar="TEO_KAFKA", help="Bootstrap address, HOST:PORT,…")
+]
+Prefix = Annotated[
+    str, typer.Option("--topic-prefix", envvar="TEO_TOPIC_PREFIX", help="Prefix of all topics.")
+]
+Host = Annotated[str, typer.Option("--host", envvar="TEO_HOST", help="Address to listen on.")]
+HealthPort = Annotated[
+    int,
+    typer.Option(
+        "--health-port", envvar="TEO_HEALTH_PORT", help="Port of /readyz and /metrics; 0: none."
+    ),
+]
+Artifacts = Annotated[
+    Path, typer.Option("--artifacts", envvar="TEO_ARTIFACTS", help="Folder of kept artifacts.")
+]
+
+
+def scheduler(
+    kafka: Kafka = "127.0.0.1:9092",
+    topic_prefix: Prefix = "teo",
+    host: Host = "127.0.0.1",
+    health_port: HealthPort = 0,
+) -> None:
+    """Decide commands and reports: assign benches, take executions through their steps."""
+    from cli.process import run_role
+    from cli.roles import scheduler_role
+
+    run_role(
+        "scheduler",
+        scheduler_role(kafka=kafka, prefix=topic_prefix, host=host, health_port=health_port),
+    )
+
+
+def worker(
+    worker_id: Annotated[
+        str, typer.Option("--id", envvar="TEO_WORKER", help="Name of the worker, kept for ever.")
+    ] = socket.gethostname(),
+    pool: Annotated[
+        list[str] | None,
+        typer.Option("--pool", envvar="TEO_WORKER_POOLS", help="Pool to serve; repeatable."),
+    ] = None,
+    bench: Annotated[
+        list[str] | None,
+        typer.Option("--bench", help="Bench to serve; repeatable. None: all with its adapters."),
+    ] = None,
+    all_pools: Annotated[
+        bool, typer.Option("--all-pools", help="Serve every pool, also those to come.")
+    ] = False,
+    slots: Annotated[
+        int, typer.Option(min=1, envvar="TEO_SLOTS", help="Attempts at once, for each pool.")
+    ] = 4,
+    state_dir: Annotated[
+        Path, typer.Option(envvar="TEO_STATE_DIR", help="Folder for what outlives the process.")
+    ] = DATA_DIR / "worker",
+    artifacts: Artifacts = DATA_DIR / "artifacts",
+    kafka: Kafka = "127.0.0.1:9092",
+    topic_prefix: Prefix = "teo",
+    host: Host = "127.0.0.1",
+    health_port: HealthPort = 0,
+) -> None:
+    """Run attempts on benches, through the adapters that are installed."""
+    from cli.problems import BadUsage
+    from cli.process import run_role
+    from cli.roles import WorkerRole, worker_role
+
+    pools = [name for item in pool or [] for name in item.split(",")]
+    if bool(pools) == all_pools:
+        raise BadUsage(
+            "a worker serves either named pools or all of them",
+            next_step="give --pool NAME (repeatable), or --all-pools",
+        )
+    role = WorkerRole(
+        worker=worker_id,
+        pools=tuple(pools),
+        benches=tuple(bench or ()),
+        slots=slots,
+        state_dir=state_dir,
+        artifacts=artifacts,
+        kafka=kafka,
+        prefix=topic_prefix,
+        host=host,
+        health_port=health_port,
+    )
+    run_role("worker", worker_role(role))
+
+
+def api(
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="TEO_PORT", help="Port to listen on.")] = 8642,
+    tokens: Annotated[
+        Path, typer.Option(envvar="TEO_TOKENS", help="Token file, mode 0600.")
+    ] = DATA_DIR / "tokens.json",
+    database: Annotated[
+        Path, typer.Option(envvar="TEO_DATABASE", help="SQLite file of the read models.")
+    ] = DATA_DIR / "projections.sqlite",
+    artifacts: Artifacts = DATA_DIR / "artifacts",
+    kafka: Kafka = "127.0.0.1:9092",
+    topic_prefix: Prefix = "teo",
+) -> None:
+    """Serve the HTTP API and the dashboard."""
+    from cli.process import run_role
+    from cli.roles import ApiRole, api_role
+
+    role = ApiRole(
+        host=host,
+        port=port,
+        tokens=tokens,
+        database=database,
+        artifacts=artifacts,
+        kafka=kafka,
+        prefix=topic_prefix,
+    )
+    run_role("api", api_role(role))
+
+
+app = group("Run one role in this process.", scheduler=scheduler, worker=worker, api=api)

@@ -1,0 +1,160 @@
+"""A Kafka cluster as `events.log.Log`."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.partitioner import murmur2
+
+from events.errors import TopicMissing
+from events.kafka.errors import mapped
+from events.kafka.membership import KafkaMembership
+from events.kafka.reader import KafkaReader
+from events.kafka.writer import REQUEST_BYTES_MAX, KafkaWriter
+from events.log import Outgoing, Partition, Position
+
+APPEND_S_MAX = 10.0
+START_S_MAX = 30.0
+METADATA_TRIES = 50
+METADATA_WAIT_S = 0.1
+
+
+class KafkaLog:
+    """Satisfies `events.log.Log`. `security` is passed on to every client (TLS, SASL)."""
+
+    def __init__(
+        self, bootstrap: str, *, client_id: str, security: Mapping[str, Any] | None = None
+    ) -> None:
+        self._settings: dict[str, Any] = {
+            "bootstrap_servers": bootstrap,
+            "client_id": client_id,
+            **(security or {}),
+        }
+        self._producer: AIOKafkaProducer | None = None
+        self._asker: AIOKafkaConsumer | None = None
+        self._lock = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._drop_producer()
+        if self._asker is not None:
+            await self._asker.stop()
+            self._asker = None
+
+    async def partitions(self, topic: str) -> int:
+        """Return how many partitions `topic` has. Raises `TopicMissing`."""
+        asker = await self._ask()
+        with mapped(f"ask for the partitions of {topic}"):
+            for _ in range(METADATA_TRIES):
+                await asker._client.fetch_all_metadata()  # noqa: SLF001 - no public way.
+                found = asker._client.cluster.partitions_for_topic(topic)  # noqa: SLF001
+                if found:
+                    return len(found)
+                await asyncio.sleep(METADATA_WAIT_S)
+        raise TopicMissing(f"topic {topic} does not exist; create the topics with `teo init`")
+
+    def partition_for(self, key: bytes, partitions: int) -> int:
+        """Return the partition of `key`: murmur2, as every Kafka client's default."""
+        return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+    async def append(self, records: Sequence[Outgoing]) -> Sequence[Position]:
+        """Write `records` in order, idempotently; return where they stand."""
+        producer = await self._open_producer()
+        try:
+            with mapped(f"append {len(records)} records"):
+                async with asyncio.timeout(APPEND_S_MAX):
+                    sent = [
+                        await producer.send(
+                            each.topic,
+                            value=each.value,
+                            key=each.key,
+                            partition=each.partition,
+                            headers=list(each.headers.items()),
+                        )
+                        for each in records
+                    ]
+                    placed = [await future for future in sent]
+        except Exception:
+            if self._producer is producer:
+                await self._drop_producer()
+            raise
+        return [Position(each.partition, each.offset) for each in placed]
+
+    async def open_writer(self, transactional_id: str) -> KafkaWriter:
+        """Fence every older writer of `transactional_id`, take over."""
+        return await KafkaWriter.open(transactional_id, self._settings)
+
+    async def open_reader(self, starts: Mapping[Partition, int]) -> KafkaReader:
+        """Return a reader of exactly these partitions, from these offsets."""
+        return await KafkaReader.open(starts, self._settings)
+
+    async def ends(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """Return for each partition the offset that follows its last committed record."""
+        asker = await self._ask()
+        with mapped("ask for the ends"):
+            found = await asker.end_offsets([TopicPartition(*each) for each in partitions])
+        return {Partition(tp.topic, tp.partition): offset for tp, offset in found.items()}
+
+    async def begins(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """Return for each partition the offset of its first kept record."""
+        asker = await self._ask()
+        with mapped("ask for the begins"):
+            found = await asker.beginning_offsets([TopicPartition(*each) for each in partitions])
+        return {Partition(tp.topic, tp.partition): offset for tp, offset in found.items()}
+
+    async def join(self, group: str, topics: Sequence[str]) -> KafkaMembership:
+        """Join consumer group `group` over `topics`, which have equally many partitions."""
+        return await KafkaMembership.join(group, topics, self._settings)
+
+    async def _open_producer(self) -> AIOKafkaProducer:
+        async with self._lock:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    **self._settings,
+                    acks="all",
+                    enable_idempotence=True,
+                    compression_type="lz4",
+                    max_request_size=REQUEST_BYTES_MAX,
+                    request_timeout_ms=int(APPEND_S_MAX * 1000),
+                )
+                try:
+                    with mapped("start a producer"):
+                        await asyncio.wait_for(producer.start(), START_S_MAX)
+                except BaseException:
+                    await _stop(producer)
+                    raise
+                self._producer = producer
+            return self._producer
+
+    async def _drop_producer(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await _stop(producer)
+
+    async def _ask(self) -> AIOKafkaConsumer:
+        async with self._lock:
+            if self._asker is None:
+                asker = AIOKafkaConsumer(**self._settings, isolation_level="read_committed")
+                try:
+                    with mapped("connect"):
+                        await asyncio.wait_for(asker.start(), START_S_MAX)
+                except BaseException:
+                    await asker.stop()
+                    raise
+                self._asker = asker
+            return self._asker
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    with suppress(Exception):
+        await asyncio.wait_for(producer.stop(), START_S_MAX)

@@ -1,0 +1,83 @@
+"""Membership of a consumer group for its assignment alone: it reads and commits nothing."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+
+from events.kafka.errors import mapped
+
+SESSION_MS = 6_000
+HEARTBEAT_MS = 2_000
+JOIN_S_MAX = 30.0
+
+
+class KafkaMembership:
+    """Satisfies `events.log.Membership`."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, watch: "_Watch") -> None:
+        self._consumer = consumer
+        self._watch = watch
+
+    @classmethod
+    async def join(
+        cls, group: str, topics: Sequence[str], settings: Mapping[str, Any]
+    ) -> "KafkaMembership":
+        """Join `group` over `topics`; the range assignor gives equal numbers of each."""
+        consumer = AIOKafkaConsumer(
+            **settings,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="latest",
+            session_timeout_ms=SESSION_MS,
+            heartbeat_interval_ms=HEARTBEAT_MS,
+            max_poll_interval_ms=24 * 3600 * 1000,
+            partition_assignment_strategy=[RangePartitionAssignor],
+        )
+        watch = _Watch(consumer)
+        consumer.subscribe(topics=list(topics), listener=watch)
+        try:
+            with mapped(f"join group {group}"):
+                await asyncio.wait_for(consumer.start(), JOIN_S_MAX)
+        except BaseException:
+            await consumer.stop()
+            raise
+        return cls(consumer, watch)
+
+    async def assigned(self, *, wait_s: float) -> frozenset[int]:
+        """Return the partition numbers owned now; waits up to `wait_s` for a change."""
+        watch = self._watch
+        if watch.changed.is_set():
+            watch.changed.clear()
+            return watch.numbers
+        try:
+            await asyncio.wait_for(watch.changed.wait(), wait_s)
+            watch.changed.clear()
+        except TimeoutError:
+            pass
+        return watch.numbers
+
+    async def close(self) -> None:
+        """Leave the group at once."""
+        await self._consumer.stop()
+
+
+class _Watch(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Keeps the assignment; pauses it, so that nothing is fetched."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+        self.numbers: frozenset[int] = frozenset()
+        self.changed = asyncio.Event()
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Keep what was owned: a new owner fences, and most often it comes back to us."""
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Take the new assignment."""
+        tps = list(assigned)
+        self._consumer.pause(*tps)
+        self.numbers = frozenset(tp.partition for tp in tps)
+        self.changed.set()

@@ -1,0 +1,97 @@
+"""The transactional writer of one partition's owner. After any error it is dead."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from events.errors import LogUnavailable
+from events.kafka.errors import mapped
+from events.kafka.strict_sender import StrictSender
+from events.log import Outgoing
+
+OPEN_S_MAX = 30.0
+COMMIT_S_MAX = 10.0
+CLOSE_S_MAX = 3.0
+TRANSACTION_MS_MAX = 15_000
+"""A dead owner's open transaction is ended by the broker after this, if nobody fences it before."""
+REQUEST_BYTES_MAX = 8 * 1024 * 1024
+
+
+class KafkaWriter:
+    """Satisfies `events.log.Writer`."""
+
+    def __init__(self, producer: AIOKafkaProducer, transactional_id: str) -> None:
+        self._producer = producer
+        self._id = transactional_id
+        self._is_dead = False
+
+    @classmethod
+    async def open(
+        cls, transactional_id: str, settings: Mapping[str, Any]
+    ) -> "KafkaWriter":
+        """Fence older writers of `transactional_id` and take over."""
+        producer = AIOKafkaProducer(
+            **settings,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=TRANSACTION_MS_MAX,
+            max_request_size=REQUEST_BYTES_MAX,
+            acks="all",
+            request_timeout_ms=int(COMMIT_S_MAX * 1000),
+        )
+        plain = producer._sender  # noqa: SLF001 - aiokafka has no way to hand a sender in.
+        producer._sender = StrictSender(  # noqa: SLF001
+            producer.client,
+            acks=plain._acks,  # noqa: SLF001
+            txn_manager=producer._txn_manager,  # noqa: SLF001
+            message_accumulator=producer._message_accumulator,  # noqa: SLF001
+            retry_backoff_ms=100,
+            request_timeout_ms=int(COMMIT_S_MAX * 1000),
+        )
+        try:
+            with mapped(f"open the writer {transactional_id}"):
+                await asyncio.wait_for(producer.start(), OPEN_S_MAX)
+        except BaseException:
+            await _stop(producer)
+            raise
+        return cls(producer, transactional_id)
+
+    async def commit(self, records: Sequence[Outgoing]) -> None:
+        """Write all of `records` in one transaction; return once it is committed."""
+        if self._is_dead:
+            raise LogUnavailable(f"writer {self._id} is dead: open a new one")
+        self._is_dead = True  # Until it is proved to live: also when this call is cancelled.
+        with mapped(f"commit {len(records)} records as {self._id}"):
+            await asyncio.wait_for(self._commit(records), COMMIT_S_MAX)
+        self._is_dead = False
+
+    async def _commit(self, records: Sequence[Outgoing]) -> None:
+        producer = self._producer
+        await producer.begin_transaction()
+        sent = [
+            await producer.send(
+                each.topic,
+                value=each.value,
+                key=each.key,
+                partition=each.partition,
+                headers=list(each.headers.items()),
+            )
+            for each in records
+        ]
+        for future in sent:
+            await future
+        await producer.commit_transaction()
+
+    async def close(self) -> None:
+        """Give back the connection; an open transaction is left to whoever fences it."""
+        self._is_dead = True
+        await _stop(self._producer)
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    with suppress(TimeoutError, KafkaError, OSError, Exception):
+        await asyncio.wait_for(producer.stop(), CLOSE_S_MAX)
+    await producer.client.close()

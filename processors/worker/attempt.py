@@ -1,0 +1,394 @@
+"""One attempt, from its task to its last report: provision, run, collect, teardown.
+
+Collect and teardown happen whatever happened before. Reports what was seen and nothing else;
+whether it is tried again is decided elsewhere. A broken adapter ends here as a fault.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
+
+import structlog
+
+from adapters.contract import Adapter, AdapterError, Attempt, CannotStart, Handle, Lease, Line
+from events.reports import AttemptEnded, Report, ResultsCollected, StepStarted
+from events.shared import AttemptRef, TaskMeta
+from events.tasks import RunAttempt
+from processors.artifacts.store import ArtifactStoreUnavailable
+from processors.worker.asked import attempt_of
+from processors.worker.calls import StepCut, StepTimedOut, limited
+from processors.worker.environment import environment
+from processors.worker.evidence import Evidence, Keeper, parts_of
+from processors.worker.faults import fault_of, plain, with_exit
+from processors.worker.junit import Cases
+from processors.worker.logship import LogShipper
+from processors.worker.masking import Masker
+from processors.worker.parts import Parts
+from processors.worker.state_dir import Leftover
+from processors.worker.telemetry import current_traceparent
+from processors.worker.verdict import Cut, Outcome, Seen, judge
+
+log = structlog.get_logger()
+T = TypeVar("T")
+LINES_PER_BREATH = 1_000
+"""Lines taken from an adapter before others get their turn in the loop."""
+TEARDOWN_ERROR_CHARS_MAX = 1_000
+SHIP_END_S = 1.0
+"""What a shipper of lines gets to stop once it is told to."""
+BROKEN = Outcome(
+    verdict="error",
+    code="worker_bug",
+    reason="the worker could not finish this attempt; its log says why",
+    is_retriable=True,
+)
+
+
+class AttemptRunner:
+    """Takes one attempt through its steps. `go` is called once, in a task of its own.
+
+    Cancelled, it ends the test, tears the bench down and says nothing more: that is for a life of
+    the worker that is over, whose words nobody would believe.
+    """
+
+    def __init__(
+        self,
+        task: RunAttempt,
+        meta: TaskMeta,
+        *,
+        adapter: Adapter,
+        parts: Parts,
+        lease_until: float,
+    ) -> None:
+        self.ref = AttemptRef(execution_id=task.execution_id, attempt=task.attempt)
+        self.fence = task.fence
+        self.bench = task.bench.name
+        self.lease = Lease(until=lease_until)
+        self.is_over = False
+        """True once its end is in the outbox: its slot and bench are free."""
+        self._task = task
+        self._meta = meta
+        self._adapter = adapter
+        self._parts = parts
+        self._cut = asyncio.Event()
+        self._is_settled = False
+        """True once the run is over: its result stands, whoever asks for its end."""
+        self._seen = Seen()
+        self._leftover: Leftover | None = None
+        self._masker = Masker(task.run.env, parts.settings.secret_names)
+        self._evidence = Evidence(Cases(parts.settings.evidence, self._masker))
+        self._path = parts.state.log_path(task.execution_id, task.attempt, parts.epoch)
+        self._teardown_error = ""
+
+    def cut(self, cut: Cut) -> None:
+        """End the attempt early; the first cut counts. Once the run is over its result stands."""
+        if self._cut.is_set() or self._is_settled:
+            return
+        self._seen = replace(self._seen, cut=cut)
+        self._cut.set()
+
+    async def go(self) -> None:
+        """Run the attempt to its end and report it; returns once the log has its last report."""
+        fields: dict[str, str | int] = {
+            "teo.execution_id": self.ref.execution_id,
+            "teo.attempt": self.ref.attempt,
+            "teo.bench": self.bench,
+        }
+        try:
+            with self._parts.telemetry.span("attempt", self._meta.traceparent, **fields):
+                await self._steps()
+                number = await self._end()
+        except asyncio.CancelledError:
+            if not self.is_over:
+                await self._tear_down_quietly()
+            raise
+        except Exception:
+            # Ours, or something an adapter gave that no report can carry: this attempt's end only.
+            log.exception("attempt.broke", **self._names())
+            await self._tear_down_quietly()
+            number = await self._say(self._ended(BROKEN))
+            self.is_over = True
+        await self._parts.outbox.taken(number)
+
+    async def _steps(self) -> None:
+        try:
+            attempt, handle = self._prepare()
+        except Exception as error:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
+            self._fail("provision", error)
+            return
+        is_provisioned = await self._guarded("provision", self._provision(attempt, handle))
+        if is_provisioned and not self._cut.is_set():
+            await self._guarded("run", self._run(attempt, handle))
+        self._is_settled = True
+        if is_provisioned:
+            await self._guarded("collect", self._collect(attempt, handle))
+        await self._teardown(handle)
+
+    def _prepare(self) -> tuple[Attempt, Handle]:
+        """Return what the adapter is asked, after noting what will have to be torn down."""
+        task = self._task
+        grace_s = self._parts.settings.steps.grace_s
+        attempt = attempt_of(task, env=self._environment(), grace_s=grace_s)
+        handle = self._adapter.handle_for(attempt.id, attempt.bench)
+        leftover = Leftover(
+            execution_id=task.execution_id,
+            attempt=task.attempt,
+            fence=task.fence,
+            bench=task.bench.name,
+            adapter=task.bench.adapter,
+            handle=handle,
+            epoch=self._parts.epoch,
+        )
+        self._parts.state.remember(leftover)
+        self._leftover = leftover
+        return attempt, handle
+
+    async def _guarded(
+        self, step: Literal["provision", "run", "collect"], work: Coroutine[Any, Any, None]
+    ) -> bool:
+        """Do one step; return True if it did not break. Its span and its fault are made here."""
+        try:
+            with self._parts.telemetry.step(step):
+                await work
+        except StepCut:
+            return False
+        except CannotStart as error:
+            self._seen = replace(self._seen, cannot_start=self._masker(f"cannot start: {error}"))
+            return False
+        except Exception as error:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
+            self._fail(step, error)
+            return False
+        return True
+
+    def _fail(self, step: str, error: Exception) -> None:
+        fault = fault_of(step, error)
+        fault = replace(fault, reason=self._masker(fault.reason))
+        log.warning("attempt.step_failed", step=step, reason=fault.reason, **self._names())
+        if step == "collect":
+            self._seen = replace(self._seen, collect_fault=fault)
+        else:
+            self._seen = replace(self._seen, fault=fault)
+
+    async def _provision(self, attempt: Attempt, handle: Handle) -> None:
+        """Provision, once the log knows the handle: whoever compensates for us needs it."""
+        number = await self._say_step("provision", handle)
+        taken = self._parts.outbox.taken(number)
+        await self._limited(
+            "report of provision", taken, self._parts.settings.deadline_s, self._cut
+        )
+        limit_s = self._parts.settings.steps.provision_s
+        await self._limited("provision", self._adapter.provision(attempt), limit_s, self._cut)
+
+    async def _run(self, attempt: Attempt, handle: Handle) -> None:
+        """Run the command while its lines are shipped."""
+        await self._say_step("run")
+        parts = self._parts
+        shipper = LogShipper(
+            self.ref,
+            fence=self.fence,
+            path=self._path,
+            log=parts.log,
+            topics=parts.topics,
+            limits=parts.settings.log,
+            append_timeout_s=parts.settings.append_timeout_s,
+            masker=self._masker,
+            clock=parts.clock,
+            telemetry=parts.telemetry,
+        )
+        shipping = asyncio.create_task(shipper.ship(), name="ship")
+        flush_s = parts.settings.log.flush_s
+        try:
+            await self._command(replace(attempt, env=self._environment()), handle, shipper)
+        except asyncio.CancelledError:
+            flush_s = 0.0
+            raise
+        finally:
+            self._is_settled = True
+            shipper.end()
+            try:
+                await asyncio.wait({shipping}, timeout=flush_s)
+            finally:
+                await parts.strays.end(shipping, wait_s=SHIP_END_S)
+            if shipper.note:
+                self._evidence.notes.append(shipper.note)
+
+    async def _command(self, attempt: Attempt, handle: Handle, shipper: LogShipper) -> None:
+        async def on_lines(lines: Sequence[Line]) -> None:
+            for number, line in enumerate(lines, start=1):
+                shipper.line(line.text, line.stream == "stderr")
+                if number % LINES_PER_BREATH == 0:
+                    await asyncio.sleep(0)
+
+        steps = self._parts.settings.steps
+        # The adapter keeps the limit; ours is for an adapter that does not.
+        limit_s = attempt.timeout_s + attempt.grace_s + steps.kill_s
+        run = self._adapter.run(attempt, handle, on_lines=on_lines, lease=self.lease)
+        try:
+            exit_ = await self._limited("run", run, limit_s, self._cut, cancel_s=steps.kill_s)
+        except StepTimedOut as error:
+            reason = f"over its limit of {attempt.timeout_s:g} s, and {error}"
+            self._seen = replace(
+                self._seen, cut=Cut(verdict="timed_out", code="timeout", reason=reason)
+            )
+            return
+        self._seen = with_exit(self._seen, exit_, attempt)
+
+    async def _collect(self, attempt: Attempt, handle: Handle) -> None:
+        """Bring, store and report what the run left; its log first, whatever the adapter does."""
+        await self._say_step("collect")
+        settings, evidence = self._parts.settings, self._evidence
+        keeper = Keeper(
+            self.ref, pool=settings.pool, store=self._parts.store, limits=settings.evidence
+        )
+        upload_s = settings.steps.upload_s
+        try:
+            if self._has_log():
+                log_file = keeper.keep_file(self._path, "log.txt", "log", evidence)
+                await self._limited("upload of log.txt", log_file, upload_s)
+        except (ArtifactStoreUnavailable, StepTimedOut) as error:
+            self._fail("collect", _not_stored(error))
+        limit_s = settings.steps.collect_s
+        collected = await self._limited("collect", self._adapter.collect(attempt, handle), limit_s)
+        try:
+            await self._limited("upload", keeper.keep(collected, evidence), upload_s)
+        except (ArtifactStoreUnavailable, StepTimedOut) as error:
+            raise _not_stored(error) from error
+        finally:
+            await self._say_cases()
+
+    async def _say_cases(self) -> None:
+        first_case = 0
+        for part in parts_of(self._evidence.cases.kept, self._parts.settings.evidence):
+            await self._say(
+                ResultsCollected(
+                    execution_id=self.ref.execution_id,
+                    attempt=self.ref.attempt,
+                    fence=self.fence,
+                    first_case=first_case,
+                    cases=part,
+                )
+            )
+            first_case += len(part)
+
+    async def _teardown(self, handle: Handle) -> None:
+        await self._say_step("teardown")
+        limit_s = self._parts.settings.steps.teardown_s
+        try:
+            with self._parts.telemetry.step("teardown"):
+                await self._limited("teardown", self._adapter.teardown(handle), limit_s)
+        except Exception as error:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
+            text = f"{type(error).__name__}: {error}"
+            self._teardown_error = plain(self._masker(text))[:TEARDOWN_ERROR_CHARS_MAX]
+            log.warning("attempt.teardown_failed", error=self._teardown_error, **self._names())
+        else:
+            self._forget()
+
+    async def _tear_down_quietly(self) -> None:
+        """Free the bench without a word; what is not down in time is found at the next life."""
+        if self._leftover is None:
+            return
+        handle = Handle(self._leftover.handle)
+        try:
+            teardown = self._adapter.teardown(handle)
+            await self._limited("teardown", teardown, self._parts.settings.fence_teardown_s)
+        except Exception as error:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
+            log.warning("attempt.teardown_failed", error=repr(error), **self._names())
+        else:
+            self._forget()
+
+    def _forget(self) -> None:
+        if self._leftover is not None:
+            self._parts.state.forget(self._leftover)
+            self._leftover = None
+
+    async def _end(self) -> int:
+        """Report how it ended, exactly once."""
+        evidence = self._evidence
+        self._seen = replace(self._seen, totals=evidence.cases.totals, notes=tuple(evidence.notes))
+        outcome = judge(self._seen)
+        number = await self._say(self._ended(outcome))
+        self.is_over = True
+        self._remove_log()
+        self._parts.telemetry.attempt_ended(verdict=outcome.verdict, code=outcome.code)
+        log.info("attempt.ended", verdict=outcome.verdict, code=outcome.code, **self._names())
+        return number
+
+    def _ended(self, outcome: Outcome) -> AttemptEnded:
+        return AttemptEnded(
+            execution_id=self.ref.execution_id,
+            attempt=self.ref.attempt,
+            fence=self.fence,
+            verdict=outcome.verdict,
+            code=outcome.code,
+            reason=plain(self._masker(outcome.reason)),
+            exit_code=outcome.exit_code,
+            signal=outcome.signal,
+            totals=self._seen.totals,
+            artifacts=tuple(self._evidence.artifacts),
+            is_retriable=outcome.is_retriable,
+            teardown_error=self._teardown_error,
+        )
+
+    async def _say_step(self, step: str, handle: Handle | None = None) -> int:
+        return await self._say(
+            StepStarted(
+                execution_id=self.ref.execution_id,
+                attempt=self.ref.attempt,
+                fence=self.fence,
+                step=step,
+                handle=handle,
+            )
+        )
+
+    async def _say(self, report: Report) -> int:
+        return await self._parts.outbox.put(
+            report,
+            correlation_id=self._meta.correlation_id,
+            traceparent=current_traceparent(self._meta.traceparent),
+        )
+
+    async def _limited(
+        self,
+        name: str,
+        call: Coroutine[Any, Any, T],
+        limit_s: float,
+        cut: asyncio.Event | None = None,
+        *,
+        cancel_s: float | None = None,
+    ) -> T:
+        steps = self._parts.settings.steps
+        return await limited(
+            call,
+            name=name,
+            limit_s=limit_s,
+            cancel_s=steps.cancel_s if cancel_s is None else cancel_s,
+            abandon_s=self._parts.settings.abandon_s,
+            strays=self._parts.strays,
+            cut=cut,
+        )
+
+    def _has_log(self) -> bool:
+        return self._path.exists()
+
+    def _remove_log(self) -> None:
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    def _environment(self) -> dict[str, str]:
+        traceparent = current_traceparent(self._meta.traceparent)
+        now = self._parts.clock.now()
+        return dict(environment(self._task, started_at=now, traceparent=traceparent))
+
+    def _names(self) -> dict[str, str | int]:
+        return {
+            "execution_id": self.ref.execution_id,
+            "attempt": self.ref.attempt,
+            "bench": self.bench,
+            "fence": self.fence,
+        }
+
+
+def _not_stored(error: Exception) -> AdapterError:
+    """Return the lab's fault that a store is which does not take what the tests left."""
+    return AdapterError(f"artifacts cannot be stored: {error}", code="store_unavailable")

@@ -1,0 +1,121 @@
+"""Checks that a partition of the journal is whole, and cuts it into whole decisions.
+
+Never shows half a decision: its events are given out together, once the last of them is read.
+"""
+
+from dataclasses import dataclass
+
+import structlog
+
+from events.codec import decode_event
+from events.errors import JournalBroken, Undecodable, UnknownSchema
+from events.log import Record
+from events.message import EventMessage
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """How far a partition was read; always at the end of a decision."""
+
+    offset: int = -1
+    """Of the last record taken; -1: none."""
+    event_id: str = ""
+    """Of the event in that record; empty: it could not be read."""
+    seq: int = 0
+    """Number the next event has."""
+    slack: int = 0
+    """How many records since the last event that was understood may have taken a number."""
+    skipped: int = 0
+    """How many records could not be read, in all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The events of one decision, and where the partition stands after it."""
+
+    events: tuple[tuple[int, EventMessage], ...]
+    """Each with its offset."""
+    mark: Mark
+
+
+class PartitionReader:
+    """Takes the records of one partition, in order; gives decisions."""
+
+    def __init__(self, partition: int, mark: Mark) -> None:
+        self._partition = partition
+        self._mark = mark
+        self._events: list[tuple[int, EventMessage]] = []
+        self._start = self._end = mark.seq
+        """First number of the decision being read, and the one that follows it."""
+
+    @property
+    def mark(self) -> Mark:
+        """How far it has read, in the middle of a decision or not."""
+        return self._mark
+
+    def take(self, record: Record) -> Decision | None:
+        """Return the decision that `record` completes, if it does.
+
+        A record that this version cannot read is counted and skipped: an unknown schema is an
+        event of a later version and has taken a number; anything else is not of the journal.
+        Raises `JournalBroken` if a number is missing or a decision is torn.
+        """
+        try:
+            message = decode_event(record.value)
+        except Undecodable as error:
+            return self._skip(record, error)
+        meta = message.meta
+        self._check(message, record.offset)
+        self._start, self._end = meta.seq - meta.index, meta.seq - meta.index + meta.count
+        self._events.append((record.offset, message))
+        self._mark = Mark(
+            offset=record.offset,
+            event_id=meta.event_id,
+            seq=meta.seq + 1,
+            skipped=self._mark.skipped,
+        )
+        return self._close()
+
+    def _skip(self, record: Record, error: Undecodable) -> Decision | None:
+        log.warning(
+            "projection.record_skipped",
+            partition=record.partition,
+            offset=record.offset,
+            error=str(error),
+        )
+        numbers = 1 if isinstance(error, UnknownSchema) else 0
+        self._mark = Mark(
+            offset=record.offset,
+            seq=self._mark.seq + numbers,
+            slack=self._mark.slack + numbers,
+            skipped=self._mark.skipped + 1,
+        )
+        return self._close()
+
+    def _close(self) -> Decision | None:
+        if self._mark.seq < self._end:
+            return None
+        decision = Decision(events=tuple(self._events), mark=self._mark)
+        self._events.clear()
+        return decision
+
+    def _check(self, message: EventMessage, offset: int) -> None:
+        meta, mark = message.meta, self._mark
+        at = f"journal partition {self._partition}, offset {offset}"
+        if not mark.seq - mark.slack <= meta.seq <= mark.seq:
+            raise JournalBroken(
+                f"{at}: seq {meta.seq} where {mark.seq} was due; "
+                "the journal lost records or was written by two: compare it with a backup"
+            )
+        span = (meta.seq - meta.index, meta.seq - meta.index + meta.count)
+        is_within = meta.seq < self._end
+        is_torn = is_within and span != (self._start, self._end)
+        if is_torn or not 0 <= meta.index < meta.count:
+            raise JournalBroken(
+                f"{at}: a decision is torn: index {meta.index} of {meta.count} at seq {meta.seq}, "
+                f"in the decision that began at seq {self._start}"
+            )
+        if not is_within and meta.index > mark.slack:
+            raise JournalBroken(f"{at}: begins in the middle of a decision (index {meta.index})")

@@ -1,0 +1,90 @@
+"""The read models as a server asks for them: every call one consistent answer.
+
+Never waits on the database: a call reads on the loop, between two batches of the projector.
+"""
+
+from collections.abc import Sequence
+
+from events.log import Position
+from projections import pools, queries
+from projections.rows import (
+    ArtifactRow,
+    BenchFilter,
+    BenchRow,
+    CaseRow,
+    CommandRow,
+    ExecutionFilter,
+    ExecutionRow,
+    Health,
+    Page,
+    PoolRow,
+    ReservationFilter,
+    ReservationRow,
+    Slice,
+    WorkerRow,
+)
+from projections.runtime import Projector
+
+
+class ReadModel:
+    """Queries over what a projector keeps, and its waits."""
+
+    def __init__(self, projector: Projector) -> None:
+        self._projector = projector
+        self._store = projector.store
+
+    async def wait_for(self, position: Position, *, wait_s: float) -> bool:
+        """Return True once `position` is applied, False if it was not within `wait_s`."""
+        return await self._projector.wait_for(position, wait_s)
+
+    async def wait_for_command(self, command_id: str, *, wait_s: float) -> CommandRow | None:
+        """Return the outcome of a command once all of its events are applied; None: not yet."""
+        return await self._projector.wait_for_command(command_id, wait_s)
+
+    async def health(self) -> Health:
+        """Return how the projection stands."""
+        return await self._projector.health()
+
+    async def command(self, command_id: str) -> CommandRow | None:
+        """Return the outcome of a command."""
+        return queries.command(self._store.db, command_id)
+
+    async def pools(self) -> Sequence[PoolRow]:
+        """Return every pool, by name."""
+        return pools.pools(self._store.db)
+
+    async def benches(self, which: BenchFilter, part: Slice) -> Page[BenchRow]:
+        """Return benches by pool and name."""
+        return queries.benches(self._store.db, which, part)
+
+    async def bench(self, pool: str, name: str) -> BenchRow | None:
+        """Return one bench."""
+        return queries.bench(self._store.db, pool, name)
+
+    async def workers(self, pool: str | None, part: Slice) -> Page[WorkerRow]:
+        """Return workers by pool and id."""
+        return queries.workers(self._store.db, pool, part)
+
+    async def reservations(self, which: ReservationFilter, part: Slice) -> Page[ReservationRow]:
+        """Return reservations, newest first."""
+        return queries.reservations(self._store.db, which, part)
+
+    async def reservation(self, reservation_id: str) -> ReservationRow | None:
+        """Return one reservation."""
+        return queries.reservation(self._store.db, reservation_id)
+
+    async def executions(self, which: ExecutionFilter, part: Slice) -> Page[ExecutionRow]:
+        """Return executions, newest first."""
+        return queries.executions(self._store.db, which, part)
+
+    async def execution(self, execution_id: str) -> ExecutionRow | None:
+        """Return one execution."""
+        return queries.execution(self._store.db, execution_id)
+
+    async def cases(self, execution_id: str, attempt: int | None, part: Slice) -> Page[CaseRow]:
+        """Return test cases of one attempt, or of all, in the order they were recorded."""
+        return queries.cases(self._store.db, execution_id, attempt, part)
+
+    async def artifacts(self, execution_id: str, attempt: int | None) -> Sequence[ArtifactRow]:
+        """Return the files kept of one attempt, or of all."""
+        return queries.artifacts(self._store.db, execution_id, attempt)

@@ -1,0 +1,191 @@
+"""Keeps the read models level with the journal, and wakes those who wait for a position.
+
+Never decides and never writes to the log. Everything is on the event loop in bounded batches: no
+threads, so that a run can be repeated exactly.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import structlog
+
+from events.errors import LogUnavailable, TopicMissing
+from events.log import Log, Partition, Position
+from events.topics import Topics
+from projections import queries
+from projections.commands import is_of_command
+from projections.feed import Change, ChangeFeed
+from projections.rows import CommandRow, Health
+from projections.store import Store
+from projections.tail import OtherJournal, Tail
+
+log = structlog.get_logger()
+
+BACKOFF_S_FIRST = 0.1
+BACKOFF_S_MAX = 5.0
+
+
+class Projector:
+    """The one task that fills a store, and the waits on it."""
+
+    def __init__(
+        self, log: Log, topics: Topics, store: Store, *, feed: ChangeFeed | None = None
+    ) -> None:
+        self.feed = feed or ChangeFeed()
+        self.store = store
+        self.turn = asyncio.Lock()
+        """Held while a batch goes in: who holds it finds the store at rest."""
+        self._log = log
+        self._topic = topics.events
+        self._tail: Tail | None = None
+        self._trouble = "not started"
+        """Why it does not read now; empty: it does."""
+        self._commands: dict[str, set[asyncio.Future[None]]] = {}
+        self._waits: set[tuple[Callable[[], bool], asyncio.Future[None]]] = set()
+        """Waits for a position or for an end: few, so each is looked at after each batch."""
+
+    async def run(self) -> None:
+        """Apply events until cancelled; a log that cannot be reached is tried again.
+
+        Raises `JournalBroken` or the database's error: it cannot go on at all.
+        """
+        pause_s = BACKOFF_S_FIRST
+        try:
+            while True:
+                progress = self._progress()
+                try:
+                    await self._follow()
+                except OtherJournal as error:
+                    self.store.reset(str(error))
+                except (LogUnavailable, TopicMissing) as error:
+                    self._trouble = str(error)
+                    has_moved = self._progress() != progress
+                    pause_s = BACKOFF_S_FIRST if has_moved else min(BACKOFF_S_MAX, pause_s * 2)
+                    log.warning("projection.interrupted", error=str(error), pause_s=pause_s)
+                    await asyncio.sleep(pause_s)
+        except BaseException as error:
+            self._trouble = f"stopped: {type(error).__name__}: {error}"
+            if not isinstance(error, asyncio.CancelledError):
+                log.error("projection.stopped", error=str(error))  # noqa: TRY400
+            raise
+
+    def _progress(self) -> Mapping[int, int]:
+        return {number: mark.offset for number, mark in self.store.marks.items()}
+
+    async def _follow(self) -> None:
+        tail = await Tail.open(self.store, self._log, self._topic)
+        self.feed.begin({n: mark.offset + 1 for n, mark in self.store.marks.items()})
+        self._tail, self._trouble = tail, ""
+        try:
+            while True:
+                records = await tail.poll()
+                async with self.turn:
+                    changes = tail.apply(records).changes()
+                    self._publish(changes)
+                await tail.settle()
+                self._wake()
+                await asyncio.sleep(0)
+        finally:
+            self._tail = None
+            await tail.close()
+
+    def _publish(self, changes: list[Change]) -> None:
+        if changes:
+            self.feed.publish(changes)
+        for change in changes:
+            waiting = self._commands.get(change.message.meta.causation_id)
+            if waiting is not None and is_of_command(change.message):
+                for future in waiting:
+                    _set(future)
+        self._wake()
+
+    def _wake(self) -> None:
+        for is_met, future in self._waits:
+            if is_met():
+                _set(future)
+
+    async def wait_for(self, position: Position, wait_s: float) -> bool:
+        """Return True once `position` is applied, False if it was not within `wait_s`."""
+        return await self._until(
+            lambda: self.store.mark(position.partition).offset >= position.offset, wait_s
+        )
+
+    async def wait_for_command(self, command_id: str, wait_s: float) -> CommandRow | None:
+        """Return the outcome of a command once all of its events are applied; None: not yet."""
+        found = queries.command(self.store.db, command_id)
+        if found is not None:
+            return found
+        with self._waiting_for(command_id) as future:
+            if await _within(future, wait_s):
+                return queries.command(self.store.db, command_id)
+        return None
+
+    async def caught_up(self, wait_s: float) -> bool:
+        """Return True once all that is in the journal now is applied, False after `wait_s`.
+
+        Raises `LogUnavailable` or `TopicMissing` if it cannot be known how far the journal goes.
+        """
+        ends = await self._ends()
+        return await self._until(lambda: self._behind(ends) == 0, wait_s)
+
+    async def health(self) -> Health:
+        """Return how the projection stands."""
+        if self._trouble:
+            return Health(is_live=False, behind=0, detail=self._trouble)
+        try:
+            behind = self._behind(await self._ends())
+        except (LogUnavailable, TopicMissing) as error:
+            return Health(is_live=False, behind=0, detail=str(error))
+        skipped = sum(mark.skipped for mark in self.store.marks.values())
+        detail = f"{skipped} records of the journal could not be read" if skipped else ""
+        return Health(is_live=True, behind=behind or 0, detail=detail)
+
+    async def _ends(self) -> Mapping[int, int]:
+        count = await self._log.partitions(self._topic)
+        ends = await self._log.ends([Partition(self._topic, number) for number in range(count)])
+        return {partition.number: end for partition, end in ends.items()}
+
+    def _behind(self, ends: Mapping[int, int]) -> int | None:
+        """Return how many offsets before `ends` are not read; None: it does not read now."""
+        tail = self._tail
+        if tail is None:
+            return None
+        return sum(max(0, end - tail.read.get(number, 0)) for number, end in ends.items())
+
+    async def _until(self, is_met: Callable[[], bool], wait_s: float) -> bool:
+        if is_met():
+            return True
+        entry = (is_met, asyncio.get_running_loop().create_future())
+        self._waits.add(entry)
+        try:
+            return await _within(entry[1], wait_s)
+        finally:
+            self._waits.discard(entry)
+
+    @contextmanager
+    def _waiting_for(self, command_id: str) -> Iterator[asyncio.Future[None]]:
+        future = asyncio.get_running_loop().create_future()
+        waiting = self._commands.setdefault(command_id, set())
+        waiting.add(future)
+        try:
+            yield future
+        finally:
+            waiting.discard(future)
+            if not waiting:
+                self._commands.pop(command_id, None)
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def _within(future: asyncio.Future[None], wait_s: float) -> bool:
+    """Return True once `future` is done, False after `wait_s`."""
+    try:
+        async with asyncio.timeout(wait_s):
+            await future
+    except TimeoutError:
+        return False
+    return True

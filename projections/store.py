@@ -1,0 +1,216 @@
+"""The database of the read models: decisions go in whole, with the position, in one transaction.
+
+Belongs to one process, which a lock beside the file makes sure of. Never blocks for long: calls
+are on the event loop, so that a query sees one state and a run can be repeated exactly.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import structlog
+
+from events.errors import TeoError
+from projections.journal import Decision, Mark
+from projections.schema import TABLES, apply_decision, version
+
+log = structlog.get_logger()
+
+_PRAGMAS = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = NORMAL;
+PRAGMA temp_store = MEMORY;
+PRAGMA cache_size = -32000;
+PRAGMA wal_autocheckpoint = 4000;
+"""
+"""NORMAL: after a power cut the newest transactions may be gone, with their position: they are
+read from the journal again."""
+_SIDE_FILES = ("-wal", "-shm", "-journal")
+
+
+class StoreBusy(TeoError):
+    """Raised when another process keeps the read model of the same file."""
+
+    code = "store_busy"
+
+
+class Store:
+    """One database file, or one in memory (`path` None); open from the start until `close`."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._lock = None if path is None else _lock(path)
+        self._marks: dict[int, Mark] = {}
+        self.db = self._open()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def marks(self) -> Mapping[int, Mark]:
+        """How far each partition is applied; a partition that is missing is not begun."""
+        return self._marks
+
+    def mark(self, partition: int) -> Mark:
+        """Return how far `partition` is applied."""
+        return self._marks.get(partition, Mark())
+
+    @property
+    def journal(self) -> str:
+        """Which journal this was built from; empty: none yet."""
+        row = self.db.execute("SELECT value FROM about WHERE name = 'journal'").fetchone()
+        return "" if row is None else str(row[0])
+
+    def bind(self, journal: str) -> None:
+        """Say which journal is applied; what was built from another is thrown away."""
+        if self.journal not in ("", journal):
+            self.reset(f"it was built from {self.journal}, not from {journal}")
+        self.db.execute("INSERT OR REPLACE INTO about VALUES ('journal', ?)", (journal,))
+
+    def apply(self, decisions: Mapping[int, Iterable[Decision]]) -> None:
+        """Apply decisions by partition and move the positions: all in one transaction, or none."""
+        marks: dict[int, Mark] = {}
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            for partition, given in decisions.items():
+                for decision in given:
+                    apply_decision(self.db, partition, decision.events)
+                    marks[partition] = decision.mark
+            self._put_marks(marks)
+            self._commit()
+        except BaseException:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise
+        self._marks.update(marks)
+
+    def _put_marks(self, marks: Mapping[int, Mark]) -> None:
+        self.db.executemany(
+            "INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (partition, mark.offset, mark.event_id, mark.seq, mark.slack, mark.skipped)
+                for partition, mark in marks.items()
+            ],
+        )
+
+    def _commit(self) -> None:
+        self.db.execute("COMMIT")
+
+    def reset(self, reason: str) -> None:
+        """Throw everything away: it is built again from the journal's start."""
+        log.warning("projection.reset", path=str(self.path or ":memory:"), reason=reason)
+        self.db.close()
+        if self.path is not None:
+            _remove(self.path)
+        self.db = self._open()
+
+    def swap_in(self, path: Path) -> None:
+        """Put the closed database at `path` in the place of this one, at once or not at all.
+
+        Closing the old one first leaves it whole in its one file, without a log that a crash
+        could leave beside the new one.
+        """
+        assert self.path is not None, "a database in memory has no file to take the place of"
+        self.db.close()
+        try:
+            for suffix in _SIDE_FILES:
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+            os.replace(path, self.path)
+            _sync_folder(self.path.parent)
+        finally:
+            self.db = self._open()
+
+    def close(self) -> None:
+        """Close the file and let go of it. Idempotent."""
+        self.db.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            db = _connect(self.path)
+        except sqlite3.DatabaseError as error:
+            if self.path is None or isinstance(error, sqlite3.OperationalError):
+                raise
+            log.warning("projection.unreadable", path=str(self.path), error=str(error))
+            _remove(self.path)
+            db = _connect(self.path)
+        if _version_of(db) not in ("", version()):
+            db.close()
+            assert self.path is not None
+            log.info("projection.other_version", path=str(self.path))
+            _remove(self.path)
+            db = _connect(self.path)
+        if not _version_of(db):
+            db.executescript(f"BEGIN;{TABLES};COMMIT;")
+            db.execute("INSERT INTO about VALUES ('version', ?)", (version(),))
+        rows = db.execute("SELECT partition, last_offset, event_id, seq, slack, skipped FROM marks")
+        self._marks = {
+            partition: replace(
+                Mark(), offset=offset, event_id=event_id, seq=seq, slack=slack, skipped=skipped
+            )
+            for partition, offset, event_id, seq, slack, skipped in rows
+        }
+        return db
+
+
+def _connect(path: Path | None) -> sqlite3.Connection:
+    db = sqlite3.connect(path or ":memory:", isolation_level=None, cached_statements=256)
+    try:
+        db.executescript(_PRAGMAS)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _version_of(db: sqlite3.Connection) -> str:
+    """Return the version that wrote `db`; empty: nobody yet; "?": not this program."""
+    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
+    if not tables:
+        return ""
+    if "about" not in tables:
+        return "?"
+    row = db.execute("SELECT value FROM about WHERE name = 'version'").fetchone()
+    return "?" if row is None else str(row[0])
+
+
+def _lock(path: Path) -> IO[str]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = Path(f"{path}.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise StoreBusy(
+            f"the read model {path} is kept by another process; "
+            "stop that one, or give this one a folder of its own"
+        ) from error
+    return lock
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("", *_SIDE_FILES):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,151 @@
+"""Reads journal partitions into a store, decision by decision, from where the store stands.
+
+Never shows half a decision, never skips a number: it stops with `JournalBroken`.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from events.codec import decode_event
+from events.errors import JournalBroken, TeoError, Undecodable
+from events.log import Log, Partition, Position, Reader, Record
+from projections.feed import Change
+from projections.journal import Decision, Mark, PartitionReader
+from projections.store import Store
+
+BATCH_RECORDS_MAX = 500
+"""Records of one transaction; a decision that is longer still goes in whole."""
+POLL_WAIT_S = 0.5
+
+
+class OtherJournal(TeoError):
+    """Raised when the journal is not the one the store was built from."""
+
+    code = "other_journal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one poll brought into the store."""
+
+    records: int
+    decisions: Mapping[int, Sequence[Decision]]
+
+    def changes(self) -> list[Change]:
+        """Return every event that was applied, in order within a partition."""
+        return [
+            Change(position=Position(partition, offset), message=message)
+            for partition, decisions in self.decisions.items()
+            for decision in decisions
+            for offset, message in decision.events
+        ]
+
+
+class Tail:
+    """One reader over all partitions of the journal, and the store it fills."""
+
+    def __init__(self, store: Store, reader: Reader, starts: Mapping[Partition, int]) -> None:
+        self._store = store
+        self._reader = reader
+        self._readers = {p.number: PartitionReader(p.number, store.mark(p.number)) for p in starts}
+        self._unverified = {
+            partition.number: mark
+            for partition, start in starts.items()
+            if (mark := store.mark(partition.number)).offset == start
+        }
+        """Marks of records that are read once more, to see that it is the same journal."""
+        self.partitions = tuple(starts)
+        self.read = {partition.number: start for partition, start in starts.items()}
+        """For each partition the offset that is read next."""
+
+    @classmethod
+    async def open(cls, store: Store, log: Log, topic: str) -> "Tail":
+        """Return a tail that goes on where `store` stands.
+
+        Raises `OtherJournal` if the store is ahead of the log, `LogUnavailable`, `TopicMissing`.
+        """
+        count = await log.partitions(topic)
+        store.bind(f"{topic}/{count}")
+        partitions = [Partition(topic, number) for number in range(count)]
+        begins, ends = await log.begins(partitions), await log.ends(partitions)
+        for partition in partitions:
+            if store.mark(partition.number).offset >= ends[partition]:
+                raise OtherJournal(
+                    f"partition {partition.number} of {topic} ends at {ends[partition]}, "
+                    f"but offset {store.mark(partition.number).offset} was applied from it"
+                )
+        starts = {p: max(begins[p], store.mark(p.number).offset) for p in partitions}
+        return cls(store, await log.open_reader(starts), starts)
+
+    async def close(self) -> None:
+        """Give back the reader. Idempotent."""
+        await self._reader.close()
+
+    async def poll(self, *, wait_s: float = POLL_WAIT_S) -> Sequence[Record]:
+        """Return what comes next, for `apply`. Raises as `Reader.poll`."""
+        return await self._reader.poll(records_max=BATCH_RECORDS_MAX, wait_s=wait_s)
+
+    async def settle(self) -> None:
+        """Learn how far the reader is, once all it gave is applied."""
+        for partition in self.partitions:
+            self.read[partition.number] = await self._reader.position(partition)
+
+    def apply(self, records: Sequence[Record], *, limits: Mapping[int, int] | None = None) -> Batch:
+        """Bring `records` into the store, in one transaction.
+
+        Records from the offset of `limits` on are left out. What stands before a fault is applied
+        before the fault is raised.
+        """
+        done: defaultdict[int, list[Decision]] = defaultdict(list)
+        fault: JournalBroken | None = None
+        for record in records:
+            if limits is not None and record.offset >= limits.get(record.partition, 0):
+                continue
+            try:
+                decision = self._take(record)
+            except JournalBroken as error:
+                fault = error
+                break
+            if decision is not None:
+                done[record.partition].append(decision)
+        if done:
+            self._store.apply(done)
+        if fault is not None:
+            raise fault
+        return Batch(records=len(records), decisions=done)
+
+    def _take(self, record: Record) -> Decision | None:
+        mark = self._unverified.pop(record.partition, None)
+        reader = self._readers[record.partition]
+        if mark is None:
+            return reader.take(record)
+        self._verify(record, mark)
+        return None
+
+    def _verify(self, record: Record, mark: Mark) -> None:
+        """Raise `OtherJournal` unless `record` is the one that was applied last."""
+        try:
+            event_id = decode_event(record.value).meta.event_id
+        except Undecodable:
+            event_id = ""
+        if (record.offset, event_id) != (mark.offset, mark.event_id):
+            raise OtherJournal(
+                f"offset {mark.offset} of partition {record.partition} is not what was applied"
+            )
+
+
+async def fill(tail: Tail, ends: Mapping[int, int]) -> int:
+    """Apply all records before `ends`; return how many events that were.
+
+    The tail may have read further and must not be gone on with: open another one.
+    Raises `LogUnavailable`, `JournalBroken`, `OtherJournal`.
+    """
+    applied = 0
+    while any(tail.read[number] < end for number, end in ends.items()):
+        batch = tail.apply(await tail.poll(), limits=ends)
+        applied += sum(len(d.events) for ds in batch.decisions.values() for d in ds)
+        await tail.settle()
+        await asyncio.sleep(0)
+    return applied

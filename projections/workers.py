@@ -1,0 +1,75 @@
+"""The workers of each pool and the life each is in. Never decides: it shows what was."""
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+from events import facts
+from events.shared import EventMeta
+from projections.values import micros, text_of
+
+TABLES = """
+CREATE TABLE workers (
+    pool TEXT NOT NULL,
+    worker TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    adapters TEXT NOT NULL,
+    benches TEXT NOT NULL,
+    slots INTEGER NOT NULL,
+    version TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    reason TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (pool, worker)
+) WITHOUT ROWID;
+"""
+
+
+def _registered(db: sqlite3.Connection, meta: EventMeta, event: facts.WorkerRegistered) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO workers VALUES (?, ?, ?, 'active', ?, ?, ?, ?, ?, '')",
+        (
+            meta.pool,
+            event.worker,
+            event.epoch,
+            text_of(event.adapters),
+            text_of(event.benches),
+            event.slots,
+            event.version,
+            micros(meta.occurred_at),
+        ),
+    )
+
+
+def _changed(
+    db: sqlite3.Connection,
+    meta: EventMeta,
+    event: facts.WorkerDrained | facts.WorkerGone | facts.WorkerLost,
+) -> None:
+    """Words of an older life change nothing of the one that is shown."""
+    db.execute(
+        "UPDATE workers SET state = ?, reason = ?, since = ?"
+        " WHERE pool = ? AND worker = ? AND epoch = ?",
+        (
+            _STATE_WORDS[type(event)],
+            event.reason,
+            micros(meta.occurred_at),
+            meta.pool,
+            event.worker,
+            event.epoch,
+        ),
+    )
+
+
+_STATE_WORDS: Mapping[type, str] = {
+    facts.WorkerDrained: "draining",
+    facts.WorkerGone: "gone",
+    facts.WorkerLost: "lost",
+}
+
+APPLY: Mapping[type, Any] = {
+    facts.WorkerRegistered: _registered,
+    facts.WorkerDrained: _changed,
+    facts.WorkerGone: _changed,
+    facts.WorkerLost: _changed,
+}

@@ -1,0 +1,30 @@
+"""The few fixtures that tests of several folders share."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from cli.local.cluster import ClusterConfig, EmbeddedKafka
+from tests.kafka import any_kafka, embedded_kafka
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Kafka, started when the first test asks for it."""
+    with any_kafka(tmp_path_factory.mktemp("kafka") / "data") as bootstrap:
+        yield bootstrap
+
+
+@pytest.fixture(scope="session")
+def three_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
+    """A cluster of three embedded nodes. Who breaks one calls `heal()` when done."""
+    config = ClusterConfig(data_dir=tmp_path_factory.mktemp("kafka-3") / "data", nodes=3)
+    with embedded_kafka(config) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A prefix that no other test uses, so that tests share a broker and no topic."""
+    return f"t{uuid.uuid4().hex[:12]}."

@@ -1,0 +1,652 @@
+"""The CLI against a real HTTP server that plays the API: streams that break, refusals, signals."""
+
+import asyncio
+import hashlib
+import json
+import os
+import pty
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from cli.main import VERBS
+from cli.root import build
+
+TOKEN = "t0ken"
+EXE, RES = "exe-0190aa", "res-0190bb"
+DEADLINE_S = 20.0
+TREE = Path(__file__).resolve().parents[2]
+
+
+def until(is_true, what):
+    deadline = time.monotonic() + DEADLINE_S
+    while not is_true():
+        assert time.monotonic() < deadline, f"not within {DEADLINE_S}s: {what}"
+        select.select([], [], [], 0.01)
+
+
+def lines(attempt, first, *texts, stderr=()):
+    data = {"attempt": attempt, "first_line": first, "lines": texts, "stderr": list(stderr)}
+    return "lines", data, f"{attempt}.{first + len(texts) - 1}"
+
+
+def execution(**given):
+    return {
+        **{"id": EXE, "pool": "lab-a", "status": "running", "verdict": None, "code": ""},
+        **{"reason": "", "owner": "ann", "bench": "bench-1", "selector": "", "attempts": []},
+        **{"created_at": "2026-01-01T00:00:00Z", "started_at": "2026-01-01T00:00:01Z"},
+        **{"finished_at": None, "queue_position": None, "command": ["true"]},
+        **{"totals": {"passed": 0, "failed": 0, "errors": 0, "skipped": 0}},
+        **given,
+    }
+
+
+def finished(verdict, code="", **given):
+    end = {"finished_at": "2026-01-01T00:00:13Z", "status": "finished"}
+    return execution(verdict=verdict, code=code, **end, **given)
+
+
+class FakeApi:
+    """Plays the agreed answers; what it was asked is kept, what it shall do is set by the test."""
+
+    def __init__(self):
+        self.asked = []
+        self.failures = deque()
+        self.execution = execution()
+        self.at_end = finished("passed", "passed")
+        self.reservation = {
+            **{"id": RES, "pool": "lab-a", "status": "granted", "code": "", "selectors": [""]},
+            **{"benches": [{"bench": "bench-1", "fence": 7}], "queue_position": None},
+        }
+        self.pools = ["lab-a"]
+        self.frames = []
+        self.cuts = set()
+        self.is_endless = False
+        self.is_stubborn = False
+        self.cases = []
+        self.files = {}
+        self.ranges = []
+        self.port = None
+        self._server = self._thread = None
+
+    def start(self):
+        app = Starlette(
+            routes=[
+                Route("/v1/executions", self.submit, methods=["POST"]),
+                Route("/v1/executions", self.executions, methods=["GET"]),
+                Route(f"/v1/executions/{EXE}", self.one, methods=["GET", "DELETE"]),
+                Route(f"/v1/executions/{EXE}/logs", self.logs),
+                Route(f"/v1/executions/{EXE}/cases", lambda r: self.items(r, self.cases)),
+                Route(f"/v1/executions/{EXE}/junit", self.junit),
+                Route(f"/v1/executions/{EXE}/artifacts", self.artifacts),
+                Route(f"/v1/executions/{EXE}/artifacts/1/{{path:path}}", self.artifact),
+                Route("/v1/reservations", self.reserve, methods=["POST"]),
+                Route(f"/v1/reservations/{RES}", self.held, methods=["GET", "DELETE"]),
+                Route(f"/v1/reservations/{RES}/extend", self.held, methods=["POST"]),
+                Route("/v1/pools", lambda r: self.items(r, [{"pool": p} for p in self.pools])),
+                Route("/v1/pools/{pool}/benches", self.apply, methods=["PUT"]),
+                Route("/v1/benches", lambda r: self.items(r, [BENCH])),
+                Route("/v1/commands/cmd-1", self.command),
+                Route("/v1/events", self.events),
+                Route("/v1/whoami", self.whoami),
+            ]
+        )
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", self.port or 0))
+        self.port = listener.getsockname()[1]
+        config = uvicorn.Config(
+            self._guarded(app),
+            **{"log_config": None, "log_level": "critical", "access_log": False},
+            **{"loop": "asyncio", "ws": "none", "lifespan": "off"},
+            timeout_graceful_shutdown=2,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([listener],))
+        self._thread.start()
+        until(lambda: self._server.started, "the fake API listens")
+
+    def stop(self):
+        self._server.should_exit = True
+        self._thread.join(DEADLINE_S)
+        assert not self._thread.is_alive()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def keys(self, method, path):
+        return [h["idempotency-key"] for m, p, h, _ in self.asked if (m, p) == (method, path)]
+
+    def bodies(self, method, path):
+        return [json.loads(body) for m, p, _, body in self.asked if (m, p) == (method, path)]
+
+    def was_asked(self, method, path):
+        return any((m, p) == (method, path) for m, p, _, _ in self.asked)
+
+    def _guarded(self, app):
+        async def guard(scope, receive, send):
+            message = await receive()
+            headers = {key.decode(): value.decode() for key, value in scope["headers"]}
+            self.asked.append((scope["method"], scope["path"], headers, message["body"]))
+            if headers.get("authorization") != f"Bearer {TOKEN}":
+                answer = problem(401, "unauthenticated", "no valid token")
+            elif self.failures:
+                status, code, detail = self.failures.popleft()
+                answer = problem(status, code, detail)
+            else:
+                await app(scope, replay(message, receive), send)
+                return
+            await answer(scope, receive, send)
+
+        return guard
+
+    async def items(self, request, items):
+        start, limit = int(request.query_params.get("cursor", 0)), 2
+        cursor = str(start + limit) if start + limit < len(items) else None
+        return JSONResponse({"items": items[start : start + limit], "next_cursor": cursor})
+
+    async def submit(self, request):
+        if self.execution is None:
+            return JSONResponse({"command_id": "cmd-1", "href": "/v1/commands/cmd-1"}, 202)
+        return JSONResponse(self.execution, 201, {"TEO-Position": "0:41"})
+
+    async def command(self, request):
+        self.execution = execution()
+        return JSONResponse(
+            {"id": "cmd-1", "status": "accepted", "subject_id": EXE, "position": "0:41"}
+        )
+
+    async def executions(self, request):
+        return await self.items(request, [self.execution] * 3)
+
+    async def one(self, request):
+        if request.method == "DELETE" and not self.is_stubborn:
+            self.execution = finished("cancelled", "cancelled_by_user")
+            self.is_endless = False
+        if request.query_params.get("until") == "started" and self.execution["status"] == "queued":
+            self.execution = execution()
+        return JSONResponse(self.execution)
+
+    async def reserve(self, request):
+        return JSONResponse(self.reservation, 201)
+
+    async def held(self, request):
+        if request.method == "DELETE":
+            self.reservation = {**self.reservation, "status": "released"}
+        return JSONResponse(self.reservation)
+
+    async def apply(self, request):
+        benches = (await request.json())["benches"]
+        pool = request.path_params["pool"]
+        made = [{**bench, "pool": pool, "state": "idle"} for bench in benches]
+        return JSONResponse({"pool": pool, "benches": made})
+
+    async def junit(self, request):
+        return Response("<testsuites/>", media_type="application/xml")
+
+    async def whoami(self, request):
+        return JSONResponse({"actor": "ann", "roles": ["operator"]})
+
+    async def artifacts(self, request):
+        found = [
+            {"attempt": 1, "path": path, "kind": "file", "size_bytes": len(body), "sha256": digest}
+            for path, (body, digest) in self.files.items()
+        ]
+        return JSONResponse({"items": found, "next_cursor": None})
+
+    async def artifact(self, request):
+        body, digest = self.files[request.path_params["path"]]
+        start = int(request.headers.get("range", "bytes=0-")[6:-1])
+        self.ranges.append(start)
+
+        async def some():
+            if not start:
+                yield body[: len(body) // 2]
+                await asyncio.sleep(0.05)
+                raise ConnectionAbortedError
+            yield body[start:]
+
+        if start:
+            assert request.headers["if-range"] == f'"{digest}"'
+        length = {"Content-Length": str(len(body) - start)}
+        return StreamingResponse(some(), 206 if start else 200, length)
+
+    async def logs(self, request):
+        if "event-stream" not in request.headers["accept"]:
+            since = int(request.query_params.get("since_line", 1))
+            stored = [
+                {"n": n, "stream": "stdout", "text": text}
+                for n, text in enumerate(["one", "two", "three"], start=1)
+            ]
+            page = [line for line in stored if line["n"] >= since][:2]
+            tail = {"next_line": since + len(page), "is_complete": since + len(page) > 3}
+            return JSONResponse({"attempt": 1, "lines": page, **tail})
+        ids = [frame[2] for frame in self.frames]
+        resumed = request.headers.get("last-event-id")
+        start = ids.index(resumed) + 1 if resumed else 0
+        return StreamingResponse(self._follow(start), media_type="text/event-stream")
+
+    async def _follow(self, start):
+        for index in range(start, len(self.frames)):
+            if index in self.cuts:
+                self.cuts.discard(index)
+                raise ConnectionAbortedError
+            kind, data, event_id = self.frames[index]
+            head = f"id: {event_id}\n" if event_id else ""
+            yield f"{head}event: {kind}\ndata: {json.dumps(data)}\n\n"
+        while self.is_endless:
+            if self._server.should_exit:
+                return
+            await asyncio.sleep(0.01)
+        if self.execution["status"] != "finished":
+            self.execution = self.at_end
+        yield f"event: end\ndata: {json.dumps({'status': 'finished'})}\n\n"
+
+    async def events(self, request):
+        meta = {"occurred_at": "2026-01-01T00:00:00Z", "pool": "lab-a"}
+        body = {"meta": meta, "type": "ExecutionFinished", "data": {"execution_id": EXE}}
+
+        async def stream():
+            yield "id: 0:1\n\n"
+            for number in range(2, 4):
+                data = json.dumps({**body, "number": number})
+                yield f"id: 0:{number}\nevent: ExecutionFinished\ndata: {data}\n\n"
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
+
+
+BENCH = {"pool": "lab-a", "name": "bench-1", "state": "idle", "labels": {"board": "rpi4"}}
+
+
+def problem(status, code, detail):
+    body = {"type": "about:blank", "title": "t", "status": status, "detail": detail, "code": code}
+    return JSONResponse(body, status, media_type="application/problem+json")
+
+
+def replay(first, receive):
+    waiting = [first]
+
+    async def replayed():
+        return waiting.pop() if waiting else await receive()
+
+    return replayed
+
+
+@pytest.fixture
+def api():
+    fake = FakeApi()
+    fake.start()
+    yield fake
+    fake.stop()
+
+
+@pytest.fixture
+def env(api, tmp_path, monkeypatch):
+    given = {
+        **{"TEO_SERVER": api.url, "TEO_TOKEN": TOKEN, "TEO_RECONNECT": "15s"},
+        **{"TEO_CONFIG": str(tmp_path / "config.yaml"), "TERM": "xterm"},
+    }
+    for name in ("TEO_CONTEXT", "TEO_POOL", "NO_COLOR", "TRACEPARENT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    return {**os.environ, **given}
+
+
+@pytest.fixture
+def teo(env, capsys):
+    def run(*args):
+        with pytest.raises(SystemExit) as left:
+            build(VERBS)(list(args), prog_name="teo")
+        out, err = capsys.readouterr()
+        return int(left.value.code or 0), out, err
+
+    return run
+
+
+def spawn(env, *args, **streams):
+    code = "from cli.main import main; main()"
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+    return subprocess.Popen([sys.executable, "-c", code, *args], env=env, cwd=TREE, **piped)
+
+
+def test_run_streams_both_streams_exactly_and_passes(api, teo):
+    api.frames = [lines(1, 1, "a\tb ", "oops", "", stderr=[1]), lines(1, 4, "\x1b[31mred\r")]
+    code, out, err = teo("run", "-l", "board=rpi4", "-l", "site=muc", "--", "pytest", "-q")
+    assert code == 0
+    assert out == "a\tb \n\n\x1b[31mred\r\n"
+    assert "oops\n" in err
+    assert "PASSED" in err
+    (body,) = api.bodies("POST", "/v1/executions")
+    assert body == {"selector": "board=rpi4,site=muc", "run": {"command": ["pytest", "-q"]}}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code", "exit_code"),
+    [
+        ("failed", "exit_code", 1),
+        ("error", "worker_lost", 3),
+        ("cancelled", "cancelled_by_user", 4),
+        ("timed_out", "timeout", 5),
+        ("cancelled", "wait_timed_out", 7),
+        ("cancelled", "lease_lost", 8),
+    ],
+)
+def test_run_and_wait_exit_with_the_verdict(api, teo, verdict, code, exit_code):
+    api.at_end = finished(verdict, code, reason="because of it")
+    ran, _, err = teo("run", "true")
+    assert ran == exit_code
+    assert verdict.upper() in err
+    assert "because of it" in err
+    assert teo("wait", EXE)[0] == exit_code
+
+
+def test_a_broken_stream_is_resumed_without_loss_or_repeat(api, teo):
+    api.frames = [lines(1, n, f"line {n}") for n in range(1, 6)]
+    api.cuts = {1, 3}
+    code, out, _ = teo("run", "true")
+    assert code == 0
+    assert out == "".join(f"line {n}\n" for n in range(1, 6))
+    resumed = [h.get("last-event-id") for _, p, h, _ in api.asked if p.endswith("/logs")]
+    assert resumed == [None, "1.1", "1.3"]
+
+
+def test_lines_sent_twice_are_written_once_and_lost_ones_are_named(api, teo):
+    api.frames = [lines(1, 1, "1", "2"), lines(1, 2, "2", "3"), lines(1, 6, "6")]
+    _, out, err = teo("logs", EXE, "-f")
+    assert out == "1\n2\n3\n6\n"
+    assert "lines 4 to 5 of attempt 1 are not kept" in err
+
+
+def test_a_new_attempt_is_said_with_the_reason(api, teo):
+    attempts = [
+        {"number": 1, "bench": "bench-1", "reason": "the worker is lost"},
+        {"number": 2, "bench": "bench-2"},
+    ]
+    api.execution = execution(attempts=attempts)
+    api.frames = [lines(1, 1, "first"), ("attempt", {"attempt": 2}, None), lines(2, 1, "again")]
+    _, out, err = teo("run", "true")
+    assert out == "first\nagain\n"
+    assert "attempt 1 ended: the worker is lost; attempt 2 on bench-2" in err
+
+
+def test_a_write_is_tried_again_with_the_same_key(api, teo):
+    api.failures += [(503, "log_unavailable", "wait"), (500, "", "boom")]
+    assert teo("run", "true")[0] == 0
+    keys = api.keys("POST", "/v1/executions")
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+    traces = {headers["traceparent"] for _, _, headers, _ in api.asked}
+    assert len(traces) == 1
+
+
+def test_each_write_has_its_own_key(api, teo, tmp_path):
+    file = tmp_path / "b.yaml"
+    file.write_text(
+        "pool: a\nbenches: [{name: x, adapter: mock}]\n---\n"
+        "pool: b\nbenches: [{name: y, adapter: mock}]\n"
+    )
+    code, out, _ = teo("bench", "apply", "-f", str(file), "-o", "name")
+    assert (code, out) == (0, "x\ny\n")
+    (first,) = api.keys("PUT", "/v1/pools/a/benches")
+    (second,) = api.keys("PUT", "/v1/pools/b/benches")
+    assert first != second
+
+
+def test_a_dry_run_sends_nothing(api, teo, tmp_path):
+    file = tmp_path / "b.yaml"
+    file.write_text("pool: a\nbenches: [{name: x, adapter: mock}]\n")
+    assert teo("bench", "apply", "-f", str(file), "--dry-run")[0] == 0
+    assert api.asked == []
+
+
+def test_a_slow_command_is_looked_up(api, teo):
+    api.execution = None
+    code, out, _ = teo("run", "--detach", "true")
+    assert (code, out) == (0, f"{EXE}\n")
+
+
+def test_what_waits_is_shown(api, teo):
+    api.execution = execution(status="queued", queue_position=3)
+    code, _, err = teo("run", "true")
+    assert code == 0
+    assert "place 3 in the queue" in err
+
+
+@pytest.mark.parametrize(
+    ("failure", "exit_code", "said"),
+    [
+        ((409, "no_matching_bench", "no bench has board=z80"), 6, "board=z80"),
+        ((403, "not_owner", "it is bob's"), 6, "bob"),
+        ((404, "no_such_execution", "there is no exe-0190aa"), 2, "teo status"),
+        ((422, "invalid_timeout", "timeout_s is too long"), 2, "too long"),
+    ],
+)
+def test_a_refusal_names_the_thing_and_the_next_step(api, teo, failure, exit_code, said):
+    api.failures.append(failure)
+    code, out, err = teo("status", EXE)
+    assert (code, out) == (exit_code, "")
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_a_wrong_token_and_a_missing_server(api, teo):
+    code, _, err = teo("whoami", "--token", "wrong")
+    assert code == 10
+    assert "TEO_TOKEN" in err
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
+        code, _, err = teo("whoami", "--server", nobody)
+    assert code == 9
+    assert nobody in err
+    assert "wrong" not in err
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["rnu"], "Did you mean 'run'"),
+        (["run", "--tiemout", "1m", "true"], "--timeout"),
+        (["run"], "no command to run"),
+        (["run", "--timeout", "90", "true"], "has no unit"),
+        (["run", "--artifact", "../x", "true"], "climbs out"),
+        (["reserve", "-l", "a b"], "no label name"),
+        (["status", "42"], "no id of an execution"),
+        (["release", EXE], "begin with res-"),
+        (["status", "-o", "xml"], "table, json, yaml, name"),
+        (["events", "tail", "--from", "yesterday"], "now or beginning"),
+        (["bench", "apply", "-f", "/nowhere.yaml"], "/nowhere.yaml"),
+    ],
+)
+def test_bad_usage_is_told_before_anything_is_sent(api, teo, args, said):
+    code, out, err = teo(*args)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert api.asked == []
+
+
+def test_reserve_names_the_pools_when_there_are_several(api, teo):
+    api.pools = ["lab-a", "lab-b", "lab-c"]
+    code, _, err = teo("reserve")
+    assert code == 2
+    assert "lab-a, lab-b, lab-c" in err
+    assert teo("reserve", "--pool", "lab-b", "-o", "name")[:2] == (0, f"{RES}\n")
+
+
+def test_a_gang_is_one_reservation(api, teo):
+    args = ["-l", "a=1", "-l", "b", "--with", "c=2", "--duration", "2h30m", "-o", "json"]
+    code, out, _ = teo("reserve", *args)
+    assert (code, json.loads(out)["id"]) == (0, RES)
+    (body,) = api.bodies("POST", "/v1/reservations")
+    assert (body["selectors"], body["duration_s"]) == (["a=1,b", "c=2"], 9_000.0)
+    assert teo("extend", RES, "--duration", "30m")[0] == 0
+    assert "released" in teo("release", RES)[2]
+
+
+def test_lists_and_global_flags_before_and_after_the_verb(api, teo):
+    assert teo("-o", "name", "status")[1] == f"{EXE}\n" * 3
+    assert len(json.loads(teo("status", "-o", "json")[1])) == 3
+    assert "bench-1" in teo("bench", "list", "-l", "board=rpi4")[1]
+    assert "shown" in teo("status", "--limit", "2")[2]
+    assert "attempts" in json.loads(teo("status", EXE, "-o", "json")[1])
+
+
+def test_logs_results_and_events(api, teo):
+    api.cases = [
+        {"attempt": n, "classname": "t", "name": f"c{i}", "status": "passed", "duration_s": 0.1}
+        for n in (1, 2)
+        for i in range(3)
+    ]
+    assert teo("logs", EXE)[1] == "one\ntwo\nthree\n"
+    assert teo("logs", EXE, "--since-line", "3")[1] == "three\n"
+    assert teo("results", EXE, "-o", "name")[1] == "c0\nc1\nc2\n"
+    assert teo("results", EXE, "-o", "junit")[1] == "<testsuites/>\n"
+    code, out, _ = teo("events", "tail", "-n", "2", "-o", "json")
+    assert code == 0
+    assert [json.loads(line)["number"] for line in out.splitlines()] == [2, 3]
+
+
+def test_a_download_goes_on_where_it_broke_and_is_checked(api, teo, tmp_path):
+    body = bytes(range(256)) * 1_000
+    api.files = {"logs/a b.bin": (body, hashlib.sha256(body).hexdigest())}
+    assert teo("artifacts", EXE, "--download", str(tmp_path / "d"))[0] == 0
+    assert (tmp_path / "d" / "logs" / "a b.bin").read_bytes() == body
+    assert len(api.ranges) == 2
+    assert api.ranges[1] > 0
+    api.files = {"bad": (b"other than was kept", "0" * 64)}
+    code, _, err = teo("artifacts", EXE, "--download", str(tmp_path / "d"))
+    assert (code, "sha256" in err) == (3, True)
+    assert sorted(each.name for each in (tmp_path / "d").iterdir()) == ["logs"]
+
+
+def test_an_artifact_cannot_leave_the_folder(api, teo, tmp_path):
+    api.files = {"../evil": (b"x", hashlib.sha256(b"x").hexdigest())}
+    code, _, err = teo("artifacts", EXE, "--download", str(tmp_path / "d"))
+    assert (code, "outside" in err) == (3, True)
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_cancels_the_run_and_waits(api, env, number, code):
+    api.frames, api.is_endless = [lines(1, 1, "started")], True
+    with spawn(env, "run", "--", "sleep", "1000") as process:
+        assert process.stdout.readline() == b"started\n"
+        process.send_signal(number)
+        _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == code
+    assert f"{EXE} is cancelled".encode() in err
+    assert api.was_asked("DELETE", f"/v1/executions/{EXE}")
+
+
+def test_a_second_signal_leaves_at_once(api, env):
+    api.frames, api.is_endless, api.is_stubborn = [lines(1, 1, "started")], True, True
+    with spawn(env, "run", "--", "sleep", "1000") as process:
+        assert process.stdout.readline() == b"started\n"
+        process.send_signal(signal.SIGINT)
+        until(lambda: api.was_asked("DELETE", f"/v1/executions/{EXE}"), "the run is cancelled")
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 130
+    assert time.monotonic() - began < 5
+    assert b"left while" in err
+
+
+def test_a_signal_while_reserve_waits_gives_the_place_back(api, env):
+    api.reservation = {**api.reservation, "status": "queued", "queue_position": 2, "benches": []}
+    with spawn(env, "reserve", "--wait") as process:
+        until(lambda: api.was_asked("GET", f"/v1/reservations/{RES}"), "reserve waits")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 130
+    assert api.was_asked("DELETE", f"/v1/reservations/{RES}")
+    assert b"place 2" in err
+
+
+def test_a_run_survives_a_restart_of_the_api(api, env):
+    api.frames, api.is_endless = [lines(1, 1, "before")], True
+    with spawn(env, "run", "--", "true") as process:
+        assert process.stdout.readline() == b"before\n"
+        api.stop()
+        api.frames.append(lines(1, 2, "after"))
+        api.is_endless = False
+        api.start()
+        out, err = process.communicate(timeout=DEADLINE_S)
+    assert (process.returncode, out) == (0, b"after\n")
+    assert b"PASSED" in err
+
+
+def test_an_outage_without_end_exits_9_and_says_how_to_go_on(api, env):
+    api.frames, api.is_endless = [lines(1, 1, "before")], True
+    with spawn({**env, "TEO_RECONNECT": "500ms"}, "run", "--", "true") as process:
+        assert process.stdout.readline() == b"before\n"
+        api.stop()
+        try:
+            _, err = process.communicate(timeout=DEADLINE_S)
+        finally:
+            api.start()
+    assert process.returncode == 9
+    assert f"teo wait {EXE}".encode() in err
+
+
+def test_a_reader_that_leaves_ends_the_run(api, env):
+    api.frames = [lines(1, n, "x" * 100) for n in range(1, 3_000)]
+    api.is_endless = True
+    with spawn(env, "run", "--", "yes") as process:
+        process.stdout.readline()
+        process.stdout.close()
+        process.wait(DEADLINE_S)
+        err = process.stderr.read()
+    assert process.returncode == 141
+    assert b"Traceback" not in err
+    assert api.was_asked("DELETE", f"/v1/executions/{EXE}")
+
+
+@pytest.mark.parametrize(("no_color", "has_colour"), [(None, True), ("1", False)])
+def test_a_terminal_gets_a_spinner_and_colours_unless_refused(api, env, no_color, has_colour):
+    api.execution = execution(status="queued", queue_position=1)
+    if no_color:
+        env = {**env, "NO_COLOR": no_color}
+    ours, theirs = pty.openpty()
+    with spawn(env, "run", "true", stdout=subprocess.DEVNULL, stderr=theirs) as process:
+        os.close(theirs)
+        said = read_all(ours)
+        assert process.wait(DEADLINE_S) == 0
+    assert b"place 1 in the queue" in said
+    assert (b"\x1b[32mPASSED" in said) == has_colour
+
+
+def read_all(descriptor):
+    said = b""
+    try:
+        while chunk := os.read(descriptor, 65_536):
+            said += chunk
+    except OSError:
+        pass  # A terminal that everybody has left answers with an error, not with an end.
+    os.close(descriptor)
+    return said
+
+
+def test_completion_knows_verbs_and_options(env):
+    asked = {"_TEO_COMPLETE": "complete_bash", "COMP_CWORD": "1"}
+    for words, expected in (("teo re", "reserve"), ("teo run --idle", "--idle-timeout")):
+        given = {**env, **asked, "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        with spawn(given) as process:
+            out, _ = process.communicate(timeout=DEADLINE_S)
+        assert expected in out.decode().split()

@@ -1,0 +1,239 @@
+"""The data folder: what a node is told, and which folders are refused."""
+
+import asyncio
+import fcntl
+import json
+import os
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cli.local import DataFolderRefused, PortBusy
+from cli.local.properties import (
+    Layout,
+    Node,
+    lock_file,
+    log4j_settings,
+    meta_file,
+    new_cluster_id,
+    own_ports,
+    parse_properties,
+    remembered_layout,
+    render,
+    server_settings,
+    state_file,
+    take_folder,
+    with_free_ports,
+    write_settings,
+)
+
+
+def layout_of(nodes: int) -> Layout:
+    return Layout(
+        cluster_id="c" * 22,
+        kafka="4.3.0",
+        nodes=tuple(
+            Node(number=number, port=20_000 + number, controller_port=21_000 + number)
+            for number in range(1, nodes + 1)
+        ),
+    )
+
+
+@pytest.mark.parametrize(("nodes", "copies", "in_sync"), [(1, 1, 1), (3, 3, 2)])
+def test_copies_follow_the_number_of_nodes(nodes: int, copies: int, in_sync: int) -> None:
+    layout = layout_of(nodes)
+    settings = server_settings(layout, layout.nodes[0], Path("/data"))
+    for name in (
+        "default.replication.factor",
+        "offsets.topic.replication.factor",
+        "transaction.state.log.replication.factor",
+        "share.coordinator.state.topic.replication.factor",
+    ):
+        assert settings[name] == copies, name
+    for name in ("min.insync.replicas", "transaction.state.log.min.isr"):
+        assert settings[name] == in_sync, name
+
+
+def test_a_node_listens_on_the_loopback_only() -> None:
+    layout = layout_of(3)
+    settings = server_settings(layout, layout.nodes[1], Path("/data"))
+    assert settings["listeners"] == "BROKER://127.0.0.1:20002,CONTROLLER://127.0.0.1:21002"
+    assert settings["advertised.listeners"] == "BROKER://127.0.0.1:20002"
+    assert settings["controller.quorum.voters"] == (
+        "1@127.0.0.1:21001,2@127.0.0.1:21002,3@127.0.0.1:21003"
+    )
+    assert settings["node.id"] == 2
+    assert layout.bootstrap == "127.0.0.1:20001,127.0.0.1:20002,127.0.0.1:20003"
+
+
+def test_only_a_cluster_of_several_fails_over_early() -> None:
+    one, three = layout_of(1), layout_of(3)
+    assert "broker.session.timeout.ms" not in server_settings(one, one.nodes[0], Path("/d"))
+    assert "broker.session.timeout.ms" in server_settings(three, three.nodes[0], Path("/d"))
+
+
+def test_the_text_has_javas_words_and_escapes() -> None:
+    assert render({"a": True, "b": 7, "c": r"x\y"}) == "a=true\nb=7\nc=x\\\\y\n"
+    assert parse_properties("#when\ncluster.id=abc\n\nnode.id = 1\n") == {
+        "cluster.id": "abc",
+        "node.id": "1",
+    }
+    assert log4j_settings()["rootLogger.level"] == "warn"
+
+
+def test_settings_are_written_and_what_a_killed_jvm_left_is_removed(tmp_path: Path) -> None:
+    layout = layout_of(1)
+    node = layout.nodes[0]
+    left = tmp_path / "node-1" / "tmp" / "libzstd.so"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    write_settings(tmp_path, layout, node)
+    written = parse_properties((tmp_path / "node-1" / "server.properties").read_text())
+    assert written["log.dirs"] == str(tmp_path / "node-1" / "data")
+    assert not left.exists()
+    assert left.parent.is_dir()
+
+
+def test_a_layout_comes_back_as_it_was_written() -> None:
+    layout = layout_of(3)
+    assert Layout.from_json(layout.to_json()) == layout
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"format": 99}', '{"format": 1, "nodes": [{"x": 1}]}']
+)
+def test_what_is_no_layout_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError):
+        Layout.from_json(text)
+
+
+def test_cluster_ids_are_16_bytes_and_never_look_like_a_flag() -> None:
+    made = {new_cluster_id() for _ in range(500)}
+    assert len(made) == 500
+    assert {len(text) for text in made} == {22}
+    assert not any(text.startswith("-") for text in made)
+
+
+def take_and_release(folder: Path, wait_s: float = 0.0) -> None:
+    asyncio.run(take_folder(folder, wait_s)).close()
+
+
+def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(DataFolderRefused, match=r"not empty and has no cluster\.json"):
+        take_and_release(tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(DataFolderRefused, match="not a folder"):
+        take_and_release(path)
+
+
+def test_a_folder_can_be_taken_again_after_a_start_that_came_to_nothing(tmp_path: Path) -> None:
+    take_and_release(tmp_path / "new")
+    take_and_release(tmp_path / "new")
+
+
+def test_a_folder_in_use_by_a_living_process_is_refused_at_once(tmp_path: Path) -> None:
+    refused = pytest.raises(DataFolderRefused, match=f"in use by the process {os.getpid()}")
+    with asyncio.run(take_folder(tmp_path, 0.0)), refused:
+        take_and_release(tmp_path, wait_s=60.0)
+
+
+def test_the_brokers_of_a_dead_owner_are_waited_for(tmp_path: Path) -> None:
+    beyond_all_pids = 2**22 + 1
+
+    async def scenario() -> None:
+        with (tmp_path / lock_file).open("w") as held_by_a_broker:
+            held_by_a_broker.write(str(beyond_all_pids))
+            held_by_a_broker.flush()
+            fcntl.flock(held_by_a_broker, fcntl.LOCK_EX)
+            with pytest.raises(DataFolderRefused, match=f"process {beyond_all_pids}"):
+                await take_folder(tmp_path, 0.0)
+            waiting = asyncio.create_task(take_folder(tmp_path, 30.0))
+            await asyncio.sleep(0)
+            assert not waiting.done()
+        (await waiting).close()
+
+    asyncio.run(scenario())
+
+
+def test_an_unknown_folder_remembers_nothing(tmp_path: Path) -> None:
+    assert remembered_layout(tmp_path, 1, "4.3.0") is None
+
+
+def write_state(folder: Path, layout: Layout) -> None:
+    (folder / state_file).write_text(layout.to_json())
+
+
+def test_a_folder_is_remembered_by_a_newer_kafka_and_refused_by_an_older(tmp_path: Path) -> None:
+    layout = layout_of(1)
+    write_state(tmp_path, layout)
+    assert remembered_layout(tmp_path, 1, "4.10.0") == layout
+    with pytest.raises(DataFolderRefused, match=r"written by Kafka 4\.3\.0, this is 4\.2\.9"):
+        remembered_layout(tmp_path, 1, "4.2.9")
+
+
+def test_another_number_of_nodes_is_refused(tmp_path: Path) -> None:
+    write_state(tmp_path, layout_of(3))
+    with pytest.raises(DataFolderRefused, match=r"cluster of 3 node\(s\), 1 asked for"):
+        remembered_layout(tmp_path, 1, "4.3.0")
+
+
+def test_the_log_of_another_cluster_is_refused(tmp_path: Path) -> None:
+    layout = layout_of(1)
+    write_state(tmp_path, layout)
+    meta = meta_file(tmp_path, layout.nodes[0])
+    meta.parent.mkdir(parents=True)
+    meta.write_text("version=1\ncluster.id=other\nnode.id=1\n")
+    with pytest.raises(DataFolderRefused, match="node 1 of the cluster other"):
+        remembered_layout(tmp_path, 1, "4.3.0")
+    meta.write_text(f"version=1\ncluster.id={layout.cluster_id}\nnode.id=2\n")
+    with pytest.raises(DataFolderRefused, match="holds node 2"):
+        remembered_layout(tmp_path, 1, "4.3.0")
+
+
+def test_a_broken_state_file_is_refused_with_the_next_step(tmp_path: Path) -> None:
+    (tmp_path / state_file).write_text(json.dumps({"format": 2}))
+    with pytest.raises(DataFolderRefused, match="Choose another data folder"):
+        remembered_layout(tmp_path, 1, "4.3.0")
+
+
+def listening() -> socket.socket:
+    server = socket.socket()
+    server.bind(("127.0.0.1", 0))
+    server.listen()
+    return server
+
+
+def test_new_ports_are_distinct_and_no_client_can_get_them() -> None:
+    layout = with_free_ports(None, nodes=3, first_port=None, version="4.3.0")
+    ports = [port for node in layout.nodes for port in (node.port, node.controller_port)]
+    assert len(set(ports)) == 6
+    assert all(port in own_ports for port in ports)
+    assert [node.number for node in layout.nodes] == [1, 2, 3]
+
+
+def test_remembered_ports_are_kept_and_a_taken_one_is_replaced() -> None:
+    first = with_free_ports(None, nodes=1, first_port=None, version="4.3.0")
+    again = with_free_ports(first, nodes=1, first_port=None, version="4.4.0")
+    assert again == replace(first, kafka="4.4.0")
+    with listening() as server:
+        taken = server.getsockname()[1]
+        known = replace(first, nodes=(replace(first.nodes[0], port=taken),))
+        other = with_free_ports(known, nodes=1, first_port=None, version="4.3.0")
+    assert other.nodes[0].port != taken
+    assert other.nodes[0].controller_port == first.nodes[0].controller_port
+    assert other.cluster_id == first.cluster_id
+
+
+def test_a_named_port_that_is_taken_is_an_error_that_names_it() -> None:
+    with listening() as server:
+        taken = server.getsockname()[1]
+        with pytest.raises(PortBusy, match=f"Port {taken} .* is taken"):
+            with_free_ports(None, nodes=1, first_port=taken, version="4.3.0")
