@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-FILE_BYTES_MAX = 64 << 20
+FILE_BYTES_MAX = 32 << 20
 CASES_MAX = 100_000
 NAME_CHARS_MAX = 512
 MESSAGE_CHARS_MAX = 1024

@@ -1,6 +1,6 @@
 """How routes answer: lists, long polls, and commands with the thing they were about."""
 
-import time
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -13,9 +13,9 @@ from api.gateway import Undecided, headers_of
 from api.limits import LONG_POLL_S_MAX
 from api.models.answers import Pending
 from api.models.queries import ListQuery
-from projections.rows import InvalidCursor, Page, Slice
 from api.problems import Problem
 from events.commands import Command
+from projections.rows import InvalidCursor, Page, Slice
 
 RowT = TypeVar("RowT")
 
@@ -78,11 +78,11 @@ async def until(
     wait_s: float,
 ) -> RowT:
     """Return what `read` gives once `is_reached` holds, or after `wait_s`."""
-    until_s = time.monotonic() + min(wait_s, LONG_POLL_S_MAX)
+    until_s = asyncio.get_running_loop().time() + min(wait_s, LONG_POLL_S_MAX)
     with call.service.hub.waiting(subject_id) as waiter:
         while True:
             row = await read()
-            left_s = until_s - time.monotonic()
+            left_s = until_s - asyncio.get_running_loop().time()
             if left_s <= 0 or is_reached(row) or call.service.deps.stopping.is_set():
                 return row
             await waiter.wait(left_s)

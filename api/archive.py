@@ -3,8 +3,8 @@
 from collections.abc import AsyncGenerator, Sequence
 
 from api.limits import ARCHIVE_BYTES_MAX
-from projections.rows import ArtifactRow
 from processors.artifacts.store import ArtifactStore
+from projections.rows import ArtifactRow
 
 LINES_PER_PART = 2_000
 LOG_KIND = "log"

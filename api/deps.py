@@ -11,10 +11,12 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from api.auth.principal import Authenticator
 from api.limits import BODY_BYTES_MAX, COMMAND_WAIT_S, SSE_CLIENTS_MAX, SSE_KEEP_ALIVE_S
-from api.ports import Feed, Projector, ReadModel
 from events.log import Log
 from events.topics import Topics
 from processors.artifacts.store import ArtifactStore
+from projections.feed import ChangeFeed
+from projections.read_model import ReadModel
+from projections.runtime import Projector
 
 
 def utc_now() -> datetime:
@@ -50,7 +52,7 @@ class Deps:
     topics: Topics
     projector: Projector
     reads: ReadModel
-    feed: Feed
+    feed: ChangeFeed
     artifacts: ArtifactStore
     authenticator: Authenticator
     clock: Callable[[], datetime] = utc_now

@@ -135,8 +135,6 @@ def _idempotency_key(request: Request) -> str | None:
 
 def _hash(request: Request, value: object) -> str:
     """Return the hash that tells one request from another under the same key."""
-    query = sorted(
-        pair for pair in request.query_params.multi_items() if pair[0] != "min_position"
-    )
+    query = sorted(pair for pair in request.query_params.multi_items() if pair[0] != "min_position")
     parts = (request.method.encode(), request.url.path.encode(), urlencode(query).encode())
     return sha256(b"\0".join((*parts, canonical(value)))).hexdigest()

@@ -25,7 +25,10 @@ def canonical(value: Any) -> bytes:
 
 
 def json_response(
-    body: BaseModel | Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
+    body: BaseModel | Mapping[str, Any],
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Return a JSON answer."""
     content = body.model_dump(by_alias=True) if isinstance(body, BaseModel) else body

@@ -1,7 +1,6 @@
 """Publishes commands and waits for their outcome on the log. Never decides anything."""
 
 import asyncio
-import time
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID, uuid5
@@ -19,13 +18,13 @@ from api.limits import (
     PUBLISH_PAUSE_S_MIN,
 )
 from api.problems import Problem, status_of_rejection
-from projections.rows import CommandRow
 from events.codec import encode
 from events.commands import Command
 from events.errors import LogUnavailable
 from events.log import Outgoing, Position
-from events.message import CommandMessage
+from events.message import Message
 from events.shared import CommandMeta
+from projections.rows import CommandRow
 
 log = structlog.get_logger()
 
@@ -73,14 +72,14 @@ class Gateway:
         Raises the problem the command is refused with. A repeat (same actor, same key, same
         request) gives the first answer and publishes nothing once that is known.
         """
-        until_s = time.monotonic() + self._deps.settings.command_wait_s
+        until_s = asyncio.get_running_loop().time() + self._deps.settings.command_wait_s
         command_id, row = await self._identify(call)
         if row is None:
             span = trace.get_current_span()
             span.set_attributes({"teo.command_id": command_id, "teo.pool": pool})
             record = self._record(call, pool, command, command_id)
             await self._publish(record, command_id, until_s=until_s)
-            wait_s = max(0.0, until_s - time.monotonic())
+            wait_s = max(0.0, until_s - asyncio.get_running_loop().time())
             row = await self._deps.reads.wait_for_command(command_id, wait_s=wait_s)
         if row is None:
             log.info("command.undecided", command_id=command_id, pool=pool)
@@ -117,7 +116,7 @@ class Gateway:
         return Outgoing(
             topic=self._deps.topics.commands,
             key=pool.encode(),
-            value=encode(CommandMessage(meta, command)),
+            value=encode(Message(meta, command)),
             headers={
                 "ce_type": type(command).__name__.encode(),
                 "ce_id": command_id.encode(),
@@ -129,12 +128,12 @@ class Gateway:
         """Append until it is acknowledged. The id makes a second copy harmless."""
         pause_s = PUBLISH_PAUSE_S_MIN
         while True:
-            left_s = until_s - time.monotonic()
+            left_s = until_s - asyncio.get_running_loop().time()
             try:
                 async with asyncio.timeout(max(left_s, PUBLISH_PAUSE_S_MIN)):
                     await self._deps.log.append([record])
             except (LogUnavailable, TimeoutError) as error:
-                if until_s - time.monotonic() <= pause_s:
+                if until_s - asyncio.get_running_loop().time() <= pause_s:
                     raise _unavailable(command_id, error) from error
                 log.warning("command.publish_retried", command_id=command_id, error=str(error))
                 await asyncio.sleep(pause_s)

@@ -14,10 +14,9 @@ import structlog
 
 from api.encoding import dumps
 from api.limits import SSE_PENDING_MAX, TAIL_POLL_S
-from api.ports import Feed
 from events.codec import type_name
 from events.message import EventMessage
-from projections.feed import Change, FeedOverflow
+from projections.feed import Change, ChangeFeed, FeedOverflow
 
 log = structlog.get_logger()
 _SUBJECTS = ("execution_id", "reservation_id", "holder_id")
@@ -103,7 +102,7 @@ class Waiter:
 class Hub:
     """Spreads what the read model has applied."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: ChangeFeed) -> None:
         self._feed = feed
         self._waiting: dict[str, set[Waiter]] = defaultdict(set)
         self._listeners: set[Listener] = set()

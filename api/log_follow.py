@@ -4,7 +4,7 @@ What the topic no longer has comes from the archived log. A client that is slowe
 reads the topic by itself until it is level with the shared tail again.
 """
 
-import time
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 from api.archive import archived_lines, archived_log
@@ -12,12 +12,12 @@ from api.hub import Hub
 from api.limits import LOG_FENCE_WAIT_S, LOG_SETTLE_S
 from api.log_lines import Gap, Lines, Sieve, fence_of
 from api.log_search import LogSearch
-from api.ports import ReadModel
-from projections.rows import AttemptRow, ExecutionRow
 from api.sse import KEEP_ALIVE, frame
 from api.tails import Follower, LogTail, Shipped
 from events.errors import LogUnavailable
 from processors.artifacts.store import ArtifactStore
+from projections.read_model import ReadModel
+from projections.rows import AttemptRow, ExecutionRow
 
 SETTLE_STEP_S = 0.05
 
@@ -76,9 +76,9 @@ class LogFollow:
                 if follower.is_behind:
                     continue
                 wait_s = self._keep_alive_s if self._settle is None else SETTLE_STEP_S
-                before_s = time.monotonic()
+                before_s = asyncio.get_running_loop().time()
                 await waiter.wait(wait_s)
-                if time.monotonic() - before_s >= self._keep_alive_s:
+                if asyncio.get_running_loop().time() - before_s >= self._keep_alive_s:
                     yield KEEP_ALIVE
                     await self._refresh()
 
@@ -135,14 +135,14 @@ class LogFollow:
 
     async def _fence_once_known(self, attempt: int) -> int:
         """Wait for the projection: lines may be here a moment before the fact of the attempt."""
-        until_s = time.monotonic() + LOG_FENCE_WAIT_S
+        until_s = asyncio.get_running_loop().time() + LOG_FENCE_WAIT_S
         with self._hub.waiting(self._row.id) as waiter:
             while True:
                 await self._refresh()
                 fence = fence_of(self._row, attempt)
                 if fence is not None:
                     return fence
-                left_s = until_s - time.monotonic()
+                left_s = until_s - asyncio.get_running_loop().time()
                 if left_s <= 0:
                     raise LogUnavailable(
                         f"attempt {attempt} of {self._row.id} is not projected yet; follow again"
@@ -198,9 +198,7 @@ class LogFollow:
             return
         parts = archived_lines(self._store, artifact, first_line=first, next_line=stop)
         async for number, lines in parts:
-            yield Lines(
-                attempt=self._sieve.attempt, first_line=number, lines=lines, stderr=()
-            )
+            yield Lines(attempt=self._sieve.attempt, first_line=number, lines=lines, stderr=())
 
     async def _is_over(self, follower: Follower) -> bool:
         """Return True once the end is known and every line that came before it was read."""
@@ -211,11 +209,11 @@ class LogFollow:
             return True
         if self._settle is None:
             end = await self._search.end_of(self._row.id)
-            self._settle = (end, time.monotonic() + LOG_SETTLE_S)
+            self._settle = (end, asyncio.get_running_loop().time() + LOG_SETTLE_S)
         end, until_s = self._settle
         position = self._tail.position(self._tail.partition_of(self._row.id))
         is_level = not follower.is_behind and not follower.has_more and position >= end
-        return is_level or time.monotonic() >= until_s
+        return is_level or asyncio.get_running_loop().time() >= until_s
 
     def _final(self) -> int | None:
         """Return the number of the last attempt wanted once it is over; None: it is not."""
@@ -254,5 +252,3 @@ def lines_frame(lines: Lines) -> bytes:
         "stderr": lines.stderr,
     }
     return frame("lines", data, event_id=f"{lines.attempt}.{lines.last_line}")
-
-

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from projections.rows import ExecutionRow
 from events.logs import LogBatch
+from projections.rows import ExecutionRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,12 @@ from api.limits import (
     LOG_PROBE_S,
     LOG_SEARCH_RECORDS_MAX,
     LOG_SEARCH_SLACK_S,
+    TAIL_POLL_S,
     TAIL_RECORDS_MAX,
 )
-from projections.rows import ExecutionRow
 from api.tails import LogTail, Shipped, read_batch
 from events.log import Log, Partition
+from projections.rows import ExecutionRow
 
 
 class LogSearch:
@@ -45,16 +46,13 @@ class LogSearch:
         reader = await self._log.open_reader({partition: start})
         try:
             while start < stop:
-                records = await reader.poll(records_max=TAIL_RECORDS_MAX, wait_s=LOG_PROBE_S)
-                if not records:
-                    return
-                for record in records:
-                    start = record.offset + 1
-                    if start > stop:
+                for record in await reader.poll(records_max=TAIL_RECORDS_MAX, wait_s=TAIL_POLL_S):
+                    if record.offset >= stop:
                         return
                     batch = read_batch(record) if record.key == key else None
                     if batch is not None:
                         yield Shipped(record.offset, batch)
+                start = await reader.position(partition)
         finally:
             await reader.close()
 

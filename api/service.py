@@ -30,9 +30,7 @@ class Service:
         self.hub = Hub(deps.feed)
         self.tail = LogTail(deps.log, deps.topics.logs, deps.clock)
         self.search = LogSearch(deps.log, self.tail)
-        self.streams = Streams(
-            clients_max=deps.settings.sse_clients_max, stopping=deps.stopping
-        )
+        self.streams = Streams(clients_max=deps.settings.sse_clients_max, stopping=deps.stopping)
         self.failure: str | None = None
         """Why the app cannot go on; None: it can."""
 

@@ -76,9 +76,7 @@ class EventStream(Response):
             _CLIENTS.add(-1)
 
     async def _serve(self, receive: Receive, send: Send) -> None:
-        await send(
-            {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        )
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._pump(send)),

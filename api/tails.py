@@ -105,7 +105,7 @@ class LogTail:
         """First offset seen of each execution, and True if it is surely its first."""
         self._has_forgotten = False
         self._followers: dict[bytes, set[Follower]] = defaultdict(set)
-        self._is_ready = asyncio.Event()
+        self._ready = asyncio.Event()
         self._since: datetime | None = None
 
     async def run(self) -> None:
@@ -117,9 +117,14 @@ class LogTail:
                 log.warning("tail.log_unavailable", topic=self._topic, error=str(error))
             await asyncio.sleep(TAIL_RETRY_S)
 
+    @property
+    def is_ready(self) -> bool:
+        """True once the tail stands at its first position."""
+        return self._ready.is_set()
+
     async def ready(self) -> None:
         """Return once the tail stands at its first position."""
-        await self._is_ready.wait()
+        await self._ready.wait()
 
     @property
     def topic(self) -> str:
@@ -168,7 +173,7 @@ class LogTail:
         if not self._next:
             self._next = dict(await self._ends())
             self._since = self._clock()
-            self._is_ready.set()
+            self._ready.set()
         starts = {Partition(self._topic, number): at for number, at in self._next.items()}
         reader = await self._log.open_reader(starts)
         try:

@@ -15,7 +15,6 @@ from cli.problems import BadUsage, Problem, Unreachable, from_answer
 from cli.render import Column, field, show_list
 from cli.session import Session
 
-CHUNK_BYTES = 256 * 1024
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 _COLUMNS: list[Column] = [
@@ -118,7 +117,7 @@ def _fetch(client: Client, url: str, file: BufferedWriter, *, etag: str) -> None
             if answer.status_code == 200 and offset:
                 file.seek(0)
                 file.truncate()
-            file.writelines(answer.iter_raw(CHUNK_BYTES))
+            file.writelines(answer.iter_raw())  # As it comes: what broke off is kept.
     except httpx.TransportError as error:
         raise Unreachable(client.server, str(error) or type(error).__name__) from error
 

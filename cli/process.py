@@ -59,7 +59,7 @@ async def _until_stopped(name: str, role: Role) -> None:
         log.info("role.ended", name=name)
 
 
-async def until(stop: asyncio.Event, work: Awaitable[None]) -> None:
+async def until(stop: asyncio.Event, work: Awaitable[object]) -> None:
     """Await `work` until it ends or `stop` is set; then cancel it and wait for its cleaning up."""
     task = asyncio.ensure_future(work)
     stopped = asyncio.ensure_future(stop.wait())

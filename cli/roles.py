@@ -1,21 +1,20 @@
 """Wires each role by hand from its parts. Holds no logic of its own."""
 
 import asyncio
-import os
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from uuid import UUID
 
 import structlog
 import uuid_utils
 from opentelemetry import metrics
+from processors.worker.agent import Worker
 
-from adapters.registry import load_adapters
-from cli.health import Server, health_app, serving
+from adapters.registry import Registry
+from api.auth.token_file import TokenFile
+from api.deps import Deps, Settings
+from cli.health import health_app, serving
 from cli.process import Role, now, until
 from cli.version import version
 from events.kafka.admin import wait_for_broker
@@ -24,9 +23,11 @@ from events.topics import Topics
 from processors.artifacts.files import FileStore
 from processors.runtime.owner import Clock
 from processors.runtime.service import Scheduler
-from processors.worker.agent import Worker
 from processors.worker.discovery import pools
 from processors.worker.settings import WorkerSettings
+from projections.read_model import ReadModel
+from projections.runtime import Projector
+from projections.store import Store
 
 BROKER_WAIT_S = 60.0
 WORKER_RESTART_S = 2.0
@@ -52,3 +53,130 @@ def scheduler_role(*, kafka: str, prefix: str, host: str, health_port: int) -> R
                 await until(stop, scheduler.run())
 
     return role
+
+
+class SystemClock:
+    """The machine's clocks, as the worker asks for them."""
+
+    def now(self) -> datetime:
+        """Return the wall clock, aware UTC."""
+        return now()
+
+    def monotonic(self) -> float:
+        """Return the running loop's time, seconds."""
+        return asyncio.get_running_loop().time()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRole:
+    """What a worker process is set up with. `pools` empty: every pool there is."""
+
+    worker: str
+    pools: tuple[str, ...]
+    benches: tuple[str, ...]
+    slots: int
+    state_dir: Path
+    artifacts: Path
+    kafka: str
+    prefix: str
+    host: str
+    health_port: int
+    drain_s: float
+
+    def settings(self, pool: str) -> WorkerSettings:
+        """Return the settings of the worker of one pool; its id is unique among them."""
+        worker = self.worker if self.pools == (pool,) else f"{self.worker}-{pool}"
+        return WorkerSettings(
+            worker=worker,
+            pool=pool,
+            state_dir=self.state_dir / worker,
+            version=version(),
+            benches=self.benches,
+            slots=self.slots,
+            drain_s=self.drain_s,
+        )
+
+
+def worker_role(role: WorkerRole) -> Role:
+    """Return the role that runs attempts: one worker for each pool it serves."""
+
+    async def serve(stop: asyncio.Event) -> None:
+        await wait_for_broker(role.kafka, wait_s=BROKER_WAIT_S)
+        workers: dict[str, Worker] = {}
+        app = health_app(lambda: all(each.is_registered for each in workers.values()))
+        async with (
+            KafkaLog(role.kafka, client_id=f"teo-worker-{role.worker}") as log,
+            serving(app, host=role.host, port=role.health_port),
+            asyncio.TaskGroup() as group,
+        ):
+
+            def begin(pool: str) -> None:
+                settings = role.settings(pool)
+                adapters, broken = Registry(settings.state_dir / "adapters").usable()
+                for name, error in broken.items():
+                    logger.error("worker.adapter_broken", adapter=name, error=str(error))
+                workers[pool] = Worker(
+                    log,
+                    Topics(role.prefix),
+                    settings,
+                    adapters,
+                    FileStore(role.artifacts),
+                    clock=SystemClock(),
+                    new_id=new_id,
+                )
+                logger.info("worker.serves", pool=pool, adapters=sorted(adapters))
+                group.create_task(workers[pool].run())
+
+            async def discover() -> None:
+                async for pool in pools(log, Topics(role.prefix)):
+                    begin(pool)
+
+            for pool in role.pools:
+                begin(pool)
+            await until(stop, stop.wait() if role.pools else discover())
+            for each in workers.values():
+                each.drain()
+
+    return serve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiRole:
+    """What an API process is set up with."""
+
+    host: str
+    port: int
+    tokens: Path
+    database: Path
+    artifacts: Path
+    kafka: str
+    prefix: str
+
+
+def api_role(role: ApiRole) -> Role:
+    """Return the role that serves users: commands in, read models out."""
+    from api.app import create_app
+
+    async def serve(stop: asyncio.Event) -> None:
+        await wait_for_broker(role.kafka, wait_s=BROKER_WAIT_S)
+        topics = Topics(role.prefix)
+        role.database.parent.mkdir(parents=True, exist_ok=True)
+        with Store(role.database) as store:
+            async with KafkaLog(role.kafka, client_id="teo-api") as log:
+                projector = Projector(log, topics, store)
+                deps = Deps(
+                    log=log,
+                    topics=topics,
+                    projector=projector,
+                    reads=ReadModel(projector),
+                    feed=projector.feed,
+                    artifacts=FileStore(role.artifacts),
+                    authenticator=TokenFile(role.tokens),
+                    settings=Settings(version=version()),
+                    on_fatal=stop.set,
+                )
+                async with serving(create_app(deps), host=role.host, port=role.port):
+                    await stop.wait()
+                    deps.stopping.set()
+
+    return serve

@@ -63,6 +63,9 @@ def worker(
     slots: Annotated[
         int, typer.Option(min=1, envvar="TEO_SLOTS", help="Attempts at once, for each pool.")
     ] = 4,
+    drain: Annotated[
+        str, typer.Option(envvar="TEO_DRAIN", help="What runs gets this long after SIGTERM.")
+    ] = "10m",
     state_dir: Annotated[
         Path, typer.Option(envvar="TEO_STATE_DIR", help="Folder for what outlives the process.")
     ] = DATA_DIR / "worker",
@@ -73,6 +76,7 @@ def worker(
     health_port: HealthPort = 0,
 ) -> None:
     """Run attempts on benches, through the adapters that are installed."""
+    from cli.durations import parse
     from cli.problems import BadUsage
     from cli.process import run_role
     from cli.roles import WorkerRole, worker_role
@@ -94,6 +98,7 @@ def worker(
         prefix=topic_prefix,
         host=host,
         health_port=health_port,
+        drain_s=parse(drain, name="--drain"),
     )
     run_role("worker", worker_role(role))
 

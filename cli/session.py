@@ -8,7 +8,7 @@ from typing import cast
 from cli.client import Client
 from cli.contexts import Target, resolve
 from cli.durations import parse
-from cli.patience import FOLLOW_PATIENCE_S
+from cli.patience import COMMAND_PATIENCE_S, FOLLOW_PATIENCE_S
 from cli.problems import BadUsage
 from cli.render import Format, Screen
 from cli.version import version
@@ -65,15 +65,13 @@ class Session:
 
     def client(self) -> Client:
         """Return a client of the server; the caller closes it."""
-        patience = os.environ.get("TEO_RECONNECT")
         return Client(
             self.target(),
             version=version(),
             note=self.screen.note,
             trace=self.screen.complain if self.flags.verbose else None,
-            follow_patience_s=(
-                parse(patience, name="TEO_RECONNECT") if patience else FOLLOW_PATIENCE_S
-            ),
+            patience_s=_limit_s("TEO_RETRY", COMMAND_PATIENCE_S),
+            follow_patience_s=_limit_s("TEO_RECONNECT", FOLLOW_PATIENCE_S),
         )
 
     def pool(self, client: Client, asked: str | None) -> str:
@@ -91,3 +89,9 @@ class Session:
             f"the server has {len(names)} pools: {', '.join(names)}",
             next_step="say which with --pool or TEO_POOL",
         )
+
+
+def _limit_s(name: str, default_s: float) -> float:
+    """Return the duration that an environment variable says, else the default."""
+    text = os.environ.get(name)
+    return parse(text, name=name) if text else default_s

@@ -178,7 +178,9 @@ def _cases(db: sqlite3.Connection, meta: EventMeta, event: facts.AttemptCasesRec
     )
 
 
-def _attempt_finished(db: sqlite3.Connection, meta: EventMeta, event: facts.AttemptFinished) -> None:
+def _attempt_finished(
+    db: sqlite3.Connection, meta: EventMeta, event: facts.AttemptFinished
+) -> None:
     totals = event.totals
     key = (event.execution_id, meta.pool, event.attempt)
     db.execute(

@@ -4,7 +4,7 @@ Never waits for a listener: one that is too slow loses its place and is told so.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
@@ -119,7 +119,7 @@ class ChangeFeed:
 
 async def history(
     log_: Log, topic: str, starts: Mapping[int, int], ends: Mapping[int, int]
-) -> AsyncIterator[Sequence[Change]]:
+) -> AsyncGenerator[Sequence[Change], None]:
     """Yield the changes of each partition from its start up to its end, which is left out.
 
     In order within a partition. Records that cannot be read are skipped, as the projection does.
@@ -158,7 +158,7 @@ async def history(
 
 async def follow(
     feed: ChangeFeed, log_: Log, topic: str, starts: Mapping[int, int]
-) -> AsyncIterator[Sequence[Change]]:
+) -> AsyncGenerator[Sequence[Change], None]:
     """Yield all changes from `starts` on (first offset by partition; 0 if missing), then live.
 
     Most of the history is read before it listens, so that little waits meanwhile. Each change

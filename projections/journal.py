@@ -11,6 +11,7 @@ from events.codec import decode_event
 from events.errors import JournalBroken, Undecodable, UnknownSchema
 from events.log import Record
 from events.message import EventMessage
+from events.shared import EventMeta
 
 log = structlog.get_logger()
 
@@ -45,15 +46,14 @@ class PartitionReader:
 
     def __init__(self, partition: int, mark: Mark) -> None:
         self._partition = partition
-        self._mark = mark
+        self._offset = mark.offset
+        self._event_id = mark.event_id
+        self._seq = mark.seq
+        self._slack = mark.slack
+        self._skipped = mark.skipped
         self._events: list[tuple[int, EventMessage]] = []
         self._start = self._end = mark.seq
         """First number of the decision being read, and the one that follows it."""
-
-    @property
-    def mark(self) -> Mark:
-        """How far it has read, in the middle of a decision or not."""
-        return self._mark
 
     def take(self, record: Record) -> Decision | None:
         """Return the decision that `record` completes, if it does.
@@ -65,20 +65,20 @@ class PartitionReader:
         try:
             message = decode_event(record.value)
         except Undecodable as error:
-            return self._skip(record, error)
-        meta = message.meta
-        self._check(message, record.offset)
-        self._start, self._end = meta.seq - meta.index, meta.seq - meta.index + meta.count
-        self._events.append((record.offset, message))
-        self._mark = Mark(
-            offset=record.offset,
-            event_id=meta.event_id,
-            seq=meta.seq + 1,
-            skipped=self._mark.skipped,
-        )
-        return self._close()
+            self._skip(record, error)
+        else:
+            meta = message.meta
+            self._check(meta, record.offset)
+            self._start = meta.seq - meta.index
+            self._end = self._start + meta.count
+            self._seq = meta.seq + 1
+            self._slack = 0
+            self._event_id = meta.event_id
+            self._events.append((record.offset, message))
+        self._offset = record.offset
+        return self._close() if self._seq >= self._end else None
 
-    def _skip(self, record: Record, error: Undecodable) -> Decision | None:
+    def _skip(self, record: Record, error: Undecodable) -> None:
         log.warning(
             "projection.record_skipped",
             partition=record.partition,
@@ -86,27 +86,27 @@ class PartitionReader:
             error=str(error),
         )
         numbers = 1 if isinstance(error, UnknownSchema) else 0
-        self._mark = Mark(
-            offset=record.offset,
-            seq=self._mark.seq + numbers,
-            slack=self._mark.slack + numbers,
-            skipped=self._mark.skipped + 1,
-        )
-        return self._close()
+        self._seq += numbers
+        self._slack += numbers
+        self._skipped += 1
+        self._event_id = ""
 
-    def _close(self) -> Decision | None:
-        if self._mark.seq < self._end:
-            return None
-        decision = Decision(events=tuple(self._events), mark=self._mark)
+    def _close(self) -> Decision:
+        mark = Mark(
+            offset=self._offset,
+            event_id=self._event_id,
+            seq=self._seq,
+            slack=self._slack,
+            skipped=self._skipped,
+        )
+        decision = Decision(events=tuple(self._events), mark=mark)
         self._events.clear()
         return decision
 
-    def _check(self, message: EventMessage, offset: int) -> None:
-        meta, mark = message.meta, self._mark
-        at = f"journal partition {self._partition}, offset {offset}"
-        if not mark.seq - mark.slack <= meta.seq <= mark.seq:
+    def _check(self, meta: EventMeta, offset: int) -> None:
+        if not self._seq - self._slack <= meta.seq <= self._seq:
             raise JournalBroken(
-                f"{at}: seq {meta.seq} where {mark.seq} was due; "
+                f"{self._at(offset)}: seq {meta.seq} where {self._seq} was due; "
                 "the journal lost records or was written by two: compare it with a backup"
             )
         span = (meta.seq - meta.index, meta.seq - meta.index + meta.count)
@@ -114,8 +114,13 @@ class PartitionReader:
         is_torn = is_within and span != (self._start, self._end)
         if is_torn or not 0 <= meta.index < meta.count:
             raise JournalBroken(
-                f"{at}: a decision is torn: index {meta.index} of {meta.count} at seq {meta.seq}, "
-                f"in the decision that began at seq {self._start}"
+                f"{self._at(offset)}: a decision is torn: index {meta.index} of {meta.count} "
+                f"at seq {meta.seq}, in the decision that began at seq {self._start}"
             )
-        if not is_within and meta.index > mark.slack:
-            raise JournalBroken(f"{at}: begins in the middle of a decision (index {meta.index})")
+        if not is_within and meta.index > self._slack:
+            raise JournalBroken(
+                f"{self._at(offset)}: begins in the middle of a decision (index {meta.index})"
+            )
+
+    def _at(self, offset: int) -> str:
+        return f"journal partition {self._partition}, offset {offset}"

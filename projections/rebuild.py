@@ -7,6 +7,7 @@ exactly where the live one stands.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import structlog
 
@@ -71,7 +72,7 @@ class _Beside:
         self._path = live.with_name(f"{live.name}.rebuild")
         self._store: Store | None = None
 
-    def __enter__(self) -> "_Beside":
+    def __enter__(self) -> Self:
         self._store = Store(self._path)
         if self._store.marks:
             self._store.reset("a rebuild was broken off")

@@ -9,6 +9,7 @@ from events.selector import Selector
 from events.shared import Grant, Totals
 
 RowT = TypeVar("RowT", covariant=True)
+EVERY_BENCH = Selector()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +195,7 @@ class BenchFilter:
 
     pool: str | None = None
     states: tuple[str, ...] = ()
-    selector: Selector = Selector()
+    selector: Selector = EVERY_BENCH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

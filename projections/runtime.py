@@ -5,17 +5,19 @@ threads, so that a run can be repeated exactly.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import structlog
 
 from events.errors import LogUnavailable, TopicMissing
-from events.log import Log, Partition, Position
+from events.log import Log, Partition, Position, Record
 from events.topics import Topics
 from projections import queries
 from projections.commands import is_of_command
 from projections.feed import Change, ChangeFeed
+from projections.metrics import ProjectionMetrics, projection_metrics
 from projections.rows import CommandRow, Health
 from projections.store import Store
 from projections.tail import OtherJournal, Tail
@@ -30,12 +32,19 @@ class Projector:
     """The one task that fills a store, and the waits on it."""
 
     def __init__(
-        self, log: Log, topics: Topics, store: Store, *, feed: ChangeFeed | None = None
+        self,
+        log: Log,
+        topics: Topics,
+        store: Store,
+        *,
+        feed: ChangeFeed | None = None,
+        metrics: ProjectionMetrics | None = None,
     ) -> None:
         self.feed = feed or ChangeFeed()
         self.store = store
         self.turn = asyncio.Lock()
         """Held while a batch goes in: who holds it finds the store at rest."""
+        self._metrics = metrics or projection_metrics()
         self._log = log
         self._topic = topics.events
         self._tail: Tail | None = None
@@ -60,6 +69,7 @@ class Projector:
                     self.store.reset(str(error))
                 except (LogUnavailable, TopicMissing) as error:
                     self._trouble = str(error)
+                    self._metrics.interruptions.add(1)
                     has_moved = self._progress() != progress
                     pause_s = BACKOFF_S_FIRST if has_moved else min(BACKOFF_S_MAX, pause_s * 2)
                     log.warning("projection.interrupted", error=str(error), pause_s=pause_s)
@@ -81,14 +91,22 @@ class Projector:
             while True:
                 records = await tail.poll()
                 async with self.turn:
-                    changes = tail.apply(records).changes()
-                    self._publish(changes)
+                    self._take(tail, records)
                 await tail.settle()
                 self._wake()
                 await asyncio.sleep(0)
         finally:
             self._tail = None
             await tail.close()
+
+    def _take(self, tail: Tail, records: Sequence[Record]) -> None:
+        """Apply records and tell everybody, without a wait in between."""
+        began_s = time.perf_counter()
+        changes = tail.apply(records).changes()
+        if changes:
+            self._metrics.apply.record(time.perf_counter() - began_s)
+            self._metrics.events.add(len(changes))
+        self._publish(changes)
 
     def _publish(self, changes: list[Change]) -> None:
         if changes:
@@ -142,8 +160,12 @@ class Projector:
         return Health(is_live=True, behind=behind or 0, detail=detail)
 
     async def _ends(self) -> Mapping[int, int]:
-        count = await self._log.partitions(self._topic)
-        ends = await self._log.ends([Partition(self._topic, number) for number in range(count)])
+        if self._tail is not None:
+            partitions = self._tail.partitions
+        else:
+            count = await self._log.partitions(self._topic)
+            partitions = tuple(Partition(self._topic, number) for number in range(count))
+        ends = await self._log.ends(partitions)
         return {partition.number: end for partition, end in ends.items()}
 
     def _behind(self, ends: Mapping[int, int]) -> int | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 import structlog
 
@@ -44,9 +44,14 @@ class Store:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self._lock = None if path is None else _lock(path)
+        self._lock = None if path is None else _Lock(path)
         self._marks: dict[int, Mark] = {}
-        self.db = self._open()
+        try:
+            self.db = self._open()
+        except BaseException:
+            if self._lock is not None:
+                self._lock.release()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -128,7 +133,7 @@ class Store:
         try:
             for suffix in _SIDE_FILES:
                 Path(f"{self.path}{suffix}").unlink(missing_ok=True)
-            os.replace(path, self.path)
+            path.replace(self.path)
             _sync_folder(self.path.parent)
         finally:
             self.db = self._open()
@@ -137,7 +142,7 @@ class Store:
         """Close the file and let go of it. Idempotent."""
         self.db.close()
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -188,18 +193,26 @@ def _version_of(db: sqlite3.Connection) -> str:
     return "?" if row is None else str(row[0])
 
 
-def _lock(path: Path) -> IO[str]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = Path(f"{path}.lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise StoreBusy(
-            f"the read model {path} is kept by another process; "
-            "stop that one, or give this one a folder of its own"
-        ) from error
-    return lock
+class _Lock:
+    """Held while a process keeps the file; the system lets go of it when the process ends."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.release()
+            raise StoreBusy(
+                f"the read model {path} is kept by another process; "
+                "stop that one, or give this one a folder of its own"
+            ) from error
+
+    def release(self) -> None:
+        """Let go. Idempotent."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _remove(path: Path) -> None:

@@ -81,7 +81,7 @@ class LocalAdapter:
         if not place.workspace.is_dir():
             raise AdapterError(f"{place.workspace} is not there: provision it", code="no_workspace")
         guard = Guard(_launch(attempt, place), lease)
-        following = asyncio.create_task(_follow(guard, attempt, on_lines, lease))
+        following = asyncio.create_task(_follow(guard, place, attempt, on_lines, lease))
         try:
             return await asyncio.shield(following)
         except asyncio.CancelledError:
@@ -94,7 +94,10 @@ class LocalAdapter:
         finally:
             following.cancel()
             await asyncio.wait({following})
-            await guard.end()
+            try:
+                await guard.end()
+            finally:
+                await _end_unguarded(place)
 
     async def collect(self, attempt: Attempt, handle: Handle) -> Collected:
         """Find files in the workspace, and new ones in the bench's directory; see the contract."""
@@ -136,7 +139,9 @@ def _launch(attempt: Attempt, place: Place) -> Launch:
     )
 
 
-async def _follow(guard: Guard, attempt: Attempt, on_lines: OnLines, lease: Lease) -> Exit:
+async def _follow(
+    guard: Guard, place: Place, attempt: Attempt, on_lines: OnLines, lease: Lease
+) -> Exit:
     """Hand over the output and keep the limits until the test has ended."""
     streams = Streams(stdout=guard.stdout, stderr=guard.stderr)
     try:
@@ -146,11 +151,18 @@ async def _follow(guard: Guard, attempt: Attempt, on_lines: OnLines, lease: Leas
             await guard.open()
             await guard.gone.wait()
             limits.cancel()
+            await _end_unguarded(place)
             streams.finish()
     except BaseExceptionGroup as group_error:
         # One task at most fails by itself: the other is then cancelled.
         raise group_error.exceptions[0] from None
     return guard.exit()
+
+
+async def _end_unguarded(place: Place) -> None:
+    """End what is left if the guardian was killed before it had ended all and said so."""
+    if place.pidfile.exists():
+        await asyncio.to_thread(end_orphans, place)
 
 
 async def _limit(guard: Guard, streams: Streams, attempt: Attempt, lease: Lease) -> None:
@@ -231,7 +243,7 @@ def _is_older(file: Path, path: str, place: Place, config: LocalConfig) -> bool:
     status = file.stat()
     if config.directory is not None and not file.is_relative_to(place.workspace):
         # The time of change cannot be set by whoever unpacks or copies a file.
-        return status.st_ctime_ns < place.made.stat().st_ctime_ns
+        return status.st_ctime_ns <= place.made.stat().st_ctime_ns
     origin = None if config.copy is None else config.copy / path
     if origin is None or not origin.is_file():
         return False

@@ -60,7 +60,7 @@ class Guard:
             pipes.close(pipes.theirs)
         self._control, self._status, self.stdout, self.stderr = pipes.ours
         self._loop.add_reader(self._status, self._on_status)
-        self._spec = guardian.pack(
+        self._unsent = guardian.pack(
             pidfile=str(launch.pidfile),
             cwd=str(launch.cwd),
             until=lease.until,
@@ -71,15 +71,13 @@ class Guard:
 
     async def open(self) -> None:
         """Hand the guardian what to start. A long one may not fit into the pipe at once."""
-        rest = memoryview(self._spec)
-        while rest:
+        while self._unsent:
             try:
-                rest = rest[os.write(self._control, rest) :]
+                self._unsent = self._unsent[os.write(self._control, self._unsent) :]
             except BlockingIOError:
                 await asyncio.sleep(REAP_POLL_S)
             except BrokenPipeError:
                 return  # `exit` says what the guardian said before it went.
-        self._spec = b""
 
     def stop(self, grace_s: float, *, cause: Ended | None = None) -> None:
         """Ask for SIGTERM now and SIGKILL after `grace_s`; `cause` is what `exit` will say."""
@@ -167,10 +165,13 @@ class Guard:
         self._tell(f"renew {until!r}")
 
     def _tell(self, line: str) -> None:
-        # A guardian that reads nothing is stopped or dead: its silence is dealt with in `end`.
-        if self._control >= 0 and not self._spec:
+        message = line.encode() + b"\n"
+        if self._unsent:
+            self._unsent += message  # After the spec, which is on its way.
+        elif self._control >= 0:
+            # A guardian that reads nothing is stopped or dead; `end` deals with its silence.
             with contextlib.suppress(BlockingIOError, BrokenPipeError):
-                os.write(self._control, line.encode() + b"\n")
+                os.write(self._control, message)
 
     def _on_status(self) -> None:
         chunk = os.read(self._status, _READ_BYTES)
@@ -191,6 +192,8 @@ class Guard:
             return (
                 f"cannot start {name!r}: not executable (try `chmod +x`, or name its interpreter)"
             )
+        if int(number) == errno.ENOEXEC:
+            return f"cannot start {name!r}: not a program (a script needs a first line `#!…`)"
         return f"cannot start {name!r}: {text}"
 
     def _close_control(self) -> None:

@@ -200,6 +200,7 @@ class _Guardian:
         poller = select.poll()
         poller.register(self._control, select.POLLIN)
         poller.register(wake, select.POLLIN)
+        self._obey(b"")  # What came together with the spec.
         while (status := self._reap()) is None:
             now = _now()
             if self._kill_at is not None and now >= min(self._kill_at, self._lease_end):
@@ -229,6 +230,12 @@ class _Guardian:
 
     def _take_control(self) -> bool:
         chunk = os.read(self._control, _READ_BYTES)
+        self._obey(chunk)
+        if not chunk:
+            self._stop("orphaned", ORPHAN_GRACE_S)
+        return bool(chunk)
+
+    def _obey(self, chunk: bytes) -> None:
         *lines, self._inbox = (self._inbox + chunk).split(b"\n")
         for line in lines:
             word, _, value = line.partition(b" ")
@@ -236,9 +243,6 @@ class _Guardian:
                 self._renew(float(value))
             elif word == b"stop":
                 self._stop("stopped", float(value))
-        if not chunk:
-            self._stop("orphaned", ORPHAN_GRACE_S)
-        return bool(chunk)
 
     def _renew(self, until: float) -> None:
         # What the worker's clock says is left, from now on a clock that does not stop in sleep.

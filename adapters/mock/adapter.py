@@ -200,7 +200,5 @@ def _report(suite: str, script: Script) -> bytes:
         for status in CASE_STATUSES
         for number in range(1, script.junit.get(status, 0) + 1)
     ]
-    body = "".join(cases)
-    return (
-        f"<testsuites><testsuite name={quoteattr(suite)}>{body}</testsuite></testsuites>".encode()
-    )
+    opening = f"<testsuites><testsuite name={quoteattr(suite)}>"
+    return "".join([opening, *cases, "</testsuite></testsuites>"]).encode()

@@ -100,6 +100,12 @@ class AttemptQuery(Query):
     attempt: int | None = Field(default=None, ge=1, description="Left out: all of them.")
 
 
+class ArtifactQuery(Query):
+    """Which artifact, where two have the same path."""
+
+    kind: Literal["artifact", "junit", "log"] | None = None
+
+
 class CasesQuery(ListQuery):
     """Which test cases."""
 

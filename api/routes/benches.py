@@ -10,19 +10,16 @@ from api.models.answers import Bench, Items
 from api.models.queries import BenchesQuery
 from api.models.requests import QuarantineBody, RestoreBody
 from api.operations import Operation
-from projections.rows import BenchFilter
 from api.problems import not_found
-from projections.rows import BenchRow
 from events.commands import Command, QuarantineBench, RestoreBench
 from events.selector import parse
+from projections.rows import BenchFilter, BenchRow
 
 
 async def list_benches(call: Call) -> Response:
     """Benches, by pool and name."""
     query = call.query_as(BenchesQuery)
-    which = BenchFilter(
-        pool=query.pool, states=words(query.state), selector=parse(query.selector)
-    )
+    which = BenchFilter(pool=query.pool, states=words(query.state), selector=parse(query.selector))
     return await list_answer(call, Bench, lambda part: call.service.reads.benches(which, part))
 
 

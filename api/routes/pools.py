@@ -11,11 +11,11 @@ from api.encoding import dumps, json_response
 from api.models.answers import AppliedBenches, Bench, Items, Pool
 from api.models.requests import NAME_PATTERN, ApplyBenchesBody
 from api.operations import Operation
-from api.ports import ReadModel
 from api.problems import Problem
-from projections.rows import PoolRow
 from events.commands import ApplyBenches
 from events.shared import BenchSpec
+from projections.read_model import ReadModel
+from projections.rows import PoolRow
 
 _NAME = re.compile(NAME_PATTERN)
 
@@ -77,7 +77,9 @@ async def pool_or_only(reads: ReadModel, pool: str | None) -> str:
     names = [row.pool for row in await reads.pools()]
     if len(names) == 1:
         return names[0]
-    there = f"there are {', '.join(names)}" if names else "there is none: `teo bench apply` makes one"
+    there = (
+        f"there are {', '.join(names)}" if names else "there is none: `teo bench apply` makes one"
+    )
     raise Problem(422, "pool_missing", f"name the pool: {there}")
 
 

@@ -12,17 +12,16 @@ from api.models.answers import Items, Reservation
 from api.models.queries import ReservationQuery, ReservationsQuery
 from api.models.requests import ExtendBody, ReservationBody
 from api.operations import Operation
-from projections.rows import ReservationFilter
 from api.problems import not_found
 from api.routes.benches import words
 from api.routes.pools import pool_or_only
-from projections.rows import ReservationRow
 from events.commands import (
     Command,
     ExtendReservation,
     ReleaseReservation,
     RequestReservation,
 )
+from projections.rows import ReservationFilter, ReservationRow
 
 
 async def request_reservation(call: Call) -> Response:

@@ -132,7 +132,9 @@ def ensure_jars(
         return paths
     jars_dir.mkdir(parents=True, exist_ok=True)
     with _locked(folder / "lock", on_progress, cancelled):
-        wanted = _unverified(pins, jars_dir)  # Another process may have fetched them meanwhile.
+        wanted = _unverified(pins, jars_dir)
+        if not wanted:
+            return paths  # Another process has fetched them meanwhile.
         for stale in (*folder.glob("fetch-*"), *folder.glob("warm-*")):
             # A start-up cache made from other jars is void; a fetch folder is of a killed process.
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()

@@ -115,7 +115,7 @@ def server_settings(layout: Layout, node: Node, data: Path) -> dict[str, str | i
         "controller.listener.names": "CONTROLLER",
         "log.dirs": str(data),
     }
-    return settings | _topic_settings(len(layout.nodes)) | _small_machine() | _failover(layout)
+    return settings | _topic_settings(len(layout.nodes)) | _small_machine() | _failover()
 
 
 def _topic_settings(nodes: int) -> dict[str, str | int | bool]:
@@ -153,19 +153,19 @@ def _small_machine() -> dict[str, str | int | bool]:
     }
 
 
-def _failover(layout: Layout) -> dict[str, str | int | bool]:
-    settings: dict[str, str | int | bool] = {
+def _failover() -> dict[str, str | int | bool]:
+    return {
         "group.initial.rebalance.delay.ms": 0,
         "group.min.session.timeout.ms": 2_000,
+        # A killed node may register again only when its former session is over: the default makes
+        # even a single node wait 9 s.
+        "broker.heartbeat.interval.ms": 500,
+        "broker.session.timeout.ms": 3_000,
+        "replica.lag.time.max.ms": 5_000,
+        # A paused controller or leader keeps its connections: do not wait 30 s for its answer.
+        "controller.socket.timeout.ms": 3_000,
+        "replica.socket.timeout.ms": 3_000,
     }
-    if len(layout.nodes) > 1:
-        # One node keeps the patient defaults: there is nobody to fail over to.
-        settings |= {
-            "broker.heartbeat.interval.ms": 500,
-            "broker.session.timeout.ms": 4_000,
-            "replica.lag.time.max.ms": 5_000,
-        }
-    return settings
 
 
 def log4j_settings() -> dict[str, str | int | bool]:

@@ -110,7 +110,8 @@ class _Started:
                 "api": ["api", "--port", str(port), "--tokens", str(_tokens(config.folder)),
                         "--database", str(config.folder / "projections.sqlite"),
                         "--artifacts", str(config.folder / "artifacts")],
-                "worker": ["worker", "--all-pools", "--slots", str(config.slots),
+                "worker": ["worker", "--all-pools", "--id", "local", "--drain", "5s",
+                           "--slots", str(config.slots),
                            "--state-dir", str(config.folder / "worker"),
                            "--artifacts", str(config.folder / "artifacts")],
             }  # fmt: skip

@@ -1,6 +1,5 @@
 """Kafka's errors in this project's words, mapped once, at the boundary."""
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,7 +20,7 @@ def mapped(what: str) -> Iterator[None]:
         raise Fenced(f"{what}: a newer owner took over ({error!r})") from error
     except _MISSING as error:
         raise TopicMissing(f"{what}: {error!r}; create the topics with `teo init`") from error
-    except (kafka.KafkaError, TimeoutError, asyncio.TimeoutError, OSError) as error:
+    except (kafka.KafkaError, TimeoutError, OSError) as error:
         cause = error.__cause__
         if isinstance(cause, _FENCED):
             raise Fenced(f"{what}: a newer owner took over ({cause!r})") from error

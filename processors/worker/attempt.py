@@ -19,10 +19,10 @@ from events.tasks import RunAttempt
 from processors.artifacts.store import ArtifactStoreUnavailable
 from processors.worker.asked import attempt_of
 from processors.worker.calls import StepCut, StepTimedOut, limited
+from processors.worker.cases import Cases
 from processors.worker.environment import environment
 from processors.worker.evidence import Evidence, Keeper, parts_of
 from processors.worker.faults import fault_of, plain, with_exit
-from processors.worker.junit import Cases
 from processors.worker.logship import LogShipper
 from processors.worker.masking import Masker
 from processors.worker.parts import Parts

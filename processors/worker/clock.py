@@ -1,16 +1,21 @@
-"""The worker's clocks, handed in so that a simulation can own them. Never read elsewhere."""
+"""The worker's clocks. The wall clock is handed in and is for people; deadlines use the loop's own.
 
+`loop.time()` is what adapters' leases are counted in, and what a simulation owns.
+"""
+
+import asyncio
 from datetime import datetime
 from typing import Protocol
 
 
 class Clock(Protocol):
-    """Wall clock for people, monotonic clock for deadlines."""
+    """A wall clock."""
 
     def now(self) -> datetime:
-        """Return the wall clock, aware UTC. Never used for a decision."""
+        """Return the time, aware UTC. Never used for a decision."""
         ...
 
-    def monotonic(self) -> float:
-        """Return seconds that never go back; the loop's own time unless something better is."""
-        ...
+
+def monotonic_s() -> float:
+    """Return the time of the running loop, which never goes back."""
+    return asyncio.get_running_loop().time()

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 from adapters.contract import Collected, Found
+from adapters.junit import InvalidReport
 from events.shared import Artifact, AttemptRef, Case
 from processors.artifacts.store import (
     ArtifactRefused,
@@ -17,11 +18,11 @@ from processors.artifacts.store import (
     ArtifactStoreUnavailable,
     StoredArtifact,
 )
-from processors.worker.junit import Cases, JUnitUnreadable, read_junit
+from processors.worker.cases import Cases, read_cases
 from processors.worker.settings import EvidenceLimits
 
 _FRAME_BYTES = 64
-"""What a case costs on the wire beside its texts, generously."""
+"""What a case or a file costs on the wire beside its texts, generously."""
 
 
 @dataclass(slots=True)
@@ -32,6 +33,8 @@ class Evidence:
     artifacts: list[Artifact] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     size_bytes: int = 0
+    listed_bytes: int = 0
+    """What naming the files costs in the last report."""
 
 
 class Keeper:
@@ -85,7 +88,12 @@ class Keeper:
                 note = f"{name!r} not kept: over {limits.artifacts_bytes_max} bytes in all"
                 evidence.notes.append(note)
                 return
-            stored = await self._put(source, self._key(name, kind))
+            key = self._key(name, kind)
+            evidence.listed_bytes += len(name.encode()) + len(key.encode()) + _FRAME_BYTES * 2
+            if evidence.listed_bytes > limits.artifacts_list_bytes_max:
+                _note_once(evidence, "the list of files is over its limit: the rest not kept")
+                return
+            stored = await self._put(source, key)
         except (ArtifactRefused, OSError) as error:
             evidence.notes.append(f"{name!r} not kept: {error}")
             return
@@ -102,12 +110,11 @@ class Keeper:
 
     async def _read_cases(self, path: str, source: Path | bytes, evidence: Evidence) -> None:
         try:
-            cases = await read_junit(source, self._limits)
-        except JUnitUnreadable as error:
+            report = await read_cases(source, name=_text(path))
+        except InvalidReport as error:
             evidence.notes.append(f"JUnit file {_text(path)!r} cannot be read: {error}")
             return
-        for case in cases:
-            evidence.cases.add(case)
+        evidence.cases.add(report)
 
     def _key(self, path: str, kind: str) -> str:
         parts = PurePosixPath(path).parts

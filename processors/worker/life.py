@@ -29,7 +29,7 @@ from events.topics import Topics
 from processors.artifacts.store import ArtifactStore
 from processors.worker.attempt import AttemptRunner
 from processors.worker.calls import Strays
-from processors.worker.clock import Clock
+from processors.worker.clock import Clock, monotonic_s
 from processors.worker.compensation import tear_down_bench
 from processors.worker.contact import Contact
 from processors.worker.dead_letter import dead_letter
@@ -88,7 +88,7 @@ class Life:
         self._leave = leave
         self._epoch = epoch
         self._spool = Spool(state.spool_path(epoch))
-        self._contact = Contact(sent_at=clock.monotonic(), deadline_s=settings.deadline_s)
+        self._contact = Contact(sent_at=monotonic_s(), deadline_s=settings.deadline_s)
         self._outbox = Outbox(
             log=log,
             topics=topics,
@@ -184,7 +184,7 @@ class Life:
 
     def _on_contact(self) -> None:
         """Let what runs go on for as long as the log's last answer is good for."""
-        if not self._contact.is_fresh(self._clock.monotonic()):
+        if not self._contact.is_fresh(monotonic_s()):
             self._end("fenced")
             return
         self._registered.set()
@@ -194,7 +194,7 @@ class Life:
     async def _watch(self) -> None:
         """End this life when the log has been away for too long."""
         while True:
-            now = self._clock.monotonic()
+            now = monotonic_s()
             if not self._contact.is_fresh(now):
                 why: Why = "fenced" if self._contact.is_made else "unheard"
                 log.warning("worker.out_of_contact", why=why, epoch=self._epoch)
@@ -206,7 +206,7 @@ class Life:
         """Take tasks, from the registration on."""
         await self._registered.wait()
         settings = self._settings
-        answered_at = self._clock.monotonic()
+        answered_at = monotonic_s()
         while True:
             try:
                 async with asyncio.timeout(settings.poll_s + settings.deadline_s):
@@ -216,13 +216,13 @@ class Life:
             except (LogUnavailable, TimeoutError) as error:
                 # Whoever cannot hear that it must stop has to stop by itself.
                 is_timeout = isinstance(error, TimeoutError)
-                if is_timeout or self._clock.monotonic() - answered_at > settings.deadline_s:
+                if is_timeout or monotonic_s() - answered_at > settings.deadline_s:
                     log.warning("worker.cannot_read_tasks", error=str(error), epoch=self._epoch)
                     self._end("fenced")
                     return
                 await asyncio.sleep(settings.outbox.backoff_s)
                 continue
-            answered_at = self._clock.monotonic()
+            answered_at = monotonic_s()
             for record in records:
                 await self._take(record)
 
@@ -271,7 +271,7 @@ class Life:
         key = (task.execution_id, task.attempt)
         if key in self._seen:
             return  # A repeat.
-        if not self._contact.is_fresh(self._clock.monotonic()):
+        if not self._contact.is_fresh(monotonic_s()):
             self._end("fenced")
             return
         self._seen[key] = None

@@ -20,7 +20,7 @@ from events.log import Log, Outgoing
 from events.logs import LogBatch
 from events.shared import AttemptRef
 from events.topics import Topics
-from processors.worker.clock import Clock
+from processors.worker.clock import Clock, monotonic_s
 from processors.worker.masking import Masker
 from processors.worker.rate import TokenBucket
 from processors.worker.settings import LogLimits
@@ -73,7 +73,7 @@ class LogShipper:
         self._masker = masker
         self._clock = clock
         self._telemetry = telemetry
-        now = clock.monotonic()
+        now = monotonic_s()
         self._lines_bucket = TokenBucket(
             rate=limits.rate_lines_s, burst=limits.burst_lines, now=now
         )
@@ -101,7 +101,7 @@ class LogShipper:
         """Take one line of output, without its end. Nothing is taken after `end`."""
         if self._is_ended:
             return
-        now = self._clock.monotonic()
+        now = monotonic_s()
         self.last_line_at = now
         self.count += 1
         text = self._masker(text)

@@ -15,7 +15,7 @@ from events.message import Message
 from events.reports import Report
 from events.shared import ReportMeta
 from events.topics import Topics
-from processors.worker.clock import Clock
+from processors.worker.clock import Clock, monotonic_s
 from processors.worker.contact import Contact
 from processors.worker.settings import WorkerSettings
 from processors.worker.spool import Spool
@@ -90,10 +90,10 @@ class Outbox:
     async def send(self) -> None:
         """Send until cancelled; a heartbeat whenever one is due and the life is registered."""
         limits = self._settings.outbox
-        heartbeat_at = self._clock.monotonic()
+        heartbeat_at = monotonic_s()
         backoff_s = limits.backoff_s
         while True:
-            now = self._clock.monotonic()
+            now = monotonic_s()
             is_due = self._contact.is_made and now >= heartbeat_at
             if not is_due and not len(self._spool):
                 await self._wait(heartbeat_at - now if self._contact.is_made else None)
@@ -124,7 +124,7 @@ class Outbox:
         records = list(batch)
         if with_heartbeat:
             records.insert(0, self._record(self._heartbeat(), "", ""))
-        sent_at = self._clock.monotonic()
+        sent_at = monotonic_s()
         try:
             async with asyncio.timeout(self._settings.append_timeout_s):
                 await self._log.append(records)
@@ -132,7 +132,7 @@ class Outbox:
             log.warning("worker.log_unavailable", waiting=len(self._spool), error=str(error))
             return False
         self._telemetry.reports.add(len(records))
-        self._contact.acknowledged(sent_at=sent_at, now=self._clock.monotonic())
+        self._contact.acknowledged(sent_at=sent_at, now=monotonic_s())
         self._on_contact()
         async with self._changed:
             self._spool.drop(len(batch))

@@ -59,15 +59,13 @@ class LogLimits:
 class EvidenceLimits:
     """What is kept of an attempt."""
 
-    junit_bytes_max: int = 64 * MIB
     cases_max: int = 50_000
     cases_per_report_max: int = 500
     cases_bytes_per_report_max: int = 500_000
-    name_chars_max: int = 1_000
-    message_chars_max: int = 4_000
-    details_chars_max: int = 16_000
     artifacts_max: int = 1_000
     artifacts_bytes_max: int = 10 * 1024 * MIB
+    artifacts_list_bytes_max: int = 700_000
+    """What the names of all files may cost in the last report, which is one record."""
     upload_tries_max: int = 5
     upload_backoff_s: float = 0.5
 

@@ -228,6 +228,20 @@ def test_a_broker_that_cannot_run_shows_the_end_of_its_log(tmp_path: Path) -> No
     assert processes_of(tmp_path) == []
 
 
+async def setting(bootstrap: str, topic: str, name: str) -> str:
+    """One setting of a topic, as soon as the broker that is asked has heard of it."""
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+    deadline = time.monotonic() + deadline_s
+    async with admin(bootstrap) as client:
+        while time.monotonic() < deadline:
+            (answer,) = await client.describe_configs([resource])
+            entries = {entry[0]: str(entry[1]) for entry in answer.resources[0][4]}
+            if name in entries:
+                return entries[name]
+            await asyncio.sleep(0.05)
+    raise AssertionError(f"{topic} has no {name} after {deadline_s} s")
+
+
 def test_three_brokers_lose_one_and_lose_nothing(
     three_brokers: EmbeddedKafka, topic_prefix: str
 ) -> None:
@@ -236,12 +250,7 @@ def test_three_brokers_lose_one_and_lose_nothing(
 
     async def scenario() -> None:
         await create_topic(bootstrap, topic, copies=3)
-        async with admin(bootstrap) as client:
-            (answer,) = await client.describe_configs(
-                [ConfigResource(ConfigResourceType.TOPIC, topic)]
-            )
-            entries = {entry[0]: entry[1] for entry in answer.resources[0][4]}
-            assert entries["min.insync.replicas"] == "2"
+        assert await setting(bootstrap, topic, "min.insync.replicas") == "2"
         async with producer(bootstrap, acks="all") as client:
             await client.send_and_wait(topic, b"by three")
             three_brokers.kill(2)

@@ -2,36 +2,22 @@
 
 import asyncio
 import hashlib
-import json
-import selectors
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+import sys
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adapters.contract import (
-    AdapterError,
-    Attempt,
-    AttemptId,
-    Bench,
-    CannotStart,
-    Collected,
-    Exit,
-    Found,
     Handle,
-    Lease,
-    Line,
-    OnLines,
-    Refused,
 )
-from events.codec import decode, encode
+from adapters.local import LocalAdapter
 from events.dlq import DeadLetter
 from events.errors import LogUnavailable
-from events.log import Outgoing, Partition, Position, Record
+from events.log import Outgoing
 from events.logs import LogBatch
-from events.message import Message
 from events.reports import (
     AttemptEnded,
     BenchTornDown,
@@ -42,366 +28,32 @@ from events.reports import (
     WorkerStarted,
     WorkerStopped,
 )
-from events.shared import BenchSpec, RunSpec, TaskMeta
+from events.shared import BenchSpec
 from events.tasks import RunAttempt, StopAttempt, TearDownBench, WorkerSuperseded
-from events.topics import Topics
-from processors.artifacts.files import FileStore, inline
-from processors.worker.settings import WorkerSettings
-from processors.worker.worker import Superseded, Worker
+from processors.worker.agent import Superseded
+from tests.unit.processors.worker.lab import (
+    TOPICS,
+    TRACEPARENT,
+    Lab,
+    attempt,
+    in_lab,
+    is_beat,
+    names,
+    play,
+)
 
-TOPICS = Topics("t")
-PARTITIONS = 4
-TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-START = datetime(2026, 1, 1, tzinfo=UTC)
 JUNIT = b"""<testsuite name="s"><testcase classname="c" name="ok" time="0.1"/>
-<testcase classname="c" name="bad"><failure message="1 != 2">boom</failure></testcase></testsuite>"""
+<testcase classname="c" name="bad"><failure message="1 != 2">boom</failure></testcase>
+</testsuite>"""
+ALL = "provision run collect teardown"
+EARLY = "provision teardown"
 JUNIT_GOOD = b'<testsuite name="s"><testcase name="ok"/></testsuite>'
-
-
-class _InstantSelector(selectors.DefaultSelector):
-    """Never waits: it moves the loop's clock instead."""
-
-    loop: "VirtualLoop"
-
-    def select(self, timeout: float | None = None) -> Any:
-        ready = super().select(0)
-        if not ready and timeout is None:
-            raise RuntimeError("deadlock: nothing is due and nothing is ready")
-        if not ready:
-            self.loop.now_s += timeout or 0.0
-        return ready
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """A loop whose time passes at once."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_000.0
-        selector = _InstantSelector()
-        selector.loop = self
-        super().__init__(selector)
-
-    def time(self) -> float:
-        return self.now_s
-
-
-def play(scene: Callable[[], Awaitable[None]]) -> None:
-    """Run `scene` in virtual time, with an hour as the limit of it."""
-
-    async def limited() -> None:
-        async with asyncio.timeout(3600):
-            await scene()
-
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(limited())
-
-
-class Clock:
-    def now(self) -> datetime:
-        return START + timedelta(seconds=self.monotonic())
-
-    def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
-
-
-class FakeReader:
-    def __init__(self, log: "FakeLog", at: dict[Partition, int]) -> None:
-        self._log, self._at = log, at
-
-    async def poll(self, *, records_max: int, wait_s: float) -> Sequence[Record]:
-        self._log.check()
-        found: list[Record] = []
-        for partition in sorted(self._at):
-            found += self._log.records[partition][self._at[partition] :][:records_max]
-            self._at[partition] = max(self._at[partition], found[-1].offset + 1 if found else 0)
-        if not found:
-            await asyncio.sleep(min(wait_s, 0.05))
-        return found
-
-    async def position(self, partition: Partition) -> int:
-        return self._at[partition]
-
-    async def close(self) -> None:
-        self._at = {}
-
-
-class FakeLog:
-    """Just the part of `Log` a worker uses; `is_away` cuts it off."""
-
-    def __init__(self) -> None:
-        self.records: dict[Partition, list[Record]] = {}
-        for topic in (TOPICS.tasks, TOPICS.reports, TOPICS.logs, TOPICS.dlq):
-            for number in range(PARTITIONS):
-                self.records[Partition(topic, number)] = []
-        self.is_away = False
-        self.is_losing_answers = False
-
-    def check(self) -> None:
-        if self.is_away:
-            raise LogUnavailable("cut off")
-
-    async def partitions(self, topic: str) -> int:
-        self.check()
-        return PARTITIONS
-
-    def partition_for(self, key: bytes, partitions: int) -> int:
-        return sum(key) % partitions
-
-    async def ends(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
-        self.check()
-        return {each: len(self.records[each]) for each in partitions}
-
-    async def open_reader(self, starts: Mapping[Partition, int]) -> FakeReader:
-        self.check()
-        return FakeReader(self, dict(starts))
-
-    async def append(self, records: Sequence[Outgoing]) -> Sequence[Position]:
-        await asyncio.sleep(0.001)
-        self.check()
-        positions = []
-        for each in records:
-            assert each.key is not None
-            partition = Partition(each.topic, self.partition_for(each.key, PARTITIONS))
-            kept = self.records[partition]
-            record = Record(
-                topic=each.topic,
-                partition=partition.number,
-                offset=len(kept),
-                timestamp=START,
-                key=each.key,
-                value=each.value,
-                headers=dict(each.headers),
-            )
-            kept.append(record)
-            positions.append(Position(partition.number, record.offset))
-        if self.is_losing_answers:
-            raise LogUnavailable("the answer was lost")
-        return positions
-
-    def read(self, topic: str) -> list[Any]:
-        return [
-            decode(record.value)
-            for partition in sorted(self.records)
-            if partition.topic == topic
-            for record in self.records[partition]
-        ]
-
-
-class ScriptedAdapter:
-    """Does what the bench's config says, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-        self.alive: set[str] = set()
-        self.torn_down: list[str] = []
-        self.envs: list[Mapping[str, str]] = []
-        self.at_start: list[Handle] = []
-        self.handles_known: list[bool] = []
-        self.is_handle_known: Callable[[str], bool] = lambda _: True
-
-    async def check(self, bench: Bench) -> None:
-        return
-
-    def handle_for(self, attempt_id: AttemptId, bench: Bench) -> Handle:
-        return Handle(f'{{"id": "{attempt_id.execution_id}/{attempt_id.number}"}}')
-
-    async def _do(self, call: str, config: Mapping[str, Any]) -> None:
-        self.calls.append(call)
-        if config.get("hang") == call:
-            await asyncio.sleep(10_000)
-        if config.get("break") == call:
-            raise AdapterError(f"{call} broke", retriable=bool(config.get("retriable", True)))
-        if config.get("bug") == call:
-            raise KeyError(call)
-
-    async def provision(self, attempt: Attempt) -> Handle:
-        handle = self.handle_for(attempt.id, attempt.bench)
-        self.handles_known.append(self.is_handle_known(handle))
-        await self._do("provision", attempt.bench.config)
-        return handle
-
-    async def run(
-        self, attempt: Attempt, handle: Handle, *, on_lines: OnLines, lease: Lease
-    ) -> Exit:
-        config: Mapping[str, Any] = attempt.bench.config
-        self.envs.append(attempt.env)
-        if config.get("cannot_start"):
-            raise CannotStart("no such program: nope")
-        self.alive.add(handle)
-        try:
-            await on_lines([Line("stdout", str(text)) for text in config.get("lines", [])])
-            await on_lines([Line("stderr", "to stderr")])
-            await self._do("run", config)
-            ended = await self._wait(attempt, lease, float(config.get("run_s", 0.0)))
-        except asyncio.CancelledError:
-            if config.get("stubborn"):
-                await asyncio.sleep(10_000)
-            await on_lines([Line("stdout", "last words")])
-            raise
-        finally:
-            self.alive.discard(handle)
-        if ended == "exited":
-            return Exit(ended=ended, code=config.get("exit", 0), signal=config.get("signal"))
-        return Exit(ended=ended, signal=9)
-
-    async def _wait(self, attempt: Attempt, lease: Lease, run_s: float) -> Any:
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
-        while True:
-            now = loop.time()
-            if now >= begun + run_s:
-                return "exited"
-            if now >= begun + attempt.timeout_s:
-                return "timeout"
-            if attempt.idle_timeout_s is not None and now >= begun + attempt.idle_timeout_s:
-                return "idle_timeout"
-            if now >= lease.until:
-                return "lease_expired"
-            await asyncio.sleep(0.05)
-
-    async def collect(self, attempt: Attempt, handle: Handle) -> Collected:
-        config: Mapping[str, Any] = attempt.bench.config
-        await self._do("collect", config)
-        found = [Found(kind="artifact", path="out/a.bin", size_bytes=3, data=b"abc")]
-        if "junit" in config:
-            data = str(config["junit"]).encode()
-            found.append(Found(kind="junit", path="r.xml", size_bytes=len(data), data=data))
-        refused = (Refused(path="../x", code="outside", reason="it is outside the workspace"),)
-        return Collected(found=tuple(found), refused=refused if config.get("climb") else ())
-
-    async def teardown(self, handle: Handle) -> None:
-        self.calls.append("teardown")
-        if '"broken"' in handle:
-            raise AdapterError("still powered")
-        self.alive.discard(handle)
-        self.torn_down.append(handle)
-
-    async def leftovers(self) -> Sequence[Handle]:
-        return tuple(self.at_start)
-
-
-class Lab:
-    """A log, an adapter, and a worker that can be begun again; plays the scheduler."""
-
-    def __init__(self, root: Path, **settings: Any) -> None:
-        self.log = FakeLog()
-        self.adapter = ScriptedAdapter()
-        self.store = FileStore(root / "artifacts", offload=inline)
-        self.settings = WorkerSettings(
-            worker="w-1", pool="lab", state_dir=root / "state", version="1", **settings
-        )
-        self._ids = 0
-        self.worker = self.make()
-
-    def _new_id(self) -> str:
-        self._ids += 1
-        return f"id-{self._ids}"
-
-    def make(self) -> Worker:
-        self.worker = Worker(
-            self.log,  # type: ignore[arg-type]
-            TOPICS,
-            self.settings,
-            {"scripted": self.adapter},
-            self.store,
-            clock=Clock(),
-            new_id=self._new_id,
-        )
-        return self.worker
-
-    def reports(self, *kinds: type) -> list[Any]:
-        bodies = [message.body for message in self.log.read(TOPICS.reports)]
-        wanted = kinds or (object,)
-        return [each for each in bodies if isinstance(each, wanted) and (kinds or not _beat(each))]
-
-    async def until(self, condition: Callable[[], object], limit_s: float = 60.0) -> None:
-        async with asyncio.timeout(limit_s):
-            while not condition():
-                await asyncio.sleep(0.05)
-
-    async def registered(self) -> None:
-        await self.until(lambda: self.worker.is_registered)
-
-    async def tell(self, task: Any, epoch: int | None = None, worker: str = "w-1") -> None:
-        meta = TaskMeta(
-            task_id=self._new_id(),
-            pool="lab",
-            worker=worker,
-            epoch=self.worker.epoch if epoch is None else epoch,
-            issued_at=START,
-            causation_id="",
-            correlation_id="corr",
-            traceparent=TRACEPARENT,
-        )
-        value = encode(Message(meta, task))
-        await self.log.append([Outgoing(topic=TOPICS.tasks, key=worker.encode(), value=value)])
-
-    async def ended(self, execution_id: str = "exe-1") -> AttemptEnded:
-        def found() -> list[AttemptEnded]:
-            return [r for r in self.reports(AttemptEnded) if r.execution_id == execution_id]
-
-        await self.until(found)
-        assert len(found()) == 1
-        return found()[0]
-
-
-def _beat(report: object) -> bool:
-    return isinstance(report, WorkerHeartbeat)
-
-
-def attempt(execution_id: str = "exe-1", bench: str = "b-1", **config: Any) -> RunAttempt:
-    run_limits = {
-        name: config.pop(name) for name in ("timeout_s", "idle_timeout_s") if name in config
-    }
-    return RunAttempt(
-        execution_id=execution_id,
-        attempt=1,
-        fence=7,
-        bench=BenchSpec(
-            name=bench,
-            labels={"site": "muc", "board": "rpi4"},
-            adapter="scripted",
-            config=json.dumps(config),
-        ),
-        run=RunSpec(
-            command=("true",),
-            env={"API_TOKEN": "hunter2-secret", "TEO_FENCE": "999", "MODE": "fast"},
-            junit=("*.xml",),
-            artifacts=("out/*",),
-            **{"timeout_s": 60.0, **run_limits},
-        ),
-    )
 
 
 def stop(code: str = "cancelled", fence: int = 7) -> StopAttempt:
     return StopAttempt(
         execution_id="exe-1", attempt=1, fence=fence, code=code, reason="asked by anna"
     )
-
-
-def in_lab(root: Path, scene: Callable[[Lab], Awaitable[None]], **settings: Any) -> Lab:
-    """Play `scene` with a worker that runs; stop it afterwards."""
-    labs: list[Lab] = []
-
-    async def whole() -> None:
-        lab = Lab(root, **settings)
-        labs.append(lab)
-        async with asyncio.TaskGroup() as group:
-            running = group.create_task(lab.worker.run())
-            await lab.registered()
-            await scene(lab)
-            if not running.done():
-                lab.worker.stop()
-
-    play(whole)
-    return labs[0]
-
-
-def names(reports: Sequence[Any]) -> list[str]:
-    return [
-        f"{type(r).__name__}:{r.step}" if isinstance(r, StepStarted) else type(r).__name__
-        for r in reports
-    ]
 
 
 STEPS = [f"StepStarted:{step}" for step in ("provision", "run", "collect")]
@@ -467,21 +119,21 @@ def test_the_test_finds_its_environment(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "verdict", "code", "is_retriable", "calls"),
     [
-        ({"exit": 3}, "failed", "exit_code", False, "provision run collect teardown"),
-        ({"exit": None, "signal": 11}, "failed", "signal", False, "provision run collect teardown"),
-        ({"junit": JUNIT.decode()}, "failed", "cases_failed", False, "provision run collect teardown"),
-        ({"junit": "<not xml"}, "passed", "passed", False, "provision run collect teardown"),
+        ({"exit": 3}, "failed", "exit_code", False, ALL),
+        ({"exit": None, "signal": 11}, "failed", "signal", False, ALL),
+        ({"junit": JUNIT.decode()}, "failed", "cases_failed", False, ALL),
+        ({"junit": "<not xml"}, "passed", "passed", False, ALL),
         ({"cannot_start": True}, "failed", "cannot_start", False, "provision collect teardown"),
-        ({"break": "provision"}, "error", "provision_failed", True, "provision teardown"),
-        ({"break": "provision", "retriable": False}, "error", "provision_failed", False, "provision teardown"),
-        ({"bug": "run"}, "error", "run_failed", True, "provision run collect teardown"),
-        ({"break": "collect"}, "error", "collect_failed", True, "provision run collect teardown"),
-        ({"break": "collect", "exit": 1}, "failed", "exit_code", False, "provision run collect teardown"),
-        ({"hang": "provision"}, "error", "provision_timeout", True, "provision teardown"),
-        ({"hang": "collect"}, "error", "collect_timeout", True, "provision run collect teardown"),
-        ({"hang": "run", "timeout_s": 5.0}, "timed_out", "timeout", False, "provision run collect teardown"),
-        ({"run_s": 50, "timeout_s": 5.0}, "timed_out", "timeout", False, "provision run collect teardown"),
-        ({"run_s": 50, "idle_timeout_s": 2.0}, "timed_out", "idle_timeout", False, "provision run collect teardown"),
+        ({"break": "provision"}, "error", "provision_failed", True, EARLY),
+        ({"break": "provision", "retriable": False}, "error", "provision_failed", False, EARLY),
+        ({"bug": "run"}, "error", "run_failed", True, ALL),
+        ({"break": "collect"}, "error", "collect_failed", True, ALL),
+        ({"break": "collect", "exit": 1}, "failed", "exit_code", False, ALL),
+        ({"hang": "provision"}, "error", "provision_timeout", True, EARLY),
+        ({"hang": "collect"}, "error", "collect_timeout", True, ALL),
+        ({"hang": "run", "timeout_s": 5.0}, "timed_out", "timeout", False, ALL),
+        ({"run_s": 50, "timeout_s": 5.0}, "timed_out", "timeout", False, ALL),
+        ({"run_s": 50, "idle_timeout_s": 2.0}, "timed_out", "idle_timeout", False, ALL),
     ],
 )  # fmt: skip
 def test_how_it_ends(
@@ -610,7 +262,7 @@ def test_a_lost_answer_repeats_but_never_reorders(tmp_path: Path) -> None:
         await lab.until(lambda: lab.reports(AttemptEnded))
 
     lab = in_lab(tmp_path, scene)
-    messages = [m for m in lab.log.read(TOPICS.reports) if not _beat(m.body)]
+    messages = [m for m in lab.log.read(TOPICS.reports) if not is_beat(m.body)]
     first: dict[str, Any] = {}
     for message in messages:
         first.setdefault(message.meta.report_id, message.body)
@@ -622,14 +274,13 @@ def test_a_lost_answer_repeats_but_never_reorders(tmp_path: Path) -> None:
 def test_superseded_by_a_newer_life_it_stops_and_says_why(tmp_path: Path) -> None:
     async def scene() -> None:
         lab = Lab(tmp_path)
+        running = asyncio.create_task(lab.worker.run())
+        await lab.registered()
+        await lab.tell(attempt(run_s=500))
+        await lab.until(lambda: lab.adapter.alive)
+        await lab.tell(WorkerSuperseded(newest_epoch=9))
         with pytest.raises(Superseded, match=r"epoch 9.*another process"):
-            async with asyncio.timeout(60):
-                running = asyncio.create_task(lab.worker.run())
-                await lab.registered()
-                await lab.tell(attempt(run_s=500))
-                await lab.until(lambda: lab.adapter.alive)
-                await lab.tell(WorkerSuperseded(newest_epoch=9))
-                await running
+            await asyncio.wait_for(running, 60)
         assert not lab.adapter.alive
         assert len(lab.adapter.torn_down) == 1
         again = asyncio.create_task(lab.make().run())
@@ -795,3 +446,41 @@ def test_heartbeats_say_what_runs(tmp_path: Path) -> None:
     assert len(beats) >= 7
     assert any(beats)
     assert not beats[-1]
+
+
+def test_real_processes_through_the_local_adapter(tmp_path: Path) -> None:
+    """The same worker with the adapter that people use first, in real time."""
+    script = (
+        "import os, sys\n"
+        "print('bench', os.environ['TEO_BENCH'], os.environ['API_TOKEN'])\n"
+        "print('to stderr', file=sys.stderr)\n"
+        "open(os.environ['TEO_ARTIFACTS_DIR'] + '/a.txt', 'w').write('kept')\n"
+        "open('r.xml', 'w').write('<testsuite><testcase name=\"one\"/></testsuite>')\n"
+        "sys.exit(int(os.environ['MODE'] != 'fast'))\n"
+    )
+
+    async def scene() -> None:
+        lab = Lab(tmp_path)
+        lab.adapters = {"local": LocalAdapter(tmp_path / "adapter")}
+        worker = lab.make()
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            group.create_task(worker.run())
+            await lab.registered()
+            task = attempt()
+            bench = replace(task.bench, adapter="local", config="{}")
+            run = replace(task.run, command=(sys.executable, "-c", script), artifacts=())
+            await lab.tell(replace(task, bench=bench, run=run))
+            ended = await lab.ended()
+            hang = replace(run, command=(sys.executable, "-c", "import time; time.sleep(600)"))
+            await lab.tell(replace(task, execution_id="exe-2", bench=bench, run=hang))
+            await lab.until(lambda: [r for r in lab.reports(StepStarted) if r.step == "run"][1:])
+            await lab.tell(replace(stop(), execution_id="exe-2"))
+            cancelled = await lab.ended("exe-2")
+            worker.stop()
+        assert (ended.verdict, ended.totals.passed, ended.teardown_error) == ("passed", 1, "")
+        assert {a.kind for a in ended.artifacts} == {"log", "junit", "artifact"}
+        lines = {line for batch in lab.log.read(TOPICS.logs) for line in batch.lines}
+        assert lines == {"bench b-1 ***", "to stderr"}
+        assert (cancelled.verdict, cancelled.teardown_error) == ("cancelled", "")
+
+    asyncio.run(scene())

@@ -1,0 +1,411 @@
+"""The suite every adapter passes; third parties run it against their own. It needs only pytest.
+
+Make a class of it that pytest collects, and say how each scenario is played on your bench:
+
+    class TestMyAdapter(AdapterConformance):
+        def rig(self, tmp_path):
+            return Rig(make=lambda: MyAdapter(tmp_path), scenario=my_scenario, bad_config={"x": 1})
+
+`scenario` gets one of `Scenario` and gives the bench and the command that play it. Nothing here
+takes longer than `LIMIT_S`; give your adapter benches on which that holds.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from adapters.contract import (
+    HANDLE_CHARS_MAX,
+    Adapter,
+    AdapterError,
+    Attempt,
+    AttemptId,
+    Bench,
+    CannotStart,
+    Collected,
+    Exit,
+    Handle,
+    InvalidConfig,
+    InvalidHandle,
+    Lease,
+    Line,
+)
+from adapters.junit import parse_report
+
+LIMIT_S = 30.0
+LEASE_S = 60.0
+
+Scenario = Literal["passes", "fails", "talks", "hangs", "cannot_start", "leaves_files"]
+"""What a rig must be able to play:
+
+- `passes`: exits with 0, at once
+- `fails`: exits with 3, at once
+- `talks`: writes to stdout `TALK_LINES` lines or more, writes nothing to stderr, exits with 0
+- `hangs`: writes one line to stdout, then nothing, and does not end by itself
+- `cannot_start`: names a program that does not exist
+- `leaves_files`: an artifact, found by the glob `out/*.bin`, of 10 bytes; and a JUnit report, found
+  by `*.xml`, with one passed and one failed case; exits with 1
+"""
+
+TALK_LINES = 5000
+_JUNIT = ("*.xml",)
+_ARTIFACTS = ("out/*.bin",)
+_Error = TypeVar("_Error", bound=Exception)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rig:
+    """An adapter under test and how to make its benches play the scenarios."""
+
+    make: Callable[[], Adapter]
+    """Make the adapter; called again, it is another life of the same worker."""
+    scenario: Callable[[Scenario], tuple[Bench, tuple[str, ...]]]
+    bad_config: Mapping[str, object] = field(default_factory=lambda: {"no_such_key": True})
+    is_kept: Callable[[Handle], bool] = lambda _handle: False
+    """Whether anything of a handle still is; the default cannot tell, and says no."""
+
+
+@dataclass(slots=True)
+class Heard:
+    """Lines as they came."""
+
+    lines: list[Line] = field(default_factory=list)
+    first: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, lines: Sequence[Line]) -> None:
+        assert lines, "on_lines was called with no lines"
+        self.lines.extend(lines)
+        self.first.set()
+
+
+class AdapterConformance:
+    """Each test is one promise of `adapters.contract.Adapter`."""
+
+    def rig(self, tmp_path: Path) -> Rig:
+        """Return how to make the adapter. Overridden by the adapter's own test."""
+        raise NotImplementedError(f"{type(self).__name__} must define rig(tmp_path)")
+
+    def test_check_accepts_a_good_bench_and_changes_nothing(self, tmp_path: Path) -> None:
+        async def test(case: "_Case") -> None:
+            await case.adapter.check(case.attempt("passes").bench)
+            assert list(await case.adapter.leftovers()) == []
+
+        self._play(tmp_path, test)
+
+    def test_a_bad_config_is_refused_before_anything_is_done(self, tmp_path: Path) -> None:
+        async def test(case: "_Case") -> None:
+            bench = Bench(name="bad", config=case.rig.bad_config)
+            attempt_id = AttemptId(execution_id="exe_bad", number=1, fence=1)
+            error = await _raised(InvalidConfig, case.adapter.check(bench))
+            assert not error.retriable
+            attempt = Attempt(id=attempt_id, bench=bench, command=("true",), timeout_s=LIMIT_S)
+            await _raised(InvalidConfig, case.adapter.provision(attempt))
+
+        self._play(tmp_path, test)
+
+    def test_the_handle_is_known_before_it_is_provisioned(self, tmp_path: Path) -> None:
+        async def test(case: "_Case") -> None:
+            attempt = case.attempt("passes")
+            known = case.adapter.handle_for(attempt.id, attempt.bench)
+            assert isinstance(json.loads(known), dict)
+            assert len(known) <= HANDLE_CHARS_MAX
+            assert case.rig.make().handle_for(attempt.id, attempt.bench) == known
+            assert await case.adapter.provision(attempt) == known
+            await case.adapter.teardown(known)
+
+        self._play(tmp_path, test)
+
+    def test_handles_of_different_grants_differ(self, tmp_path: Path) -> None:
+        async def test(case: "_Case") -> None:
+            bench = case.attempt("passes").bench
+            ids = [
+                AttemptId(execution_id=execution, number=number, fence=fence)
+                for execution in ("exe_a", "exe_b")
+                for number in (1, 2)
+                for fence in (8, 9)
+            ]
+            assert len({case.adapter.handle_for(one, bench) for one in ids}) == len(ids)
+
+        self._play(tmp_path, test)
+
+    def test_exit_codes_are_the_command_s_own(self, tmp_path: Path) -> None:
+        async def test(case: "_Case") -> None:
+            exit_, _ = await case.through("passes")
+            assert exit_ == Exit(ended="exited", code=0)
+            exit_, _ = await case.through("fails")
+            assert exit_ == Exit(ended="exited", code=3)
+
+        self._play(tmp_path, test)
+
+    def test_a_command_that_cannot_start_is_the_test_s_fault(self, tmp_path: Path) -> None:
+        async def test(case: "_Case") -> None:
+            attempt = case.attempt("cannot_start")
+            async with case.provisioned(attempt) as handle:
+                error = await _raised(CannotStart, case.run(attempt, handle))
+                assert attempt.command[0] in str(error)
+                await case.adapter.collect(attempt, handle)
+
+        self._play(tmp_path, test)
+
+    def test_all_lines_come_once_and_in_order(self, tmp_path: Path) -> None:
+        async def test(case: "_Case") -> None:
+            again = Heard()
+            await case.through("talks")
+            first = case.heard.lines
+            case.heard = again
+            await case.through("talks")
+            assert len(first) >= TALK_LINES
+            assert first == again.lines
+            assert {line.stream for line in first} == {"stdout"}
+            assert not any("\n" in line.text for line in first)
+
+        self._play(tmp_path, test)
+
+    def test_what_on_lines_raises_ends_the_test_and_comes_out(self, tmp_path: Path) -> None:
+        class Full(Exception):
+            """Raised by a log that takes no more."""
+
+        async def refuse(_lines: Sequence[Line]) -> None:
+            raise Full
+
+        async def test(case: "_Case") -> None:
+            attempt = case.attempt("hangs")
+            async with case.provisioned(attempt) as handle:
+                running = case.adapter.run(attempt, handle, on_lines=refuse, lease=_lease())
+                await _raised(Full, running)
+
+        self._play(tmp_path, test)
+
+    def test_a_slow_reader_loses_nothing(self, tmp_path: Path) -> None:
+        async def test(case: "_Case") -> None:
+            attempt = case.attempt("talks")
+            count = 0
+
+            async def slow(lines: Sequence[Line]) -> None:
+                nonlocal count
+                await asyncio.sleep(0.001)
+                count += len(lines)
+
+            async with case.provisioned(attempt) as handle:
+                await case.adapter.run(attempt, handle, on_lines=slow, lease=_lease())
+            assert count >= TALK_LINES
+
+        self._play(tmp_path, test)
+
+    def test_the_total_limit_ends_a_test(self, tmp_path: Path) -> None:
+        async def test(case: "_Case") -> None:
+            exit_, _ = await case.through("hangs", timeout_s=0.5)
+            assert exit_.ended == "timeout"
+            assert len(case.heard.lines) == 1
+
+        self._play(tmp_path, test)
+
+    def test_the_idle_limit_ends_a_silent_test(self, tmp_path: Path) -> None:
+        async def test(case: "_Case") -> None:
+            exit_, _ = await case.through("hangs", idle_timeout_s=0.5)
+            assert exit_.ended == "idle_timeout"
+
+        self._play(tmp_path, test)
+
+    def test_a_lease_that_is_not_renewed_ends_a_test(self, tmp_path: Path) -> None:
+        async def test(case: "_Case") -> None:
+            attempt = case.attempt("hangs")
+            loop = asyncio.get_running_loop()
+            async with case.provisioned(attempt) as handle:
+                lease = Lease(until=loop.time() + 0.8)
+                exit_ = await case.run(attempt, handle, lease)
+                assert exit_.ended == "lease_expired"
+
+        self._play(tmp_path, test)
+
+    def test_a_lease_that_is_renewed_does_not(self, tmp_path: Path) -> None:
+        async def test(case: "_Case") -> None:
+            attempt = case.attempt("hangs", timeout_s=1.2)
+            loop = asyncio.get_running_loop()
+            async with case.provisioned(attempt) as handle:
+                lease = Lease(until=loop.time() + 0.8)
+                lease.renew(loop.time() + LEASE_S)
+                exit_ = await case.run(attempt, handle, lease)
+                assert exit_.ended == "timeout"
+
+        self._play(tmp_path, test)
+
+    def test_cancelling_a_run_ends_the_test_and_leaves_what_it_wrote(self, tmp_path: Path) -> None:
+        async def test(case: "_Case") -> None:
+            attempt = case.attempt("hangs")
+            async with case.provisioned(attempt) as handle:
+                running = asyncio.create_task(case.run(attempt, handle))
+                await case.heard.first.wait()
+                running.cancel()
+                await asyncio.wait({running})
+                assert running.cancelled()
+                await case.adapter.collect(attempt, handle)
+
+        self._play(tmp_path, test)
+
+    def test_files_are_collected_whatever_the_verdict(self, tmp_path: Path) -> None:
+        async def test(case: "_Case") -> None:
+            attempt = case.attempt("leaves_files")
+            async with case.provisioned(attempt) as handle:
+                exit_ = await case.run(attempt, handle)
+                assert exit_ == Exit(ended="exited", code=1)
+                collected = await case.adapter.collect(attempt, handle)
+                assert collected.refused == ()
+                _check_files(collected)
+
+        self._play(tmp_path, test)
+
+    def test_globs_that_climb_out_are_refused(self, tmp_path: Path) -> None:
+        async def test(case: "_Case") -> None:
+            attempt = case.attempt("passes", artifacts=("../*",))
+            error = await _raised(AdapterError, case.adapter.provision(attempt))
+            assert (error.code, error.retriable) == ("glob_refused", False)
+            assert "../*" in str(error)
+            await case.adapter.teardown(case.adapter.handle_for(attempt.id, attempt.bench))
+
+        self._play(tmp_path, test)
+
+    def test_teardown_is_idempotent_and_needs_only_the_handle(self, tmp_path: Path) -> None:
+        async def test(case: "_Case") -> None:
+            attempt = case.attempt("passes")
+            never = case.adapter.handle_for(attempt.id, attempt.bench)
+            await case.adapter.teardown(never)
+            handle = await case.adapter.provision(attempt)
+            await case.adapter.teardown(handle)
+            await case.adapter.teardown(handle)
+            await case.rig.make().teardown(Handle(str(handle)))
+            assert not case.rig.is_kept(handle)
+
+        self._play(tmp_path, test)
+
+    def test_a_later_life_tears_down_what_an_earlier_one_left(self, tmp_path: Path) -> None:
+        async def test(case: "_Case") -> None:
+            attempt = case.attempt("leaves_files")
+            handle = await case.adapter.provision(attempt)
+            await case.run(attempt, handle)
+            later = case.rig.make()
+            for left in await later.leftovers():
+                assert left == handle
+            await later.teardown(handle)
+            assert not case.rig.is_kept(handle)
+            assert list(await case.rig.make().leftovers()) == []
+
+        self._play(tmp_path, test)
+
+    def test_handles_of_others_are_refused(self, tmp_path: Path) -> None:
+        async def test(case: "_Case") -> None:
+            for text in ("", "{}", "[]", "null", '"x"', "no json", '{"adapter": "other"}'):
+                error = await _raised(InvalidHandle, case.adapter.teardown(Handle(text)))
+                assert not error.retriable
+
+        self._play(tmp_path, test)
+
+    def test_attempts_do_not_disturb_each_other(self, tmp_path: Path) -> None:
+        async def test(case: "_Case") -> None:
+            passing = [case.attempt("passes") for _ in range(4)]
+            hanging = case.attempt("hangs", timeout_s=1.0)
+            async with asyncio.TaskGroup() as group:
+                slow = group.create_task(case.whole(hanging))
+                quick = [group.create_task(case.whole(attempt)) for attempt in passing]
+            assert slow.result()[0].ended == "timeout"
+            assert [task.result()[0].code for task in quick] == [0, 0, 0, 0]
+
+        self._play(tmp_path, test)
+
+    def _play(self, tmp_path: Path, test: "Callable[[_Case], Awaitable[None]]") -> None:
+        async def limited() -> None:
+            async with asyncio.timeout(LIMIT_S):
+                await test(_Case(self.rig(tmp_path)))
+
+        asyncio.run(limited())
+
+
+class _Provisioned:
+    """Provisions on entry, tears down on exit whatever happened."""
+
+    def __init__(self, adapter: Adapter, attempt: Attempt) -> None:
+        self._adapter = adapter
+        self._attempt = attempt
+
+    async def __aenter__(self) -> Handle:
+        return await self._adapter.provision(self._attempt)
+
+    async def __aexit__(self, *_error: object) -> None:
+        attempt = self._attempt
+        await self._adapter.teardown(self._adapter.handle_for(attempt.id, attempt.bench))
+
+
+class _Case:
+    """One test's adapter and its attempts."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self.adapter = rig.make()
+        self.heard = Heard()
+        self._made = 0
+
+    def attempt(
+        self,
+        scenario: Scenario,
+        *,
+        timeout_s: float = LIMIT_S,
+        idle_timeout_s: float | None = None,
+        artifacts: tuple[str, ...] = _ARTIFACTS,
+    ) -> Attempt:
+        self._made += 1
+        bench, command = self.rig.scenario(scenario)
+        return Attempt(
+            id=AttemptId(execution_id=f"exe_{self._made}", number=1, fence=self._made),
+            bench=bench,
+            command=command,
+            timeout_s=timeout_s,
+            idle_timeout_s=idle_timeout_s,
+            junit=_JUNIT,
+            artifacts=artifacts,
+        )
+
+    def provisioned(self, attempt: Attempt) -> _Provisioned:
+        return _Provisioned(self.adapter, attempt)
+
+    async def run(self, attempt: Attempt, handle: Handle, lease: Lease | None = None) -> Exit:
+        return await self.adapter.run(attempt, handle, on_lines=self.heard, lease=lease or _lease())
+
+    async def whole(self, attempt: Attempt) -> tuple[Exit, Collected]:
+        async with self.provisioned(attempt) as handle:
+            exit_ = await self.run(attempt, handle)
+            return exit_, await self.adapter.collect(attempt, handle)
+
+    async def through(
+        self, scenario: Scenario, *, timeout_s: float = LIMIT_S, idle_timeout_s: float | None = None
+    ) -> tuple[Exit, Collected]:
+        return await self.whole(
+            self.attempt(scenario, timeout_s=timeout_s, idle_timeout_s=idle_timeout_s)
+        )
+
+
+def _lease() -> Lease:
+    return Lease(until=asyncio.get_running_loop().time() + LEASE_S)
+
+
+def _check_files(collected: Collected) -> None:
+    kinds = {(found.kind, found.path) for found in collected.found}
+    assert len(kinds) == len(collected.found), "a file was collected twice as the same kind"
+    artifacts = [found for found in collected.found if found.kind == "artifact"]
+    assert [found.size_bytes for found in artifacts if found.path.startswith("out/")] == [10]
+    (report,) = [found for found in collected.found if found.kind == "junit"]
+    data = report.data if report.local_path is None else report.local_path.read_bytes()
+    assert data is not None
+    assert len(data) == report.size_bytes
+    cases = parse_report(data, name=report.path)
+    assert (cases.count("passed"), cases.count("failed")) == (1, 1)
+
+
+async def _raised(kind: type[_Error], call: Awaitable[object]) -> _Error:
+    try:
+        await call
+    except kind as error:
+        return error
+    raise AssertionError(f"{kind.__name__} was not raised")

@@ -1,0 +1,81 @@
+"""Whether the process is alive and can serve, and its metrics. Open to everybody."""
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import Response
+
+from api.call import Call
+from api.encoding import json_response
+from api.models.answers import Check, Readiness, Status
+from api.operations import Operation
+
+BEHIND_MAX = 10_000
+"""With more events not applied yet the answers would be too old: not ready."""
+
+
+async def healthz(call: Call) -> Response:
+    """Alive: the loop serves requests."""
+    del call
+    return json_response(Status(status="ok"))
+
+
+async def readyz(call: Call) -> Response:
+    """Ready: the projection is level and the parts run."""
+    service = call.service
+    health = await service.reads.health()
+    is_level = health.is_live and health.behind <= BEHIND_MAX
+    checks = {
+        "parts": Check(is_ok=service.failure is None, detail=service.failure or "all run"),
+        "projection": Check(
+            is_ok=is_level, detail=health.detail or f"{health.behind} events behind"
+        ),
+        "logs": Check(
+            is_ok=service.tail.is_ready,
+            detail="the log topic is read" if service.tail.is_ready else "not read yet",
+        ),
+    }
+    is_ready = all(check.is_ok for check in checks.values())
+    answer = Readiness(status="ready" if is_ready else "not_ready", checks=checks)
+    return json_response(answer, status=200 if is_ready else 503)
+
+
+async def get_metrics(call: Call) -> Response:
+    """Metrics in the text form of Prometheus."""
+    content = generate_latest(call.service.deps.registry)
+    return Response(content, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+_TAG = "Health"
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/healthz",
+        name="healthz",
+        summary="See whether the process is alive",
+        handler=healthz,
+        tag=_TAG,
+        role=None,
+        answer=Status,
+    ),
+    Operation(
+        method="GET",
+        path="/readyz",
+        name="readyz",
+        summary="See whether the process can serve",
+        handler=readyz,
+        tag=_TAG,
+        role=None,
+        answer=Readiness,
+        problems=(503,),
+    ),
+    Operation(
+        method="GET",
+        path="/metrics",
+        name="metrics",
+        summary="Get metrics",
+        handler=get_metrics,
+        tag=_TAG,
+        role=None,
+        media={"text/plain": "Prometheus text."},
+    ),
+)

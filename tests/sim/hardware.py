@@ -1,0 +1,56 @@
+"""The benches as things in the world: they see which tests really drive them, and object to two."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from adapters.contract import Attempt, Exit, Handle, Lease, OnLines
+from adapters.mock import MockAdapter
+from tests.sim.checkers import Violated
+
+
+class Hardware:
+    """All benches of a lab, and the attempt that drives each now."""
+
+    def __init__(self) -> None:
+        self.driven_by: dict[str, str] = {}
+        self.fences: dict[str, int] = {}
+        self.runs = 0
+
+    def begin(self, attempt: Attempt) -> None:
+        """Take a test on; two at once, or a stale fence, break the first invariant."""
+        bench, who = attempt.bench.name, f"{attempt.id.execution_id}/{attempt.id.number}"
+        if bench in self.driven_by:
+            raise Violated(f"{who} drives {bench} while {self.driven_by[bench]} does")
+        if attempt.id.fence <= self.fences.get(bench, 0):
+            raise Violated(f"{who} drives {bench} with a stale fence {attempt.id.fence}")
+        self.fences[bench] = attempt.id.fence
+        self.driven_by[bench] = who
+        self.runs += 1
+
+    def end(self, attempt: Attempt) -> None:
+        """Let go of a bench."""
+        with suppress(KeyError):
+            del self.driven_by[attempt.bench.name]
+
+
+class HardwareAdapter(MockAdapter):
+    """The mock adapter on benches that watch."""
+
+    def __init__(self, state_dir: Path, hardware: Hardware) -> None:
+        super().__init__(state_dir)
+        self._hardware = hardware
+
+    async def run(
+        self, attempt: Attempt, handle: Handle, *, on_lines: OnLines, lease: Lease
+    ) -> Exit:
+        self._hardware.begin(attempt)
+        try:
+            return await super().run(attempt, handle, on_lines=on_lines, lease=lease)
+        finally:
+            self._hardware.end(attempt)
+
+
+def config(**script: object) -> str:
+    """Return the config of a mock bench."""
+    return json.dumps(script)

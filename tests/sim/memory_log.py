@@ -1,0 +1,349 @@
+"""A Kafka cluster in memory, for the simulation: same protocol, own faults, no real time.
+
+`MemoryCluster` is what all processes share; each process has a `MemoryLog` of its own, which can
+be killed (nothing of it takes effect any more) or paused (a zombie: it wakes up later and goes on).
+Everything follows from the loop's clock and the cluster's seeded `Random`.
+"""
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+from aiokafka.partitioner import murmur2
+
+from events.errors import Fenced, LogUnavailable, TopicMissing
+from events.log import Outgoing, Partition, Position, Record
+from events.topics import Topics
+
+SESSION_S = 6.0
+START = datetime(2026, 1, 5, 10, tzinfo=UTC)
+
+
+@dataclass(kw_only=True)
+class Faults:
+    """How often what goes wrong, as probabilities per call; `latency_s` is the longest delay."""
+
+    latency_s: float = 0.0
+    append_lost: float = 0.0
+    append_unknown: float = 0.0
+    """Written, but the answer is lost."""
+    append_twice: float = 0.0
+    """Written twice: what a repeat of an application does."""
+    commit_lost: float = 0.0
+    commit_unknown: float = 0.0
+    read_lost: float = 0.0
+
+
+@dataclass
+class MemoryCluster:
+    """The records, the transactional epochs and the groups."""
+
+    topics: Topics
+    partitions: int = 2
+    seed: int = 0
+    faults: Faults = field(default_factory=Faults)
+    away_until_s: float = 0.0
+    """Loop time until which nothing is answered."""
+    stored: dict[Partition, list[Record | None]] = field(default_factory=dict)
+    """None stands for a transaction marker, which takes an offset."""
+    epochs: dict[str, int] = field(default_factory=dict)
+    groups: dict[str, list["MemoryMembership"]] = field(default_factory=dict)
+    waiting: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+        names = ("commands", "reports", "events", "tasks", "results", "logs", "dlq")
+        for name in names:
+            for number in range(self.partitions):
+                self.stored[Partition(getattr(self.topics, name), number)] = []
+
+    def now(self) -> datetime:
+        """Return the cluster's wall clock."""
+        return START + timedelta(seconds=asyncio.get_running_loop().time())
+
+    def records(self, topic: str, number: int) -> list[Record]:
+        """Return what is on one partition."""
+        return [record for record in self.stored[Partition(topic, number)] if record is not None]
+
+    def all_records(self, topic: str) -> list[Record]:
+        """Return what is on a topic, partition by partition."""
+        return [r for number in range(self.partitions) for r in self.records(topic, number)]
+
+    def put(self, record: Outgoing) -> Position:
+        """Take one record."""
+        number = record.partition
+        if number is None:
+            number = partition_of(record.key or b"", self.partitions)
+        partition = Partition(record.topic, number)
+        if partition not in self.stored:
+            raise TopicMissing(f"topic {record.topic} has no partition {number}")
+        entries = self.stored[partition]
+        entries.append(
+            Record(
+                topic=record.topic,
+                partition=number,
+                offset=len(entries),
+                timestamp=self.now(),
+                key=record.key,
+                value=record.value,
+                headers=dict(record.headers),
+            )
+        )
+        return Position(number, len(entries) - 1)
+
+    def mark(self, positions: Sequence[tuple[str, Position]]) -> None:
+        """Put a transaction marker on every partition that a commit touched."""
+        for partition in sorted({Partition(topic, at.partition) for topic, at in positions}):
+            self.stored[partition].append(None)
+
+    def wake(self) -> None:
+        """Let every poll look again."""
+        waiting, self.waiting = self.waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    def rebalance(self, group: str) -> None:
+        """Share the partitions out by ranges, over the members that are there."""
+        members = self.groups.get(group, [])
+        for place, member in enumerate(members):
+            low = self.partitions * place // len(members)
+            high = self.partitions * (place + 1) // len(members)
+            member.numbers = frozenset(range(low, high))
+        self.wake()
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Return the partition of `key`, as every Kafka client's default."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+class MemoryLog:
+    """One process's connection to the cluster."""
+
+    def __init__(self, cluster: MemoryCluster, name: str = "process") -> None:
+        self.cluster = cluster
+        self.name = name
+        self.is_dead = False
+        self._paused_until_s = 0.0
+        self._memberships: list[MemoryMembership] = []
+
+    def kill(self) -> None:
+        """As kill -9: nothing takes effect any more; its memberships run out by themselves."""
+        self.is_dead = True
+        loop = asyncio.get_running_loop()
+        for membership in self._memberships:
+            loop.call_later(SESSION_S, membership.expire)
+
+    def pause(self, seconds: float) -> None:
+        """As SIGSTOP and, later, SIGCONT: calls hang; a long pause costs the membership."""
+        self._paused_until_s = asyncio.get_running_loop().time() + seconds
+        if seconds > SESSION_S:
+            loop = asyncio.get_running_loop()
+            for membership in self._memberships:
+                loop.call_later(SESSION_S, membership.expire_and_rejoin, seconds - SESSION_S)
+
+    async def travel(self, what: str) -> None:
+        """Take the time a request takes; fail if the cluster is away. Dead processes never come."""
+        await self._delay()
+        loop = asyncio.get_running_loop()
+        while (left_s := self._paused_until_s - loop.time()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(left_s)
+        if self.is_dead:
+            await asyncio.Event().wait()
+        if loop.time() < self.cluster.away_until_s:
+            await asyncio.sleep(0.2)
+            raise LogUnavailable(f"{what}: the cluster is away")
+
+    async def _delay(self) -> None:
+        longest_s = self.cluster.faults.latency_s
+        await asyncio.sleep(self.cluster.random.uniform(0, longest_s) if longest_s else 0)
+
+    def strikes(self, probability: float) -> bool:
+        """Return True if a fault of this probability happens now."""
+        return probability > 0 and self.cluster.random.random() < probability
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    async def partitions(self, topic: str) -> int:
+        await self.travel("partitions")
+        if Partition(topic, 0) not in self.cluster.stored:
+            raise TopicMissing(f"topic {topic} does not exist")
+        return self.cluster.partitions
+
+    def partition_for(self, key: bytes, partitions: int) -> int:
+        return partition_of(key, partitions)
+
+    async def append(self, records: Sequence[Outgoing]) -> Sequence[Position]:
+        await self.travel("append")
+        faults = self.cluster.faults
+        if self.strikes(faults.append_lost):
+            raise LogUnavailable("append: lost")
+        positions = [self.cluster.put(record) for record in records]
+        if self.strikes(faults.append_twice):
+            positions = [self.cluster.put(record) for record in records]
+        self.cluster.wake()
+        await self._delay()
+        if self.strikes(faults.append_unknown):
+            raise LogUnavailable("append: the answer is lost")
+        return positions
+
+    async def open_writer(self, transactional_id: str) -> "MemoryWriter":
+        await self.travel("open_writer")
+        epoch = self.cluster.epochs[transactional_id] = (
+            self.cluster.epochs.get(transactional_id, 0) + 1
+        )
+        return MemoryWriter(self, transactional_id, epoch)
+
+    async def open_reader(self, starts: Mapping[Partition, int]) -> "MemoryReader":
+        await self.travel("open_reader")
+        return MemoryReader(self, dict(starts))
+
+    async def ends(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        await self.travel("ends")
+        return {each: len(self.cluster.stored[each]) for each in partitions}
+
+    async def begins(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        await self.travel("begins")
+        return dict.fromkeys(partitions, 0)
+
+    async def join(self, group: str, topics: Sequence[str]) -> "MemoryMembership":
+        await self.travel("join")
+        membership = MemoryMembership(self, group)
+        self._memberships.append(membership)
+        membership.enter()
+        return membership
+
+
+class MemoryWriter:
+    """The one transactional writer of an id; a higher epoch fences it."""
+
+    def __init__(self, log: MemoryLog, transactional_id: str, epoch: int) -> None:
+        self._log = log
+        self._id = transactional_id
+        self._epoch = epoch
+        self._is_dead = False
+
+    async def commit(self, records: Sequence[Outgoing]) -> None:
+        if self._is_dead:
+            raise LogUnavailable(f"writer {self._id} is dead")
+        self._is_dead = True
+        await self._log.travel("commit")
+        cluster = self._log.cluster
+        if cluster.epochs[self._id] != self._epoch:
+            raise Fenced(f"writer {self._id} of epoch {self._epoch}")
+        if self._log.strikes(cluster.faults.commit_lost):
+            raise LogUnavailable("commit: lost")
+        cluster.mark([(record.topic, cluster.put(record)) for record in records])
+        cluster.wake()
+        if self._log.strikes(cluster.faults.commit_unknown):
+            raise LogUnavailable("commit: the answer is lost")
+        await self._log.travel("commit's answer")
+        self._is_dead = False
+
+    async def close(self) -> None:
+        self._is_dead = True
+
+
+class MemoryReader:
+    """Reads committed records from chosen offsets."""
+
+    def __init__(self, log: MemoryLog, positions: dict[Partition, int]) -> None:
+        self._log = log
+        self._positions = positions
+
+    async def poll(self, *, records_max: int, wait_s: float) -> Sequence[Record]:
+        await self._log.travel("poll")
+        if self._log.strikes(self._log.cluster.faults.read_lost):
+            raise LogUnavailable("poll: lost")
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + wait_s
+        while not (found := self._take(records_max)):
+            left_s = end_s - loop.time()
+            if left_s <= 0:
+                return []
+            future: asyncio.Future[None] = loop.create_future()
+            self._log.cluster.waiting.append(future)
+            try:
+                await asyncio.wait_for(future, left_s)
+            except TimeoutError:
+                return []
+        return found
+
+    def _take(self, records_max: int) -> list[Record]:
+        found: list[Record] = []
+        for partition in sorted(self._positions):
+            entries = self._log.cluster.stored[partition]
+            place = self._positions[partition]
+            while place < len(entries) and len(found) < records_max:
+                if (record := entries[place]) is not None:
+                    found.append(record)
+                place += 1
+            self._positions[partition] = place
+        return found
+
+    async def position(self, partition: Partition) -> int:
+        return self._positions[partition]
+
+    async def close(self) -> None:
+        return None
+
+
+class MemoryMembership:
+    """A member of a group."""
+
+    def __init__(self, log: MemoryLog, group: str) -> None:
+        self._log = log
+        self._group = group
+        self.numbers: frozenset[int] = frozenset()
+
+    @property
+    def _members(self) -> list["MemoryMembership"]:
+        return self._log.cluster.groups.setdefault(self._group, [])
+
+    def enter(self) -> None:
+        """Become a member."""
+        if self not in self._members:
+            self._members.append(self)
+            self._log.cluster.rebalance(self._group)
+
+    def expire(self) -> None:
+        """Be taken for dead: the others share its partitions; it does not know."""
+        if self in self._members:
+            self._members.remove(self)
+            self._log.cluster.rebalance(self._group)
+
+    def expire_and_rejoin(self, after_s: float) -> None:
+        """Be taken for dead, and come back."""
+        self.expire()
+        asyncio.get_running_loop().call_later(after_s, self._rejoin)
+
+    def _rejoin(self) -> None:
+        if not self._log.is_dead:
+            self.enter()
+
+    async def assigned(self, *, wait_s: float) -> frozenset[int]:
+        await self._log.travel("assigned")
+        before = self.numbers
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + wait_s
+        while self.numbers == before and (left_s := end_s - loop.time()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(min(left_s, 0.1))
+        return self.numbers
+
+    async def close(self) -> None:
+        if not self._log.is_dead:
+            self.expire()

@@ -1,0 +1,50 @@
+"""Breaks things, by the seed: kills, pauses, absences, and the faults of single calls."""
+
+import asyncio
+import random
+
+from tests.sim.memory_log import Faults
+from tests.sim.world import POOLS, RESTART_S, World
+
+WORKERS = {"w1": POOLS[0], "w2": POOLS[0], "w3": POOLS[1]}
+SCHEDULERS = ("s1", "s2")
+
+
+def faults_of(seed: int) -> Faults:
+    """Return how bad the calls of a seed are: from not at all to often."""
+    dice = random.Random(f"faults/{seed}")
+    bad = dice.choice([0.0, 0.01, 0.05])
+    return Faults(
+        latency_s=dice.choice([0.0, 0.02, 0.3]),
+        append_lost=bad,
+        append_unknown=bad,
+        append_twice=dice.choice([0.0, 0.05, 0.2]),
+        commit_lost=bad,
+        commit_unknown=bad,
+        read_lost=bad / 2,
+    )
+
+
+async def nemesis(world: World, *, strikes: int) -> None:
+    """Strike a number of times, one after the other."""
+    dice = random.Random(f"nemesis/{world.seed}")
+    for _ in range(strikes):
+        await asyncio.sleep(dice.uniform(0.5, 8.0))
+        kind = dice.choice(["scheduler", "worker", "pause", "pause", "away", "nothing"])
+        world.count(kind)
+        if kind == "scheduler":
+            name = dice.choice(SCHEDULERS)
+            await world.kill(name)
+            await asyncio.sleep(dice.uniform(0, RESTART_S))
+            world.start_scheduler(name)
+        elif kind == "worker":
+            name = dice.choice(sorted(WORKERS))
+            await world.kill(name)
+            await asyncio.sleep(dice.choice([0.0, RESTART_S, 14.0]))
+            world.start_worker(name, WORKERS[name])
+        elif kind == "pause":
+            name = dice.choice([*SCHEDULERS, *sorted(WORKERS)])
+            world.logs[name].pause(dice.choice([0.5, 3.0, 7.0, 12.0]))
+        elif kind == "away":
+            until_s = asyncio.get_running_loop().time() + dice.choice([0.5, 3.0, 9.0])
+            world.cluster.away_until_s = until_s

@@ -1,0 +1,181 @@
+"""The lab under faults, seed by seed; afterwards the log is judged.
+
+`TEO_SIM_SEEDS` sets how many (default 500), `TEO_SIM_FIRST` the first. A seed that failed once
+stays in `corpus/seeds.txt` and is always run.
+"""
+
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+import structlog
+
+from events import facts
+from events.codec import decode
+from events.log import Partition
+from processors.runtime.recovery import recover
+from projections.rebuild import fingerprint
+from projections.runtime import Projector
+from projections.store import Store
+from tests.sim.checkers import Violated, check_journal, check_results
+from tests.sim.loop import run
+from tests.sim.memory_log import Faults, MemoryLog
+from tests.sim.nemesis import SCHEDULERS, WORKERS, faults_of, nemesis
+from tests.sim.world import TOPICS, World
+
+SEEDS = int(os.environ.get("TEO_SIM_SEEDS", "500"))
+FIRST = int(os.environ.get("TEO_SIM_FIRST", "0"))
+BLOCK = 25
+CLIENTS = 4
+ASKS = 6
+STRIKES = 5
+SETTLE_S = 900.0
+CORPUS = Path(__file__).parent / "corpus" / "seeds.txt"
+
+
+def live_in_order(world: World) -> list[str]:
+    """Return what is not at its end yet."""
+    open_: dict[str, None] = {}
+    for number in range(world.cluster.partitions):
+        for message in world.journal(number):
+            body = message.body
+            match body:
+                case facts.ExecutionSubmitted():
+                    open_[body.execution_id] = None
+                case facts.ExecutionFinished():
+                    open_.pop(body.execution_id)
+                case facts.ReservationRequested():
+                    open_[body.reservation_id] = None
+                case (
+                    facts.ReservationReleased()
+                    | facts.ReservationExpired()
+                    | facts.ReservationCancelled()
+                    | facts.ReservationRevoked()
+                ):
+                    open_.pop(body.reservation_id)
+    return list(open_)
+
+
+def undecided(world: World) -> list[str]:
+    """Return the acknowledged commands that have no outcome yet."""
+    decided = {
+        message.meta.causation_id
+        for number in range(world.cluster.partitions)
+        for message in world.journal(number)
+    }
+    return [command_id for command_id in world.asked if command_id not in decided]
+
+
+async def live(seed: int, folder: Path) -> World:
+    """Let one seed happen, then heal everything and wait until all came to an end."""
+    world = World(seed, folder)
+    try:
+        await _live(world)
+    finally:
+        await world.stop()
+    return world
+
+
+async def _live(world: World) -> None:
+    for name in SCHEDULERS:
+        world.start_scheduler(name)
+    for name, pool in WORKERS.items():
+        world.start_worker(name, pool)
+    await world.furnish()
+    world.cluster.faults = faults_of(world.seed)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(nemesis(world, strikes=STRIKES))
+        for number in range(CLIENTS):
+            group.create_task(world.client(number, ASKS))
+    world.cluster.faults = Faults()
+    world.cluster.away_until_s = 0.0
+    loop = asyncio.get_running_loop()
+    end_s = loop.time() + SETTLE_S
+    while undecided(world) or live_in_order(world):
+        if loop.time() > end_s:
+            raise Violated(f"never ends: {undecided(world)} {live_in_order(world)}")
+        await world.restore_benches()
+        await asyncio.sleep(5)
+    await judge(world)
+
+
+async def judge(world: World) -> None:
+    """Check every invariant on what is on the log."""
+    events = []
+    for number in range(world.cluster.partitions):
+        journal = world.journal(number)
+        check_journal(journal)
+        events += journal
+        live_ledgers = [
+            owner.ledger
+            for scheduler in world.schedulers.values()
+            for n, owner in scheduler.owners.items()
+            if n == number and owner.ledger is not None and owner.ledger.seq == len(journal)
+        ]
+        folded = await recover(MemoryLog(world.cluster), Partition(TOPICS.events, number))
+        for ledger in live_ledgers:
+            if ledger != folded:
+                raise Violated(f"partition {number}: the fold is not the live state")
+    results = [decode(record.value) for record in world.cluster.all_records(TOPICS.results)]
+    check_results(events, results)
+    if world.cluster.all_records(TOPICS.dlq):
+        raise Violated("something went to the dead letters")
+    first = {message.meta.causation_id for message in events if message.meta.index == 0}
+    if lost := sorted(world.asked.keys() - first):
+        raise Violated(f"acknowledged and lost: {lost}")
+    prints = [await projected(world), await projected(world)]
+    if prints[0] != prints[1]:
+        raise Violated("two projections of one log differ")
+
+
+async def projected(world: World) -> str:
+    """Return the fingerprint of a fresh projection of the log."""
+    with Store(None) as store:
+        projector = Projector(MemoryLog(world.cluster), TOPICS, store)
+        task = asyncio.get_running_loop().create_task(projector.run())
+        try:
+            assert await projector.caught_up(60.0)
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+        return fingerprint(store.db)
+
+
+def happen(seed: int) -> World:
+    """Run one seed."""
+    shm = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as folder:
+        try:
+            return run(live(seed, Path(folder)))
+        except BaseException as error:
+            raise AssertionError(f"seed {seed}: {error!r}") from error
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("block", range((SEEDS + BLOCK - 1) // BLOCK))
+def test_seeds(block: int) -> None:
+    runs = finished = 0
+    for seed in range(FIRST + block * BLOCK, FIRST + min((block + 1) * BLOCK, SEEDS)):
+        world = happen(seed)
+        runs += world.hardware.runs
+        finished += len(world.cluster.all_records(TOPICS.results))
+    assert runs > BLOCK, "tests were really run"
+    assert finished > BLOCK
+
+
+def test_corpus() -> None:
+    for line in CORPUS.read_text().splitlines():
+        if line and not line.startswith("#"):
+            happen(int(line.split()[0]))
+
+
+def test_a_seed_happens_the_same_way_twice() -> None:
+    first, second = happen(7), happen(7)
+    assert first.cluster.stored == second.cluster.stored

@@ -1,0 +1,254 @@
+"""A lab in one loop: real schedulers, workers and projections on a cluster in memory.
+
+A nemesis kills, pauses and cuts; clients ask and ask again. Everything follows from the seed.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from opentelemetry.metrics import NoOpMeterProvider
+
+from events import facts
+from events.codec import decode_event, encode
+from events.commands import (
+    ApplyBenches,
+    CancelExecution,
+    Command,
+    ExtendReservation,
+    ReleaseReservation,
+    RequestReservation,
+    RestoreBench,
+    SubmitExecution,
+)
+from events.errors import LogUnavailable
+from events.log import Outgoing
+from events.message import EventMessage, Message
+from events.shared import BenchSpec, CommandMeta, RunSpec
+from events.topics import Topics
+from processors.artifacts.files import FileStore, inline
+from processors.runtime.owner import Clock
+from processors.runtime.service import Scheduler
+from processors.worker.agent import Superseded, Worker
+from processors.worker.settings import WorkerSettings
+from tests.sim.hardware import Hardware, HardwareAdapter, config
+from tests.sim.memory_log import Faults, MemoryCluster, MemoryLog, partition_of
+
+TOPICS = Topics("sim")
+POOLS = ("lab-a", "lab-b")
+CLIENT_RETRY_S = 1.0
+RESTART_S = 1.5
+
+
+class LoopClock:
+    """The worker's clocks in a virtual loop."""
+
+    def __init__(self, cluster: MemoryCluster) -> None:
+        self._cluster = cluster
+
+    def now(self) -> datetime:
+        return self._cluster.now()
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+@dataclass
+class World:
+    """The lab of one seed."""
+
+    seed: int
+    folder: Path
+    faults: Faults = field(default_factory=Faults)
+    asked: dict[str, Command] = field(default_factory=dict)
+    """Commands whose append was acknowledged, by id."""
+    counters: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(f"world/{self.seed}")
+        self.cluster = MemoryCluster(topics=TOPICS, partitions=2, seed=self.seed)
+        self.hardware = Hardware()
+        self.schedulers: dict[str, Scheduler] = {}
+        self.logs: dict[str, MemoryLog] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ids = 0
+
+    def new_id(self) -> str:
+        """Return the next id."""
+        self._ids += 1
+        return f"id-{self._ids:06d}"
+
+    def count(self, what: str) -> None:
+        """Count a fault."""
+        self.counters[what] = self.counters.get(what, 0) + 1
+
+    # The processes.
+
+    def start_scheduler(self, name: str) -> None:
+        """Start a scheduler process."""
+        log = self.logs[name] = MemoryLog(self.cluster, name)
+        loop = asyncio.get_running_loop()
+        clock = Clock(now=self.cluster.now, monotonic_s=loop.time)
+        meter = NoOpMeterProvider().get_meter("sim")
+        scheduler = self.schedulers[name] = Scheduler(log, TOPICS, clock, meter)
+        self._tasks[name] = loop.create_task(scheduler.run())
+
+    def start_worker(self, name: str, pool: str) -> None:
+        """Start a worker process; its state folder is the one it had."""
+        log = self.logs[name] = MemoryLog(self.cluster, name)
+        state_dir = self.folder / name
+        worker = Worker(
+            log,
+            TOPICS,
+            WorkerSettings(worker=name, pool=pool, state_dir=state_dir, version="sim", slots=2),
+            {"mock": HardwareAdapter(state_dir / "mock", self.hardware)},
+            FileStore(self.folder / "artifacts", offload=inline),
+            clock=LoopClock(self.cluster),
+            new_id=self.new_id,
+        )
+        self._tasks[name] = asyncio.get_running_loop().create_task(self._work(worker))
+
+    async def _work(self, worker: Worker) -> None:
+        while True:
+            try:
+                await worker.run()
+            except Superseded:
+                self.count("superseded")
+            else:
+                return
+
+    async def kill(self, name: str) -> None:
+        """Kill -9: nothing of it takes effect from now on."""
+        self.logs[name].kill()
+        task = self._tasks.pop(name)
+        task.cancel()
+        await asyncio.wait({task}, timeout=60)
+        if task.done() and not task.cancelled() and task.exception() is not None:
+            raise AssertionError(f"{name} had crashed") from task.exception()
+
+    async def stop(self) -> None:
+        """End every process."""
+        for name in list(self._tasks):
+            await self.kill(name)
+
+    # The clients.
+
+    async def ask(self, pool: str, command: Command, *, command_id: str = "") -> str:
+        """Send a command until the log has acknowledged it, as a client with retries does."""
+        command_id = command_id or self.new_id()
+        meta = CommandMeta(
+            command_id=command_id,
+            pool=pool,
+            actor="ann",
+            roles=("operator",),
+            issued_at=self.cluster.now(),
+            correlation_id=command_id,
+            traceparent="",
+            request_hash="h",
+        )
+        record = Outgoing(
+            topic=TOPICS.commands, key=pool.encode(), value=encode(Message(meta, command))
+        )
+        log = MemoryLog(self.cluster, "client")
+        while True:
+            try:
+                await log.append([record])
+            except LogUnavailable:
+                await asyncio.sleep(CLIENT_RETRY_S)
+            else:
+                self.asked[command_id] = command
+                return command_id
+
+    async def client(self, number: int, asks: int) -> None:
+        """Ask for this and that."""
+        mine = random.Random(f"client/{self.seed}/{number}")
+        pool = POOLS[number % len(POOLS)]
+        for turn in range(asks):
+            await asyncio.sleep(mine.uniform(0, 4))
+            name = f"{number}-{turn}"
+            await self.ask(pool, self._command(mine, name, f"{number}-{mine.randrange(asks)}"))
+
+    def _command(self, mine: random.Random, name: str, other: str) -> Command:
+        selector = mine.choice(["", "", "n=b1", "n in (b2,b3)", "flaky=yes", "no=such"])
+        wait_s = mine.choice([None, None, 20.0])
+        kinds: list[Callable[[], Command]] = [
+            lambda: self._execution(f"e{name}", selector, wait_s, None),
+            lambda: self._execution(f"e{name}", selector, wait_s, None),
+            lambda: self._execution(f"e{name}", "", wait_s, f"r{other}"),
+            lambda: RequestReservation(
+                reservation_id=f"r{name}",
+                selectors=(selector,) * mine.choice([1, 1, 2]),
+                duration_s=mine.choice([5.0, 25.0]),
+                wait_timeout_s=wait_s,
+                priority=mine.choice([0, 0, 5]),
+            ),
+            lambda: ReleaseReservation(reservation_id=f"r{other}"),
+            lambda: ExtendReservation(reservation_id=f"r{other}", duration_s=5.0),
+            lambda: CancelExecution(execution_id=f"e{other}", reason="enough"),
+            lambda: RestoreBench(bench="b3"),
+        ]
+        return mine.choice(kinds)()
+
+    def _execution(
+        self, name: str, selector: str, wait_s: float | None, reservation_id: str | None
+    ) -> SubmitExecution:
+        run = RunSpec(command=("test",), env={}, timeout_s=15.0, junit=(), artifacts=())
+        return SubmitExecution(
+            execution_id=name,
+            selector=selector,
+            reservation_id=reservation_id,
+            priority=0,
+            wait_timeout_s=wait_s,
+            retries=2,
+            run=run,
+        )
+
+    async def furnish(self) -> None:
+        """Register benches of different temper in each pool."""
+        tempers = {
+            "b1": config(run={"delay_s": 1.0}, lines=3),
+            "b2": config(run={"delay_s": 4.0}, provision={"delay_s": 1.0}, lines=2),
+            "b3": config(
+                run={"delay_s": 2.0, "fail": "cable", "fail_times": 1}, teardown={"delay_s": 0.5}
+            ),
+        }
+        for pool in POOLS:
+            benches = tuple(
+                BenchSpec(
+                    name=name,
+                    labels={"n": name, "flaky": "yes" if name == "b3" else "no"},
+                    adapter="mock",
+                    config=temper,
+                )
+                for name, temper in tempers.items()
+            )
+            await self.ask(pool, ApplyBenches(benches=benches))
+
+    async def restore_benches(self) -> None:
+        """Do what an operator does with benches in quarantine."""
+        for pool in POOLS:
+            sick: dict[str, None] = {}
+            for message in self.journal_of(pool):
+                body = message.body
+                if message.meta.pool != pool:
+                    continue
+                if isinstance(body, facts.BenchQuarantined):
+                    sick[body.bench] = None
+                elif isinstance(body, facts.BenchRestored):
+                    sick.pop(body.bench, None)
+            for bench in sick:
+                self.count("restored")
+                await self.ask(pool, RestoreBench(bench=bench))
+
+    # What is on the log.
+
+    def journal(self, number: int) -> list[EventMessage]:
+        """Return the events of one partition."""
+        return [decode_event(r.value) for r in self.cluster.records(TOPICS.events, number)]
+
+    def journal_of(self, pool: str) -> list[EventMessage]:
+        """Return the events of one pool's partition."""
+        return self.journal(partition_of(pool.encode(), self.cluster.partitions))

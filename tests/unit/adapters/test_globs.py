@@ -1,0 +1,143 @@
+"""What a glob names, and what it never reaches."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import adapters.globs as globs
+from adapters.globs import GlobRefused, check_globs, match_files
+
+FILES = (
+    "report.xml",
+    "log.txt",
+    ".hidden",
+    "out",
+    "a/b.bin",
+    "a/deep/er/c.bin",
+    "a/deep/d.txt",
+    "dir.d/x",
+    "we[i]rd.txt",
+)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    root = tmp_path / "workspace"
+    for name in FILES:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("x")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("report.xml", ["report.xml"]),
+        ("./report.xml", ["report.xml"]),
+        ("*.txt", ["log.txt", "we[i]rd.txt"]),
+        ("*", [".hidden", "log.txt", "out", "report.xml", "we[i]rd.txt"]),
+        ("**", sorted(FILES)),
+        ("**/*.bin", ["a/b.bin", "a/deep/er/c.bin"]),
+        ("a/**/*.txt", ["a/deep/d.txt"]),
+        ("a/**", ["a/b.bin", "a/deep/d.txt", "a/deep/er/c.bin"]),
+        ("a/", ["a/b.bin", "a/deep/d.txt", "a/deep/er/c.bin"]),
+        ("a//b.bin", ["a/b.bin"]),
+        ("a", []),
+        ("out/**", []),
+        ("**/**/c.bin", ["a/deep/er/c.bin"]),
+        ("?.bin", []),
+        ("we[[]i]rd.txt", ["we[i]rd.txt"]),
+        ("[!r]*.xml", []),
+        ("none/*", []),
+        ("REPORT.XML", []),
+    ],
+)
+def test_a_glob_names(workspace: Path, pattern: str, expected: list[str]) -> None:
+    matched = match_files(workspace, [pattern])
+    assert list(matched.paths) == expected
+    assert matched.refused == ()
+
+
+def test_several_globs_name_a_file_once(workspace: Path) -> None:
+    assert match_files(workspace, ["*.xml", "**/*.xml", "report.*"]).paths == ("report.xml",)
+
+
+def test_no_globs_name_nothing(workspace: Path) -> None:
+    assert match_files(workspace, []).paths == ()
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "../x",
+        "a/../../x",
+        "..",
+        "/etc/passwd",
+        "~/x",
+        "",
+        ".",
+        "/",
+        "a\\..\\b",
+        "a\0b",
+        "x" * 2000,
+        "/".join("a" * 65),
+    ],
+)
+def test_a_glob_that_could_climb_out_is_refused(workspace: Path, pattern: str) -> None:
+    with pytest.raises(GlobRefused) as caught:
+        check_globs(["ok/*", pattern])
+    assert (caught.value.code, caught.value.retriable) == ("glob_refused", False)
+    with pytest.raises(GlobRefused):
+        match_files(workspace, [pattern])
+
+
+def test_links_out_of_the_workspace_are_refused_and_the_rest_is_found(workspace: Path) -> None:
+    secret = workspace.parent / "secret"
+    secret.mkdir()
+    (secret / "key.txt").write_text("k")
+    (workspace / "link.txt").symlink_to(secret / "key.txt")
+    (workspace / "relative.txt").symlink_to("../secret/key.txt")
+    (workspace / "inside.txt").symlink_to("log.txt")
+    (workspace / "folder").symlink_to(secret)
+    (workspace / "loop.txt").symlink_to("loop.txt")
+    matched = match_files(workspace, ["**/*.txt", "folder/"])
+    assert matched.paths == ("a/deep/d.txt", "inside.txt", "log.txt", "we[i]rd.txt")
+    assert {refused.path: refused.code for refused in matched.refused} == {
+        "link.txt": "outside_workspace",
+        "relative.txt": "outside_workspace",
+        "loop.txt": "unreadable",
+    }
+
+
+def test_a_workspace_reached_by_a_link_is_still_the_workspace(workspace: Path) -> None:
+    alias = workspace.parent / "alias"
+    alias.symlink_to(workspace)
+    assert match_files(alias, ["*.xml"]).paths == ("report.xml",)
+
+
+def test_pipes_are_refused_unopened(workspace: Path) -> None:
+    os.mkfifo(workspace / "pipe.txt")
+    refused = match_files(workspace, ["pipe.*"]).refused
+    assert [(one.path, one.code) for one in refused] == [("pipe.txt", "not_a_file")]
+
+
+def test_a_name_that_is_not_utf8_is_refused_in_words_that_are(workspace: Path) -> None:
+    (workspace / os.fsdecode(b"bad\xff.txt")).write_text("x")
+    (refused,) = match_files(workspace, ["bad*"]).refused
+    assert refused.code == "invalid_name"
+    refused.path.encode()
+
+
+def test_too_many_files_are_cut_and_it_is_said(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(globs, "FILES_MAX", 3)
+    matched = match_files(workspace, ["**"])
+    assert len(matched.paths) == 3
+    assert [refused.code for refused in matched.refused] == ["too_many_files"]
+
+
+def test_a_nasty_pattern_takes_no_time(workspace: Path) -> None:
+    (workspace / ("a" * 250)).write_text("x")
+    assert match_files(workspace, ["*a" * 100 + "b", "**/" * 60 + "none"]).paths == ()

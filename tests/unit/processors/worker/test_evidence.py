@@ -1,0 +1,121 @@
+"""Files are stored before they are named; limits become notes; cases go out in parts."""
+
+import asyncio
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from adapters.contract import Collected, Found
+from events.shared import AttemptRef, Case
+from processors.artifacts.files import FileStore, inline
+from processors.artifacts.store import ArtifactStoreUnavailable, StoredArtifact
+from processors.worker.cases import Cases
+from processors.worker.evidence import Evidence, Keeper, parts_of
+from processors.worker.masking import Masker
+from processors.worker.settings import EvidenceLimits
+
+REF = AttemptRef(execution_id="exe", attempt=2)
+LIMITS = replace(EvidenceLimits(), upload_backoff_s=0.0)
+
+
+def kept(
+    root: Path, *found: Found, limits: EvidenceLimits = LIMITS, store: FileStore | None = None
+) -> Evidence:
+    store = store or FileStore(root / "store", offload=inline)
+    masker = Masker({"X_TOKEN": "hunter2"}, ("*TOKEN*",))
+    evidence = Evidence(Cases(limits, masker))
+    keeper = Keeper(REF, pool="lab", store=store, limits=limits)
+    asyncio.run(keeper.keep(Collected(found=found), evidence))
+    return evidence
+
+
+def junit(text: str, path: str = "r.xml") -> Found:
+    return Found(kind="junit", path=path, size_bytes=len(text), data=text.encode())
+
+
+def blob(path: str, data: bytes = b"x") -> Found:
+    return Found(kind="artifact", path=path, size_bytes=len(data), data=data)
+
+
+def test_a_file_is_both_once(tmp_path: Path) -> None:
+    text = '<testsuite><testcase name="a hunter2"/></testsuite>'
+    as_blob = blob("r.xml", text.encode())
+    evidence = kept(tmp_path, as_blob, junit(text), as_blob)
+    assert [(a.path, a.kind) for a in evidence.artifacts] == [("r.xml", "junit")]
+    assert evidence.artifacts[0].sha256 == hashlib.sha256(text.encode()).hexdigest()
+    assert [case.name for case in evidence.cases.kept] == ["a ***"]
+
+
+@pytest.mark.parametrize("text", ["<no", "<html/>", '<!DOCTYPE a [<!ENTITY b "c">]><testsuite/>'])
+def test_a_report_that_cannot_be_read_is_a_note_and_kept_all_the_same(
+    tmp_path: Path, text: str
+) -> None:
+    evidence = kept(tmp_path, junit(text))
+    assert "JUnit file 'r.xml' cannot be read" in evidence.notes[0]
+    assert [a.kind for a in evidence.artifacts] == ["junit"]
+
+
+@pytest.mark.parametrize("path", ["../up", "/etc/passwd", "a/../../b", ""])
+def test_a_path_that_climbs_is_not_kept(tmp_path: Path, path: str) -> None:
+    evidence = kept(tmp_path, blob(path))
+    assert evidence.artifacts == []
+    assert "out of the workspace" in evidence.notes[0]
+
+
+def test_odd_names_are_kept(tmp_path: Path) -> None:
+    names = ["a b/%2e.txt", "caf\xe9\n.bin", "back\\slash", "bad\udcff"]
+    evidence = kept(tmp_path, *map(blob, names))
+    assert evidence.notes == []
+    assert sorted(a.path for a in evidence.artifacts) == sorted([*names[:3], "bad?"])
+    assert len({a.uri for a in evidence.artifacts}) == 4
+
+
+def test_limits_become_notes(tmp_path: Path) -> None:
+    few = replace(LIMITS, artifacts_max=2)
+    evidence = kept(tmp_path, *(blob(str(n)) for n in range(5)), limits=few)
+    assert len(evidence.artifacts) == 2
+    assert evidence.notes == ["more than 2 files: the rest not kept"]
+    small = replace(LIMITS, artifacts_bytes_max=10)
+    evidence = kept(tmp_path, blob("a", b"x" * 6), blob("b", b"x" * 6), limits=small)
+    assert [a.path for a in evidence.artifacts] == ["a"]
+    short = replace(LIMITS, artifacts_list_bytes_max=400)
+    evidence = kept(tmp_path, *(blob(str(n)) for n in range(9)), limits=short)
+    assert 0 < len(evidence.artifacts) < 9
+    cases = "".join(f'<testcase name="{n}"/>' for n in range(5))
+    capped = replace(LIMITS, cases_max=2)
+    evidence = kept(tmp_path, junit(f"<testsuite>{cases}</testsuite>"), limits=capped)
+    assert (evidence.cases.totals.passed, len(evidence.cases.kept)) == (5, 2)
+
+
+class Moody(FileStore):
+    """Unavailable the first `bad` times."""
+
+    def __init__(self, root: Path, bad: int) -> None:
+        super().__init__(root, offload=inline)
+        self.bad = bad
+
+    async def put(self, source: Path | bytes, key: str) -> StoredArtifact:
+        self.bad -= 1
+        if self.bad >= 0:
+            raise ArtifactStoreUnavailable("later")
+        return await super().put(source, key)
+
+
+def test_a_store_that_is_away_is_asked_again(tmp_path: Path) -> None:
+    assert kept(tmp_path, blob("a"), store=Moody(tmp_path / "s", bad=4)).artifacts
+    with pytest.raises(ArtifactStoreUnavailable):
+        kept(tmp_path, blob("a"), store=Moody(tmp_path / "s", bad=5))
+
+
+def test_parts_of_cases() -> None:
+    def case(size: int) -> Case:
+        text = "x" * size
+        return Case(
+            suite="", classname="", name="", status="passed", duration_s=0, message="", details=text
+        )
+
+    assert [len(part) for part in parts_of([case(0)] * 1201, LIMITS)] == [500, 500, 201]
+    assert [len(part) for part in parts_of([case(200_000)] * 5, LIMITS)] == [2, 2, 1]
+    assert list(parts_of([], LIMITS)) == []

@@ -1,0 +1,322 @@
+"""The projector follows the journal, wakes who waits, and outlives a log that is down."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from events import facts
+from events.errors import JournalBroken
+from events.log import Position
+from events.topics import Topics
+from projections import queries, runtime
+from projections.feed import ChangeFeed, FeedOverflow, follow, history
+from projections.read_model import ReadModel
+from projections.rebuild import rebuild, rebuild_live
+from projections.runtime import Projector
+from projections.schema import fingerprint
+from projections.store import Store
+from tests.unit.projections.given import decision, decisions, spec
+from tests.unit.projections.journal_log import JournalLog
+
+TOPICS = Topics()
+WAIT_S = 10.0
+REGISTERED = facts.BenchRegistered(bench=spec("b1"))
+ONLINE = facts.BenchOnline(bench="b1")
+OFFLINE = facts.BenchOffline(bench="b1", reason="")
+UNKNOWN = b"\x00\x00\x0f\x42\x40 an event of a later version"
+
+
+@asynccontextmanager
+async def projecting(log: JournalLog, store: Store) -> AsyncIterator[Projector]:
+    projector = Projector(log, TOPICS, store)
+    task = asyncio.create_task(projector.run())
+    try:
+        yield projector
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def state(store: Store) -> str:
+    row = queries.bench(store.db, "lab", "b1")
+    return "" if row is None else row.state
+
+
+def test_all_partitions_are_applied_up_to_their_ends() -> None:
+    async def scenario() -> None:
+        log = JournalLog(partitions=3)
+        log.write(decisions([REGISTERED], [ONLINE]))
+        log.write(decisions([REGISTERED], pool="other"), partition=2)
+        with Store(None) as store:
+            async with projecting(log, store) as projector:
+                assert await projector.caught_up(WAIT_S)
+                assert [row.pool for row in await ReadModel(projector).pools()] == ["lab", "other"]
+                health = await projector.health()
+                assert (health.is_live, health.behind) == (True, 0)
+                position = log.write(decision(OFFLINE, seq=2))
+                assert await projector.wait_for(position, WAIT_S)
+                assert state(store) == "offline"
+
+    asyncio.run(scenario())
+
+
+def test_a_wait_for_a_position_ends_in_time() -> None:
+    async def scenario() -> None:
+        with Store(None) as store:
+            async with projecting(JournalLog(), store) as projector:
+                assert not await projector.wait_for(Position(0, 0), 0.01)
+                assert await projector.wait_for_command("c", 0.01) is None
+
+    asyncio.run(scenario())
+
+
+def test_who_waits_for_a_command_gets_its_outcome_with_all_its_events_applied() -> None:
+    async def scenario() -> None:
+        log = JournalLog()
+        with Store(None) as store:
+            async with projecting(log, store) as projector:
+                waits = [
+                    asyncio.create_task(projector.wait_for_command("c1", WAIT_S)) for _ in range(3)
+                ]
+                await asyncio.sleep(0)
+                events = decision(REGISTERED, ONLINE, command_id="c1")
+                log.write(events[:1])
+                assert not await projector.wait_for(Position(0, 0), 0.05), "half a decision shows"
+                last = log.write(events[1:])
+                for row in await asyncio.gather(*waits):
+                    assert row is not None
+                    assert (row.status, row.offset) == ("accepted", last.offset)
+                assert state(store) == "idle"
+                assert await projector.wait_for_command("c1", 0.0) is not None
+
+    asyncio.run(scenario())
+
+
+def test_a_restart_goes_on_where_the_last_process_stood(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        log = JournalLog()
+        log.write(decisions([REGISTERED], [ONLINE]))
+        for more in ((), decision(OFFLINE, seq=2)):
+            log.write(more) if more else None
+            with Store(tmp_path / "read.db") as store:
+                async with projecting(log, store) as projector:
+                    assert await projector.caught_up(WAIT_S)
+        assert log.polled == [0, 2, 2, 4], "the last record is read again, to know the journal"
+        with Store(tmp_path / "read.db") as store:
+            assert state(store) == "offline"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("others", [1, 2, 5])
+def test_a_journal_begun_anew_is_noticed(tmp_path: Path, others: int) -> None:
+    async def scenario() -> None:
+        log = JournalLog()
+        log.write(decisions([REGISTERED], [ONLINE]))
+        with Store(tmp_path / "read.db") as store:
+            async with projecting(log, store) as projector:
+                assert await projector.caught_up(WAIT_S)
+        fresh = JournalLog()
+        fresh.write(decisions(*([REGISTERED] for _ in range(others)), pool="new"))
+        with Store(tmp_path / "read.db") as store:
+            async with projecting(fresh, store) as projector:
+                assert await projector.caught_up(WAIT_S)
+                assert [row.pool for row in await ReadModel(projector).pools()] == ["new"]
+
+    asyncio.run(scenario())
+
+
+def test_a_log_that_is_down_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "BACKOFF_S_MAX", 0.01)
+
+    async def scenario() -> None:
+        log = JournalLog()
+        log.write(decision(REGISTERED))
+        with Store(None) as store:
+            async with projecting(log, store) as projector:
+                assert await projector.caught_up(WAIT_S)
+                log.is_down = True
+                log.changed.set()
+                assert not await projector.wait_for(Position(0, 99), 0.05)
+                assert projector._tail is None, "it noticed"
+                assert "the log is down" in (await projector.health()).detail
+                log.is_down = False
+                position = log.write(decision(ONLINE, seq=1))
+                assert await projector.wait_for(position, WAIT_S)
+                assert (await projector.health()).is_live
+
+    asyncio.run(scenario())
+
+
+def test_a_hole_stops_the_projector_after_what_stands_before_it() -> None:
+    async def scenario() -> None:
+        log = JournalLog()
+        log.write([*decision(REGISTERED), *decision(ONLINE, seq=1), *decision(OFFLINE, seq=3)])
+        with Store(None) as store:
+            projector = Projector(log, TOPICS, store)
+            with pytest.raises(JournalBroken, match="seq 3 where 2 was due"):
+                await projector.run()
+            assert state(store) == "idle"
+            health = await projector.health()
+            assert not health.is_live
+            assert "seq 3" in health.detail
+
+    asyncio.run(scenario())
+
+
+def test_events_of_a_later_version_are_counted_and_skipped() -> None:
+    async def scenario() -> None:
+        log = JournalLog()
+        log.write(decision(REGISTERED))
+        log.write_raw(UNKNOWN)
+        position = log.write(decision(ONLINE, seq=2))
+        with Store(None) as store:
+            async with projecting(log, store) as projector:
+                assert await projector.wait_for(position, WAIT_S)
+                assert state(store) == "idle"
+                assert "1 records" in (await projector.health()).detail
+
+    asyncio.run(scenario())
+
+
+def test_the_feed_tells_every_listener_what_was_applied() -> None:
+    async def scenario() -> None:
+        log = JournalLog()
+        log.write(decision(REGISTERED))
+        with Store(None) as store:
+            async with projecting(log, store) as projector:
+                assert await projector.caught_up(WAIT_S)
+                with projector.feed.subscribe() as one, projector.feed.subscribe() as two:
+                    position = log.write(decision(ONLINE, OFFLINE, seq=1))
+                    for listener in (one, two):
+                        changes = await listener.next(wait_s=WAIT_S)
+                        assert [c.message.body for c in changes] == [ONLINE, OFFLINE]
+                        assert changes[-1].position == position
+                    assert await one.next(wait_s=0.01) == []
+                assert projector.feed.listeners == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_slow_listener_is_told_and_the_others_go_on() -> None:
+    async def scenario() -> None:
+        feed = ChangeFeed(changes_max=3)
+        log = JournalLog()
+        log.write(decisions(*([ONLINE] for _ in range(6))))
+        end = log.next_offsets[0]
+        changes = [c async for part in history(log, TOPICS.events, {}, {0: end}) for c in part]
+        with feed.subscribe() as slow, feed.subscribe() as quick:
+            feed.publish(changes[:3])
+            assert len(await quick.next(wait_s=0)) == 3
+            feed.publish(changes[3:])
+            assert len(await quick.next(wait_s=0)) == 3
+            for _ in range(2):
+                with pytest.raises(FeedOverflow, match="more than 3 changes"):
+                    await slow.next(wait_s=0)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("start", [0, 1, 4, 8])
+def test_follow_gives_history_then_what_comes_once_each(start: int) -> None:
+    async def scenario() -> list[int]:
+        log = JournalLog()
+        log.write(decisions([REGISTERED], *([ONLINE, OFFLINE] for _ in range(4))))
+        found: list[int] = []
+        with Store(None) as store:
+            async with projecting(log, store) as projector:
+                assert await projector.caught_up(WAIT_S)
+                async with aclosing(
+                    follow(projector.feed, log, TOPICS.events, {0: start})
+                ) as stream:
+                    async for changes in stream:
+                        found += [c.message.meta.seq for c in changes]
+                        if found[-1:] == [8]:
+                            log.write(decision(OFFLINE, seq=9))
+                        if found[-1:] == [9]:
+                            break
+        return found
+
+    # seqs 0, 1-2, 3-4, ... stand at offsets 0, 2-3, 5-6, ...
+    first = {0: 0, 1: 1, 4: 3, 8: 5}[start]
+    assert asyncio.run(scenario()) == list(range(first, 10))
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
+def many(count: int) -> Sequence[Sequence[facts.Event]]:
+    return [[REGISTERED], *([ONLINE, OFFLINE] for _ in range(count))]
+
+
+def test_a_rebuild_gives_the_same_rows_and_is_swapped_in(tmp_path: Path) -> None:
+    path = tmp_path / "read.db"
+
+    async def scenario() -> None:
+        log = JournalLog(partitions=2)
+        log.write(decisions(*many(700)))
+        with Store(path) as store:
+            async with projecting(log, store) as projector:
+                assert await projector.caught_up(WAIT_S)
+            store.db.execute("UPDATE benches SET adapter = 'spoilt'")
+            spoilt = fingerprint(store.db)
+        done = await rebuild(log, TOPICS, path)
+        assert (done.events, done.before) == (1401, spoilt)
+        again = await rebuild(log, TOPICS, path)
+        assert again.before == again.after == done.after != spoilt
+        with Store(path) as store:
+            assert fingerprint(store.db) == done.after
+            assert store.mark(0).seq == 1401
+        assert files(tmp_path) == ["read.db", "read.db.lock"]
+
+    asyncio.run(scenario())
+
+
+def test_a_rebuild_beside_a_live_projector_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        log = JournalLog()
+        log.write(decisions(*many(300)))
+        with Store(tmp_path / "read.db") as store:
+            async with projecting(log, store) as projector:
+                assert await projector.caught_up(WAIT_S)
+                with projector.feed.subscribe() as listener:
+                    work = asyncio.create_task(rebuild_live(log, TOPICS, projector))
+                    seq = 601
+                    while not work.done():
+                        log.write(decision(ONLINE, OFFLINE, seq=seq))
+                        seq += 2
+                        await asyncio.sleep(0)
+                    done = await work
+                    assert done.before == done.after
+                    position = log.write(decision(ONLINE, seq=seq))
+                    assert await projector.wait_for(position, WAIT_S)
+                    changes = await listener.next(wait_s=WAIT_S)
+                    assert [c.message.meta.seq for c in changes] == list(range(601, seq + 1))
+                assert state(store) == "idle"
+                assert store.mark(0).seq == seq + 1
+        await rebuild(log, TOPICS, tmp_path / "read.db")
+
+    asyncio.run(scenario())
+
+
+def test_a_rebuild_that_fails_leaves_the_old_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "read.db"
+
+    async def scenario() -> None:
+        log = JournalLog()
+        log.write(decisions([REGISTERED], [ONLINE]))
+        await rebuild(log, TOPICS, path)
+        with Store(path) as store:
+            before = fingerprint(store.db)
+        log.write(decision(OFFLINE, seq=9))
+        with pytest.raises(JournalBroken):
+            await rebuild(log, TOPICS, path)
+        with Store(path) as store:
+            assert fingerprint(store.db) == before
+        assert files(tmp_path) == ["read.db", "read.db.lock"]
+
+    asyncio.run(scenario())
