@@ -5,6 +5,9 @@ from collections.abc import Callable
 
 from adapters.contract import Attempt, Ended
 
+LOOK_S_MAX = 3600.0
+"""Longest sleep without a look at the clock; loops differ in how long they can sleep."""
+
 
 async def limit_reached(
     attempt: Attempt,
@@ -31,4 +34,4 @@ async def limit_reached(
             return "lease_expired"
         if now >= silence_end:
             return "idle_timeout"
-        await asyncio.sleep(min(end, silence_end, lease_end()) - now)
+        await asyncio.sleep(min(end, silence_end, lease_end(), now + LOOK_S_MAX) - now)

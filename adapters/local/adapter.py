@@ -16,6 +16,7 @@ from adapters.contract import (
     Attempt,
     AttemptId,
     Bench,
+    CannotStart,
     Collected,
     Exit,
     Found,
@@ -120,6 +121,7 @@ class LocalAdapter:
 
 
 def _launch(attempt: Attempt, place: Place) -> Launch:
+    _check_texts(attempt)
     config = local_config(attempt.bench)
     cwd = config.directory or place.workspace
     env = {
@@ -137,6 +139,18 @@ def _launch(attempt: Attempt, place: Place) -> Launch:
         pidfile=place.pidfile,
         merge_streams=config.merge_streams,
     )
+
+
+def _check_texts(attempt: Attempt) -> None:
+    """Raise `CannotStart` for what no operating system takes as an argument or a variable."""
+    for text in (*attempt.command, *attempt.env, *attempt.env.values()):
+        if "\0" in text or text.encode("utf-8", "ignore").decode() != text:
+            raise CannotStart(
+                f"cannot start {attempt.command[0]!r}: {text[:100]!r} holds a NUL or half a "
+                "character, which no argument or variable can hold"
+            )
+    if wrong := [name for name in attempt.env if not name or "=" in name]:
+        raise CannotStart(f"cannot start {attempt.command[0]!r}: no variable is named {wrong[0]!r}")
 
 
 async def _follow(

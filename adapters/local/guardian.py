@@ -32,6 +32,8 @@ ORPHAN_GRACE_S = 0.5
 """How long a test may clean up when its worker is gone or its lease ends."""
 LEFTOVER_GRACE_S = 0.3
 """How long what a test left behind may clean up after the test's own end."""
+LOOK_S_MAX = 60.0
+"""Longest wait without a look at the clock."""
 SWEEP_S = 0.02
 """Pause between two looks at a tree that is being killed."""
 
@@ -213,7 +215,7 @@ class _Guardian:
                 continue
             else:
                 pause_s = self._next_deadline() - now
-            for fd, _ in poller.poll(max(1.0, pause_s * 1000)):
+            for fd, _ in poller.poll(max(1.0, min(pause_s, LOOK_S_MAX) * 1000)):
                 if fd == wake:
                     self._take_signals(wake)
                 elif not self._take_control():

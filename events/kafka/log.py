@@ -56,8 +56,8 @@ class KafkaLog:
         asker = await self._ask()
         with mapped(f"ask for the partitions of {topic}"):
             for _ in range(METADATA_TRIES):
-                await asker._client.fetch_all_metadata()  # noqa: SLF001 - no public way.
-                found = asker._client.cluster.partitions_for_topic(topic)  # noqa: SLF001
+                cluster = await asker._client.fetch_all_metadata()  # noqa: SLF001 - no other way.
+                found = cluster.partitions_for_topic(topic)
                 if found:
                     return len(found)
                 await asyncio.sleep(METADATA_WAIT_S)

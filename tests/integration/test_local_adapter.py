@@ -17,6 +17,7 @@ from adapters.contract import (
     Attempt,
     AttemptId,
     Bench,
+    CannotStart,
     Collected,
     Exit,
     Handle,
@@ -527,10 +528,27 @@ def test_a_command_that_cannot_start_says_why(
     (source / "garbage").write_text("text")
     (source / "garbage").chmod(0o755)
     attempt = local.attempt(*command, config={"copy": str(source)})
-    with pytest.raises(Exception, match=words) as caught:
+    with pytest.raises(CannotStart, match=words) as caught:
         local.play(attempt)
-    assert type(caught.value).__name__ == "CannotStart"
     assert repr(command[0]) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("command", "env"),
+    [
+        (("echo", "a\0b"), {}),
+        (("echo", "\ud800"), {}),
+        (("echo",), {"A": "a\0B=b"}),
+        (("echo",), {"A=B": "c"}),
+        (("echo",), {"": "c"}),
+    ],
+)
+def test_what_no_process_can_be_given_is_refused(
+    local: Local, command: tuple[str, ...], env: dict[str, str]
+) -> None:
+    with pytest.raises(CannotStart, match="cannot start 'echo'"):
+        local.play(local.attempt(*command, env=env))
+    assert local.lines == []
 
 
 def test_a_folder_that_is_gone_is_the_lab_s_fault(local: Local, tmp_path: Path) -> None:
@@ -604,7 +622,7 @@ def test_no_descriptor_is_lost(local: Local) -> None:
         for _ in range(3):
             await local.run(local.attempt("true"))
             await local.run(local.attempt("sleep", "9", timeout_s=0.05))
-            with pytest.raises(Exception, match="cannot start"):
+            with pytest.raises(CannotStart):
                 await local.run(local.attempt("no-such-program"))
         assert descriptors() == before
 

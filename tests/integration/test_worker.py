@@ -212,9 +212,10 @@ def test_teardown_that_fails_is_said(tmp_path: Path) -> None:
     in_lab(tmp_path, scene)
 
 
+@pytest.mark.parametrize("cut", ["is_away", "is_deaf"])
 @pytest.mark.parametrize("is_stubborn", [False, True])
 def test_cut_off_it_frees_the_hardware_before_the_scheduler_gives_it_away(
-    tmp_path: Path, is_stubborn: bool
+    tmp_path: Path, is_stubborn: bool, cut: str
 ) -> None:
     async def scene(lab: Lab) -> None:
         loop = asyncio.get_running_loop()
@@ -222,11 +223,11 @@ def test_cut_off_it_frees_the_hardware_before_the_scheduler_gives_it_away(
         await lab.until(lambda: lab.adapter.alive)
         await asyncio.sleep(3)
         heard_at = loop.time()
-        lab.log.is_away = True
+        setattr(lab.log, cut, True)
         await lab.until(lambda: lab.adapter.torn_down)
         assert loop.time() - heard_at < lab.settings.scheduler_deadline_s
         assert not lab.adapter.alive
-        lab.log.is_away = False
+        setattr(lab.log, cut, False)
         await lab.until(lambda: lab.worker.epoch > 1 and lab.worker.is_registered)
         assert not lab.worker.running()
         assert not lab.reports(AttemptEnded), "nobody would believe the old life"

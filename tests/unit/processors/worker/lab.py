@@ -122,6 +122,8 @@ class FakeLog:
             for number in range(PARTITIONS):
                 self.records[Partition(topic, number)] = []
         self.is_away = False
+        self.is_deaf = False
+        """Takes nothing, but can still be read."""
         self.is_losing_answers = False
         self.latency_s = 0.001
 
@@ -147,6 +149,8 @@ class FakeLog:
     async def append(self, records: Sequence[Outgoing]) -> Sequence[Position]:
         await asyncio.sleep(self.latency_s)
         self.check()
+        if self.is_deaf:
+            raise LogUnavailable("nothing is taken")
         positions = []
         for each in records:
             assert each.key is not None
