@@ -11,8 +11,10 @@ takes longer than `LIMIT_S`; give your adapter benches on which that holds.
 """
 
 import asyncio
+import contextlib
+import itertools
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -121,12 +123,8 @@ class AdapterConformance:
     def test_handles_of_different_grants_differ(self, tmp_path: Path) -> None:
         async def test(case: "_Case") -> None:
             bench = case.attempt("passes").bench
-            ids = [
-                AttemptId(execution_id=execution, number=number, fence=fence)
-                for execution in ("exe_a", "exe_b")
-                for number in (1, 2)
-                for fence in (8, 9)
-            ]
+            grants = itertools.product(("exe_a", "exe_b"), (1, 2), (8, 9))
+            ids = [AttemptId(execution_id=e, number=n, fence=f) for e, n, f in grants]
             assert len({case.adapter.handle_for(one, bench) for one in ids}) == len(ids)
 
         self._play(tmp_path, test)
@@ -323,21 +321,6 @@ class AdapterConformance:
         asyncio.run(limited())
 
 
-class _Provisioned:
-    """Provisions on entry, tears down on exit whatever happened."""
-
-    def __init__(self, adapter: Adapter, attempt: Attempt) -> None:
-        self._adapter = adapter
-        self._attempt = attempt
-
-    async def __aenter__(self) -> Handle:
-        return await self._adapter.provision(self._attempt)
-
-    async def __aexit__(self, *_error: object) -> None:
-        attempt = self._attempt
-        await self._adapter.teardown(self._adapter.handle_for(attempt.id, attempt.bench))
-
-
 class _Case:
     """One test's adapter and its attempts."""
 
@@ -367,8 +350,13 @@ class _Case:
             artifacts=artifacts,
         )
 
-    def provisioned(self, attempt: Attempt) -> _Provisioned:
-        return _Provisioned(self.adapter, attempt)
+    @contextlib.asynccontextmanager
+    async def provisioned(self, attempt: Attempt) -> AsyncIterator[Handle]:
+        """Provision, and tear down whatever happens."""
+        try:
+            yield await self.adapter.provision(attempt)
+        finally:
+            await self.adapter.teardown(self.adapter.handle_for(attempt.id, attempt.bench))
 
     async def run(self, attempt: Attempt, handle: Handle, lease: Lease | None = None) -> Exit:
         return await self.adapter.run(attempt, handle, on_lines=self.heard, lease=lease or _lease())

@@ -41,6 +41,8 @@ TAIL_RECORDS_MAX = 500
 """Records a tail or a scan takes in one poll."""
 TAIL_POLL_S = 1.0
 """How long a tail's poll may take when nothing comes."""
+CANCEL_AGAIN_S = 0.2
+"""After so long a part that was cancelled and goes on is cancelled again."""
 TAIL_RETRY_S = 0.5
 """Pause before a tail whose log was unavailable opens again."""
 FOLLOW_PENDING_BYTES_MAX = 8_000_000

@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from api.deps import Deps
+from api.ending import end
 from api.gateway import Gateway
 from api.hub import Hub
 from api.limits import LOG_PROBE_S, TAIL_RETRY_S
@@ -50,8 +51,7 @@ class Service:
                 yield
             finally:
                 self.deps.stopping.set()
-                for task in tasks:
-                    task.cancel()
+                await end(tasks)
 
     async def log_ready(self) -> None:
         """Return once logs can be read; raises the 503 it deserves after a while."""

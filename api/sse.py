@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.encoding import dumps
+from api.ending import end
 from api.limits import SSE_SEND_S_MAX
 from api.problems import Problem
 from events.errors import TeoError
@@ -86,8 +87,7 @@ class EventStream(Response):
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for task in tasks:
-                    task.cancel()
+                await end(tasks)
 
     async def _pump(self, send: Send) -> None:
         try:

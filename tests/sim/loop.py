@@ -63,8 +63,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._virtual.now_ticks / TICKS_PER_S
 
     def call_at(self, when: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
-        """Set a timer, at the next point of the grid."""
-        return super().call_at(math.ceil(when * TICKS_PER_S - 0.01) / TICKS_PER_S, *args, **kwargs)
+        """Set a timer, on the grid; one in the future is never moved into the present."""
+        tick = math.ceil(when * TICKS_PER_S - 0.01)
+        if when > self.time():
+            tick = max(tick, self._virtual.now_ticks + 1)
+        return super().call_at(tick / TICKS_PER_S, *args, **kwargs)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -308,6 +308,7 @@ class MemoryMembership:
     def __init__(self, log: MemoryLog, group: str) -> None:
         self._log = log
         self._group = group
+        self._is_closed = False
         self.numbers: frozenset[int] = frozenset()
 
     @property
@@ -332,7 +333,7 @@ class MemoryMembership:
         asyncio.get_running_loop().call_later(after_s, self._rejoin)
 
     def _rejoin(self) -> None:
-        if not self._log.is_dead:
+        if not self._log.is_dead and not self._is_closed:
             self.enter()
 
     async def assigned(self, *, wait_s: float) -> frozenset[int]:
@@ -345,5 +346,6 @@ class MemoryMembership:
         return self.numbers
 
     async def close(self) -> None:
+        self._is_closed = True
         if not self._log.is_dead:
             self.expire()

@@ -40,6 +40,7 @@ from tests.sim.memory_log import MemoryCluster, MemoryLog
 
 TOPICS = Topics("teo")
 WAIT_S = 5.0
+ANN = "t-ann"
 NO_TOTALS = Totals(passed=0, failed=0, errors=0, skipped=0)
 TOKENS = {
     "t-ann": Principal(actor="ann", roles=("user",)),
@@ -76,7 +77,7 @@ class Lab:
         path: str,
         body: Any = None,
         *,
-        token: str | None = "t-ann",
+        token: str | None = ANN,
         headers: Mapping[str, str] | None = None,
         status: int | None = None,
     ) -> httpx.Response:
@@ -226,12 +227,12 @@ class Lab:
     async def until(self, is_so: Callable[[], Awaitable[bool]]) -> None:
         """Wait until something is so."""
         async with asyncio.timeout(WAIT_S):
-            while not await is_so():
+            while not await is_so():  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
     @asynccontextmanager
     async def stream(
-        self, path: str, *, token: str = "t-ann", headers: Mapping[str, str] | None = None
+        self, path: str, *, token: str = ANN, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator["Stream"]:
         """Open an event stream, as a server would serve it."""
         stream = Stream()

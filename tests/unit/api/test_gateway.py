@@ -183,7 +183,7 @@ def test_each_refusal_has_its_status(tmp_path: Path, code: str, status: int) -> 
 
 def test_after_its_window_a_key_may_be_used_again(tmp_path: Path) -> None:
     async def scene(lab: Lab) -> None:
-        _, first = await asyncio.gather(
+        await asyncio.gather(
             decide_next(lab), lab.call("POST", PATH, BODY, headers=KEY, status=201)
         )
         gateway = lab.app.state.service.gateway

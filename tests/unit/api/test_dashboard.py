@@ -1,0 +1,102 @@
+"""The pages: signing in, what they show, and that nothing of a test's words becomes markup."""
+
+from pathlib import Path
+
+from tests.unit.api.lab import Lab, in_lab
+
+
+def test_signing_in_leaves_no_token_in_the_address(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        page = await lab.call("GET", "/", token=None, status=200)
+        assert 'action="/signin"' in page.text
+        answer = await lab.call("GET", "/?token=t-ann", token=None, status=303)
+        assert answer.headers["location"] == "/"
+        cookie = answer.headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "samesite=strict" in cookie.lower()
+        assert "bench apply" in (await lab.http.get("/")).text
+        answer = await lab.http.post("/signout")
+        assert answer.headers["location"] == "/"
+        assert 'action="/signin"' in (await lab.http.get("/")).text
+
+    in_lab(scene, tmp_path, has_scheduler=False)
+
+
+def test_a_wrong_token_is_told(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        answer = await lab.http.post("/signin", data={"token": "nope"})
+        assert answer.status_code == 401
+        assert "not known here" in answer.text
+        assert "set-cookie" not in answer.headers
+        assert (await lab.http.get("/?token=nope")).status_code == 401
+        cross = {"Sec-Fetch-Site": "cross-site"}
+        answer = await lab.http.post("/signin", data={"token": "t-ann"}, headers=cross)
+        assert answer.status_code == 403
+        answer = await lab.http.post("/signin", data={"token": " t-ann "})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+
+    in_lab(scene, tmp_path, has_scheduler=False)
+
+
+def test_pages_need_a_token_and_parts_say_so_shortly(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        for path in ("/executions/exe-1", "/ui/overview", "/ui/executions/exe-1"):
+            assert (await lab.call("GET", path, token=None)).status_code == 401
+            assert (await lab.call("GET", path, token="t-nobody")).status_code == 401
+        assert (await lab.call("GET", "/executions/exe-1")).status_code == 404
+        for name in ("teo.css", "overview.js", "execution.js", "docs.js"):
+            assert (await lab.call("GET", f"/assets/{name}", token=None)).status_code == 200
+        assert (await lab.call("GET", "/assets/../app.py", token=None)).status_code == 404
+
+    in_lab(scene, tmp_path, has_scheduler=False)
+
+
+def test_the_overview_shows_benches_runs_queue_and_results(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        await lab.benches("bench-1", "bench-2", board="rpi4")
+        done = await lab.started((await lab.submit(run={"command": ["echo", "<b>hi</b>"]}))["id"])
+        await lab.ended(done, verdict="failed")
+        await lab.finished(done["id"])
+        running = await lab.started((await lab.submit())["id"])
+        await lab.call("POST", "/v1/reservations", {}, status=201)
+        waiting = await lab.submit()
+        page = await lab.call("GET", "/", status=200)
+        part = await lab.call("GET", "/ui/overview", status=200)
+        for text in (page.text, part.text):
+            for execution in (done, running, waiting):
+                assert f"/executions/{execution['id']}" in text
+            assert "board=rpi4" in text
+            assert 'class="badge failed"' in text
+            assert "&lt;b&gt;hi" in text
+            assert "<b>hi" not in text
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "<script>" not in page.text
+        assert "style=" not in page.text
+        assert "http://" not in page.text.replace("http://www.w3.org/2000/svg", "")
+        assert "https://" not in page.text
+
+    in_lab(scene, tmp_path)
+
+
+def test_the_page_of_an_execution_names_what_is_known(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        await lab.benches("bench-1")
+        execution = await lab.started((await lab.submit())["id"])
+        path = f"/executions/{execution['id']}"
+        page = (await lab.call("GET", path, status=200)).text
+        assert 'data-done="no"' in page
+        kept = await lab.kept(execution, "out/x.bin", "artifact", b"x" * 2000)
+        await lab.ended(execution, artifacts=(kept,))
+        await lab.finished(execution["id"])
+        page = (await lab.call("GET", path, status=200)).text
+        assert 'data-done="yes"' in page
+        assert 'class="badge passed"' in page
+        assert "out/x.bin" in page
+        assert "2.0 kB" in page
+        part = (await lab.call("GET", f"/ui{path}", status=200)).text
+        assert "out/x.bin" in part
+        assert "<html" not in part
+
+    in_lab(scene, tmp_path)
