@@ -44,6 +44,7 @@ VERBS: dict[str, Verb] = {
     "up": Verb("cli.up", "up", "Start everything on this machine."),
     "down": Verb("cli.up", "down", "Stop what `teo up` started."),
     "serve": Verb("cli.serve", "app", "Run one role: api, scheduler or worker."),
+    "init": Verb("cli.init", "init", "Create the topics of an environment."),
     "demo": Verb("cli.demo", "demo", "Run real tests on virtual benches, and show it."),
     "projections": Verb("cli.projections", "app", "Rebuild read models from the log."),
 }

@@ -9,7 +9,6 @@ from pathlib import Path
 import structlog
 import uuid_utils
 from opentelemetry import metrics
-from processors.worker.agent import Worker
 
 from adapters.registry import Registry
 from api.auth.token_file import TokenFile
@@ -23,6 +22,7 @@ from events.topics import Topics
 from processors.artifacts.files import FileStore
 from processors.runtime.owner import Clock
 from processors.runtime.service import Scheduler
+from processors.worker.agent import Worker
 from processors.worker.discovery import pools
 from processors.worker.settings import WorkerSettings
 from projections.read_model import ReadModel

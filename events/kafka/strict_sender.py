@@ -17,7 +17,7 @@ aiokafka_sender.BACKOFF_OVERRIDE = 0.001
 last transaction. aiokafka's guess is 20 ms; at 1 ms 16 clients got four times the rate."""
 
 
-class IndefiniteAnswer(KafkaConnectionError):
+class IndefiniteAnswer(KafkaConnectionError):  # type: ignore[misc]
     """Raised when it is not known whether a request of a transaction took effect."""
 
 

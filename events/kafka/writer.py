@@ -30,9 +30,7 @@ class KafkaWriter:
         self._is_dead = False
 
     @classmethod
-    async def open(
-        cls, transactional_id: str, settings: Mapping[str, Any]
-    ) -> "KafkaWriter":
+    async def open(cls, transactional_id: str, settings: Mapping[str, Any]) -> "KafkaWriter":
         """Fence older writers of `transactional_id` and take over."""
         producer = AIOKafkaProducer(
             **settings,

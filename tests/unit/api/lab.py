@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from api.app import create_app
 from api.auth.principal import Principal
 from api.deps import Deps, Settings
+from api.ending import end
 from events.codec import encode
 from events.log import Log, Outgoing
 from events.logs import LogBatch
@@ -30,8 +31,8 @@ from events.reports import (
 from events.shared import Artifact, Case, ReportMeta, Totals
 from events.topics import Topics
 from processors.artifacts.files import FileStore, inline
-from processors.runtime.owner import Clock
-from processors.runtime.service import Scheduler
+from processors.runtime.metrics import runtime_metrics
+from processors.runtime.owner import Clock, Owner
 from projections.feed import ChangeFeed
 from projections.read_model import ReadModel
 from projections.runtime import Projector
@@ -343,14 +344,17 @@ def in_lab(
                 await scene(lab)
                 return
             clock = Clock(now=cluster.now, monotonic_s=asyncio.get_running_loop().time)
-            meter = NoOpMeterProvider().get_meter("test")
-            scheduler = Scheduler(MemoryLog(cluster, "scheduler"), TOPICS, clock, meter)
-            task = asyncio.ensure_future(scheduler.run())
+            metrics = runtime_metrics(NoOpMeterProvider().get_meter("test"))
+            # The owners themselves, without the group that shares them out: that takes time.
+            log = MemoryLog(cluster, "scheduler")
+            owners = [
+                asyncio.ensure_future(Owner(log, TOPICS, number, clock, metrics).run())
+                for number in range(partitions)
+            ]
             try:
                 await scene(lab)
             finally:
-                task.cancel()
-                await asyncio.wait({task})
+                await end(owners)
 
     async def bounded() -> None:
         async with asyncio.timeout(60):

@@ -1,6 +1,5 @@
 """What the pure core decides: given, when, then."""
 
-
 import pytest
 
 from events import facts, tasks

@@ -1,0 +1,43 @@
+"""`teo init`: creates the topics of an environment, or refuses ones that would lose facts."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from cli.problems import Problem
+from cli.serve import Kafka, Prefix
+from cli.session import Session
+from events.errors import TeoError
+
+BROKER_WAIT_S = 60.0
+
+
+def init(
+    session: Session,
+    kafka: Kafka = "127.0.0.1:9092",
+    topic_prefix: Prefix = "teo",
+    partitions: Annotated[
+        int, typer.Option(min=1, max=512, help="Of every topic; fixed from then on.")
+    ] = 8,
+    replication: Annotated[int, typer.Option(min=1, help="Copies of each partition.")] = 1,
+) -> int:
+    """Create the topics, or check those that are there."""
+    from events.kafka.admin import ensure_topics, wait_for_broker
+    from events.topics import Topics, specs
+
+    wanted = specs(
+        Topics(topic_prefix), partitions=partitions, min_insync=2 if replication > 2 else 1
+    )
+
+    async def create() -> None:
+        await wait_for_broker(kafka, wait_s=BROKER_WAIT_S)
+        await ensure_topics(kafka, wanted, replication=replication)
+
+    try:
+        asyncio.run(create())
+    except TeoError as error:
+        raise Problem(str(error), exit_code=3) from error
+    for spec in wanted:
+        session.screen.note(f"{spec.name}: {spec.partitions} partitions")
+    return 0
