@@ -34,6 +34,8 @@ SSE_CLIENTS_MAX = 500
 SSE_KEEP_ALIVE_S = 15.0
 SSE_SEND_S_MAX = 30.0
 """A client that takes nothing for so long is dropped; it may resume by `Last-Event-ID`."""
+SSE_END_S_MAX = 1.0
+"""How long the end of a stream may take to be sent."""
 SSE_PENDING_MAX = 2_000
 """Events that may wait for one client of the event stream; more: it is dropped and may resume."""
 

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.encoding import dumps
 from api.ending import end
-from api.limits import SSE_SEND_S_MAX
+from api.limits import SSE_END_S_MAX, SSE_SEND_S_MAX
 from api.problems import Problem
 from events.errors import TeoError
 
@@ -79,35 +79,38 @@ class EventStream(Response):
     async def _serve(self, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         async with asyncio.TaskGroup() as group:
+            gone = group.create_task(_gone(receive))
             tasks = [
+                gone,
                 group.create_task(self._pump(send)),
-                group.create_task(_gone(receive)),
                 group.create_task(_set(self._streams.stopping)),
             ]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                is_there = not gone.done()
             finally:
                 await end(tasks)
+        if is_there:
+            await _sent(send, b"", more=False, send_s_max=SSE_END_S_MAX)
 
     async def _pump(self, send: Send) -> None:
         try:
             async with aclosing(self._frames) as frames:
                 async for chunk in frames:
-                    if not await _sent(send, chunk, more=True):
+                    if not await _sent(send, chunk, more=True, send_s_max=SSE_SEND_S_MAX):
                         return
         except TeoError as error:
             # The head is sent: all that is left is to end, so that the client resumes.
             log.warning("sse.ended_early", error=str(error))
-        await _sent(send, b"", more=False)
 
 
-async def _sent(send: Send, chunk: bytes, *, more: bool) -> bool:
+async def _sent(send: Send, chunk: bytes, *, more: bool, send_s_max: float) -> bool:
     """Send within the limit; False if the client took nothing or is gone."""
     try:
-        async with asyncio.timeout(SSE_SEND_S_MAX):
+        async with asyncio.timeout(send_s_max):
             await send({"type": "http.response.body", "body": chunk, "more_body": more})
     except TimeoutError:
-        log.info("sse.client_dropped", stalled_s=SSE_SEND_S_MAX)
+        log.info("sse.client_dropped", stalled_s=send_s_max)
         return False
     except OSError:
         return False

@@ -11,7 +11,7 @@ import httpx
 import orjson
 import uvicorn
 
-from tests.unit.api.lab import Lab, in_lab, running
+from tests.unit.api.lab import ANN, Lab, in_lab, running
 
 RESERVATIONS = "/v1/reservations"
 EXECUTIONS = "/v1/executions"
@@ -20,7 +20,7 @@ LINES_PER_BATCH = 1_000
 BATCHES = 200
 
 
-async def reserve(lab: Lab, *, token: str = "t-ann", **body: Any) -> dict[str, Any]:
+async def reserve(lab: Lab, *, token: str = ANN, **body: Any) -> dict[str, Any]:
     answer = await lab.call("POST", RESERVATIONS, body, token=token, status=201)
     reservation: dict[str, Any] = answer.json()
     return reservation

@@ -10,14 +10,13 @@ from pathlib import Path
 import can
 import pytest
 import udsoncan
-from udsoncan.client import Client
-from udsoncan.connections import PythonIsoTpConnection
-
 from ecu.board import Board
 from ecu.diagnostics import ACTIVE_SESSION, BATTERY, SOFTWARE_VERSION, VIN, Diagnostics
 from ecu.flash import Firmware, firmware
 from ecu.node import ANSWER_ID, REQUEST_ID, Node, transport
 from ecu.security import key_for
+from udsoncan.client import Client
+from udsoncan.connections import PythonIsoTpConnection
 
 NEWEST = "1.1.0"
 CHANNEL = "vcan0"
@@ -115,7 +114,7 @@ def tester(channel: str, release: Firmware) -> Iterator[Client]:
         "request_timeout": ANSWER_S_MAX,
         "p2_timeout": ANSWER_S_MAX,
         "use_server_timing": False,
-        "security_algo": lambda level, seed, params=None: key_for(seed),
+        "security_algo": key_for,
         "data_identifiers": {
             VIN: udsoncan.AsciiCodec(17),
             SOFTWARE_VERSION: udsoncan.AsciiCodec(len(release.VERSION)),

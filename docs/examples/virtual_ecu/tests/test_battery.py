@@ -1,7 +1,6 @@
 """The supply voltage that the ECU reports is the one that the power supply gives."""
 
 import pytest
-
 from ecu.diagnostics import BATTERY
 
 

@@ -1,11 +1,10 @@
 """The fault memory and the self-test."""
 
 import pytest
-from udsoncan.exceptions import NegativeResponseException
-from udsoncan.services import DiagnosticSessionControl
-
 from ecu.diagnostics import SELF_TEST
 from ecu.faults import CONFIRMED, LOW_VOLTAGE
+from udsoncan.exceptions import NegativeResponseException
+from udsoncan.services import DiagnosticSessionControl
 
 ExtendedSession = DiagnosticSessionControl.Session.extendedDiagnosticSession
 

@@ -1,10 +1,9 @@
 """Who the ECU says it is."""
 
 import pytest
-from udsoncan.exceptions import NegativeResponseException
-
 from ecu.board import FACTORY_VIN
 from ecu.diagnostics import SOFTWARE_VERSION, VIN
+from udsoncan.exceptions import NegativeResponseException
 
 UNKNOWN = 0x4242
 

@@ -1,11 +1,10 @@
 """Who may write: only an unlocked tester, and guessing keys is made slow."""
 
 import pytest
-from udsoncan import services
-from udsoncan.exceptions import NegativeResponseException
-
 from ecu.diagnostics import VIN
 from ecu.security import DELAY_S, TRIES_MAX
+from udsoncan import services
+from udsoncan.exceptions import NegativeResponseException
 
 LEVEL = 1
 NEW_VIN = "WAUZZZ8K9DA000001"

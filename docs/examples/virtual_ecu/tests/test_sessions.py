@@ -1,10 +1,9 @@
 """Diagnostic sessions: entered on request, left by themselves when the tester is silent."""
 
 import pytest
+from ecu.diagnostics import ACTIVE_SESSION, DEFAULT, EXTENDED, S3_S
 from udsoncan import services
 from udsoncan.exceptions import NegativeResponseException
-
-from ecu.diagnostics import ACTIVE_SESSION, DEFAULT, EXTENDED, S3_S
 
 ExtendedSession = services.DiagnosticSessionControl.Session.extendedDiagnosticSession
 ProgrammingSession = services.DiagnosticSessionControl.Session.programmingSession
