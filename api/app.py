@@ -15,9 +15,10 @@ from api.docs_page import docs_routes
 from api.edge import PathEndpoint
 from api.observe import Observe
 from api.operations import Operation
-from api.problems import Problem, on_http_exception, on_problem
+from api.problems import Problem, on_http_exception, on_problem, on_teo_error
 from api.routes import operations
 from api.service import Service
+from events.errors import TeoError
 
 
 def create_app(deps: Deps) -> Starlette:
@@ -37,7 +38,11 @@ def create_app(deps: Deps) -> Starlette:
             *dashboard_routes(service),
         ],
         middleware=[Middleware(Observe)],
-        exception_handlers={Problem: on_problem, HTTPException: on_http_exception},
+        exception_handlers={
+            Problem: on_problem,
+            TeoError: on_teo_error,
+            HTTPException: on_http_exception,
+        },
         lifespan=lifespan,
     )
     app.state.service = service

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from starlette.requests import ClientDisconnect, Request
 
-from api.limits import BODY_READ_S_MAX, DRAIN_BYTES_MAX, DRAIN_S_MAX
+from api.limits import BODY_READ_S_MAX, DRAIN_BYTES_MAX, DRAIN_S_MAX, JSON_DEPTH_MAX
 from api.problems import Problem
 
 
@@ -64,7 +64,25 @@ def parse_json(request: Request, body: bytes) -> Any:
         detail = f"the body is {kind!r}; send JSON with Content-Type: application/json"
         raise Problem(415, "unsupported_media_type", detail)
     try:
-        return orjson.loads(body)
+        value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         detail = f"the body is not JSON: {error}; see /docs for its form"
         raise Problem(400, "invalid_json", detail) from error
+    _check_depth(value)
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    """Raise the 422 that a value which is nested too deeply deserves."""
+    level = [value]
+    for _ in range(JSON_DEPTH_MAX):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return
+    detail = f"the body is nested deeper than {JSON_DEPTH_MAX} levels; flatten it"
+    raise Problem(422, "invalid_request", detail)

@@ -19,11 +19,12 @@ from api.auth.principal import Principal
 from api.body import parse_json, read_body
 from api.call import Call
 from api.encoding import canonical, parse_position
-from api.limits import IDEMPOTENCY_KEY_CHARS_MAX, POSITION_WAIT_S
+from api.limits import HEADER_BYTES_MAX, IDEMPOTENCY_KEY_CHARS_MAX, POSITION_WAIT_S
 from api.models.queries import Query
 from api.operations import METHODS_THAT_CHANGE, Operation
 from api.problems import Problem, method_not_allowed
 from api.service import Service
+from api.sse import MEDIA_TYPE, EventStream
 from api.tracing import current
 from api.validation import parse_body, parse_query
 
@@ -51,6 +52,7 @@ class PathEndpoint:
             allowed = sorted({*self._operations, *(["HEAD"] if "GET" in self._operations else [])})
             raise method_not_allowed(request.method, request.url.path, allowed=allowed)
         request.state.operation = operation.name
+        _check_headers(request)
         principal = await self._principal(request, operation)
         query = parse_query(request, operation.query)
         value, body = None, None
@@ -73,7 +75,10 @@ class PathEndpoint:
         )
         structlog.contextvars.bind_contextvars(trace_id=call.trace.trace_id)
         await self._at_least(query)
-        return await operation.handler(call)
+        response = await operation.handler(call)
+        if request.method == "HEAD" and isinstance(response, EventStream):
+            return Response(media_type=MEDIA_TYPE)
+        return response
 
     async def _principal(self, request: Request, operation: Operation) -> Principal | None:
         if operation.role is None:
@@ -118,6 +123,13 @@ async def authenticated(request: Request, service: Service) -> Principal | None:
     if cookie is not None and request.method not in METHODS_THAT_CHANGE:
         return await service.deps.authenticator.authenticate(cookie)
     return None
+
+
+def _check_headers(request: Request) -> None:
+    size = sum(len(name) + len(value) for name, value in request.headers.raw)
+    if size > HEADER_BYTES_MAX:
+        detail = f"the headers have {size} bytes, {HEADER_BYTES_MAX} are allowed; send fewer"
+        raise Problem(431, "headers_too_large", detail)
 
 
 def _idempotency_key(request: Request) -> str | None:

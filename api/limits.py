@@ -4,6 +4,16 @@ BODY_BYTES_MAX = 1_000_000
 """Largest request body taken; a larger one is answered 413."""
 DRAIN_BYTES_MAX = 32_000_000
 """How much of a refused body is read and thrown away, so that its sender can read the answer."""
+HEADER_BYTES_MAX = 32_000
+"""Names and values of all headers together; more are answered 431."""
+CONNECTIONS_MAX = 2_000
+KEEP_ALIVE_S = 30.0
+"""How long a connection may be idle between requests."""
+STOP_S_MAX = 5
+"""How long requests that are being served may take to end when the server stops."""
+READY_S_MAX = 2.0
+"""How long the checks of readiness may take."""
+JSON_DEPTH_MAX = 100
 BODY_READ_S_MAX = 30.0
 """How long a client may take to send its body."""
 DRAIN_S_MAX = 5.0

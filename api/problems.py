@@ -4,9 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
+import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+
+from events.errors import TeoError
+
+log = structlog.get_logger()
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -34,6 +39,7 @@ _TITLES: Mapping[int, str] = {
     415: "Unsupported media type",
     416: "Range not satisfiable",
     422: "Invalid request",
+    431: "Headers too large",
     500: "Internal error",
     503: "Not available now",
 }
@@ -103,6 +109,15 @@ async def on_problem(request: Request, error: Exception) -> Response:
     """Starlette's handler of `Problem`."""
     assert isinstance(error, Problem)
     return to_response(error, instance=request.url.path)
+
+
+async def on_teo_error(request: Request, error: Exception) -> Response:
+    """Starlette's handler of errors of the log: what is away now may be there in a moment."""
+    assert isinstance(error, TeoError)
+    log.warning("request.log_failed", path=request.url.path, code=error.code, error=str(error))
+    detail = f"the log does not serve this now ({error}); try again in a moment"
+    problem = Problem(503, error.code, detail, headers={"Retry-After": "2"})
+    return to_response(problem, instance=request.url.path)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:

@@ -131,7 +131,16 @@ class _Demo:
         return await self._teo_code(
             *("run", "-l", "ecu=gateway", "--env", f"ECU_FIRMWARE={firmware}"),
             *("--junit", "junit.xml", "--timeout", "1m", "--"),
-            *(sys.executable, "-m", "pytest", "-q", "--color=no", "--junitxml=junit.xml"),
+            *(
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "--color=no",
+                "-p",
+                "no:cacheprovider",
+                "--junitxml=junit.xml",
+            ),
         )
 
     async def _latest(self) -> str:

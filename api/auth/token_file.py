@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 
 from api.auth.principal import Principal, Role
+from events.errors import TeoError
 
 TOKEN_BYTES = 32
 TOKEN_CHARS_MAX = 512
@@ -20,8 +21,10 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ACTOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
 
-class TokenFileRefused(Exception):
+class TokenFileRefused(TeoError):
     """Raised when a token file is missing, readable by others, or not in its form."""
+
+    code = "token_file_refused"
 
 
 def digest_of(token: str) -> str:

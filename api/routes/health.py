@@ -1,12 +1,16 @@
 """Whether the process is alive and can serve, and its metrics. Open to everybody."""
 
+import asyncio
+
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
 from api.call import Call
 from api.encoding import json_response
+from api.limits import READY_S_MAX
 from api.models.answers import Check, Readiness, Status
 from api.operations import Operation
+from projections.rows import Health
 
 BEHIND_MAX = 10_000
 """With more events not applied yet the answers would be too old: not ready."""
@@ -21,7 +25,12 @@ async def healthz(call: Call) -> Response:
 async def readyz(call: Call) -> Response:
     """Ready: the projection is level and the parts run."""
     service = call.service
-    health = await service.reads.health()
+    try:
+        async with asyncio.timeout(READY_S_MAX):
+            health = await service.reads.health()
+    except TimeoutError:
+        detail = f"the log did not answer within {READY_S_MAX:.0f} s"
+        health = Health(is_live=False, behind=0, detail=detail)
     is_level = health.is_live and health.behind <= BEHIND_MAX
     checks = {
         "parts": Check(is_ok=service.failure is None, detail=service.failure or "all run"),

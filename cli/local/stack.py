@@ -5,6 +5,7 @@ No role outlives the parent: each holds the other end of a pipe and ends when it
 
 import asyncio
 import json
+import logging
 import os
 import secrets
 import signal
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import structlog
 
 from api.auth.principal import Principal
 from api.auth.token_file import new_token, write_token_file
@@ -95,6 +97,7 @@ class _Started:
 
     async def __aenter__(self) -> Stack:
         stack, config = self._stack, self._stack.config
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
         try:
             await self._exit.__aenter__()
             stack.bootstrap = await self._kafka()
@@ -277,6 +280,8 @@ def _token(folder: Path) -> str:
 
 def _port(asked: int | None) -> int:
     if asked is not None:
+        if asked == 0:
+            return _free_port()
         if not _is_free(asked):
             raise Problem(f"port {asked} is taken", next_step="choose another --port", exit_code=2)
         return asked

@@ -1,16 +1,15 @@
 """The whole API over a log in memory with the real scheduler: lives of things, real sockets."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
-import uvicorn
 
+from api.server import server_of
 from tests.unit.api.lab import ANN, Lab, in_lab, running
 
 RESERVATIONS = "/v1/reservations"
@@ -155,21 +154,11 @@ def test_the_registry_answers_as_kafka_tools_ask(tmp_path: Path) -> None:
     in_lab(scene, tmp_path, has_scheduler=False)
 
 
-class QuietServer(uvicorn.Server):
-    """A server that leaves signals alone."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 @asynccontextmanager
 async def served(lab: Lab) -> AsyncIterator[httpx.AsyncClient]:
     """Serve the lab's app on a real socket."""
-    config = uvicorn.Config(
-        lab.app, host="127.0.0.1", port=0, lifespan="off", log_config=None, access_log=False
-    )
-    server = QuietServer(config)
+    server = server_of(lab.app, host="127.0.0.1", port=0)
+    server.config.lifespan = "off"
     task = asyncio.ensure_future(server.serve())
 
     async def is_up() -> bool:

@@ -1,7 +1,7 @@
 """Projections of a journal on a real broker: markers, restarts, rebuilds, aborted transactions."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 from events.codec import encode
 from events.kafka.admin import ensure_topics
 from events.kafka.log import KafkaLog
+from events.kafka.writer import KafkaWriter
 from events.log import Outgoing, Partition
 from events.message import EventMessage
 from events.topics import Topics, specs
@@ -58,19 +59,20 @@ def test_a_projection_lives_with_a_real_journal(
         )
         async with KafkaLog(kafka, client_id="test") as log:
             writer = await log.open_writer(f"{topics.prefix}-1")
+            commit = seen_by_readers(log, Partition(topics.events, 1), writer)
             try:
-                await writer.commit(outgoing(topics, history.events, 1))
+                await commit(outgoing(topics, history.events, 1))
                 with Store(path) as store:
                     async with projecting(log, topics, store) as projector:
-                        await first_life(log, projector, writer_commit=writer.commit)
-                await writer.commit(ask("r2"))
+                        await first_life(log, projector, writer_commit=commit)
+                await commit(ask("r2"))
                 with Store(path) as store:
                     async with projecting(log, topics, store) as projector:
                         assert await projector.caught_up(WAIT_S), "it goes on after a restart"
                         assert store.mark(1).seq == len(history.events)
                         done = await rebuild_live(log, topics, projector)
                         assert done.before == done.after == fingerprint(store.db)
-                        await after_swap(log, projector, writer_commit=writer.commit)
+                        await after_swap(log, projector, writer_commit=commit)
                         shown = fingerprint(store.db)
                 assert (await rebuild(log, topics, path)).after == shown
             finally:
@@ -115,3 +117,19 @@ def test_a_projection_lives_with_a_real_journal(
         assert projector.store.mark(1).offset < end - 1, "the end is a marker, not a record"
 
     asyncio.run(scenario())
+
+
+def seen_by_readers(
+    log: KafkaLog, partition: Partition, writer: KafkaWriter
+) -> Callable[[list[Outgoing]], Awaitable[None]]:
+    """Return a commit that also waits for the broker's marker, which comes after its answer."""
+
+    async def commit(records: list[Outgoing]) -> None:
+        before = (await log.ends([partition]))[partition]
+        await writer.commit(records)
+        end_s = asyncio.get_running_loop().time() + WAIT_S
+        while (await log.ends([partition]))[partition] <= before + len(records):
+            assert asyncio.get_running_loop().time() < end_s, "the marker never came"
+            await asyncio.sleep(0.01)
+
+    return commit

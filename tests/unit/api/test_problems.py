@@ -119,6 +119,45 @@ def test_bodies_that_are_no_json_or_too_large(tmp_path: Path) -> None:
     in_lab(scene, tmp_path, has_scheduler=False)
 
 
+def test_limits_of_headers_and_depth(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        answer = await lab.call("GET", "/v1/pools", headers={"X-Long": "x" * 40_000})
+        check(answer, 431, "headers_too_large", "32000")
+        deep: Any = 1
+        for _ in range(200):
+            deep = {"a": deep}
+        bench = {"name": "b", "adapter": "mock", "config": deep}
+        answer = await lab.call(
+            "PUT", "/v1/pools/lab/benches", {"benches": [bench]}, token="t-olga"
+        )
+        check(answer, 422, "invalid_request", "100 levels")
+
+    in_lab(scene, tmp_path, has_scheduler=False)
+
+
+def test_a_log_that_is_away_is_a_503_and_not_ready(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        lab.cluster.away_until_s = 1e12
+        answer = await lab.call("GET", "/readyz", status=503)
+        assert answer.json()["status"] == "not_ready"
+        assert not answer.json()["checks"]["projection"]["is_ok"]
+        check(await lab.call("GET", "/v1/events"), 503, "log_unavailable", "try again")
+        # What is projected is read all the same.
+        assert (await lab.call("GET", "/v1/pools")).status_code == 200
+        assert (await lab.call("GET", "/healthz")).status_code == 200
+
+    in_lab(scene, tmp_path, has_scheduler=False)
+
+
+def test_a_head_of_a_stream_ends_at_once(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        answer = await lab.call("HEAD", "/v1/events", status=200)
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert lab.app.state.service.streams.open == 0
+
+    in_lab(scene, tmp_path, has_scheduler=False)
+
+
 def test_a_token_is_needed_and_its_role(tmp_path: Path) -> None:
     async def scene(lab: Lab) -> None:
         for token in (None, "wrong"):

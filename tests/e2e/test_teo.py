@@ -1,0 +1,261 @@
+"""The installed `teo`, as a person and a script use it: one system, many commands, real kills."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.broker, pytest.mark.e2e, pytest.mark.timeout(200)]
+
+TEO = Path(sys.executable).with_name("teo")
+WAIT_S = 60.0
+BENCHES = """
+pool: lab-a
+benches:
+  - {name: bench-1, labels: {board: rpi4, site: muc}, adapter: local, config: {}}
+  - {name: bench-2, labels: {board: rpi4, site: ber}, adapter: local, config: {}}
+  - {name: bench-3, labels: {board: mock}, adapter: mock, config: {exit_codes: [3]}}
+  - {name: bench-4, labels: {board: broken}, adapter: mock, config: {provision: {fail: no power}}}
+"""
+FIELDS = [
+    "id",
+    "pool",
+    "status",
+    "verdict",
+    "reason",
+    "created_at",
+    "finished_at",
+    "bench",
+    "attempts",
+]  # What scripts rely on.
+ATTEMPT_FIELDS = [
+    "number",
+    "bench",
+    "worker",
+    "status",
+    "verdict",
+    "reason",
+    "started_at",
+    "finished_at",
+]
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A running system and the environment of its users."""
+
+    folder: Path
+    env: dict[str, str]
+
+    def teo(self, *arguments: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [str(TEO), *arguments],
+            env=self.env,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def ok(self, *arguments: str) -> str:
+        done = self.teo(*arguments)
+        assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.ok(*arguments, "-o", "json"))
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [str(TEO), *arguments],
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def execution(self, execution_id: str) -> Any:
+        return self.json("status", execution_id)
+
+    def kill(self, role: str) -> None:
+        """Kill -9 a role; `teo up` starts it again."""
+        (pid,) = [
+            int(entry.name)
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit() and self._is_role(entry, role)
+        ]
+        os.kill(pid, signal.SIGKILL)
+
+    def _is_role(self, process: Path, role: str) -> bool:
+        try:
+            words = (process / "cmdline").read_bytes().decode().split("\0")
+            environ = (process / "environ").read_bytes().decode(errors="replace")
+        except OSError:
+            return False
+        return words[3:5] == ["serve", role] and f"TEO_CONFIG={self.env['TEO_CONFIG']}" in environ
+
+
+def until(is_met: Callable[[], Any], what: str, wait_s: float = WAIT_S) -> Any:
+    end_s = time.monotonic() + wait_s
+    while not (found := is_met()):
+        assert time.monotonic() < end_s, f"not within {wait_s:.0f} s: {what}"
+        time.sleep(0.1)
+    return found
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("teo")
+    env = {key: value for key, value in os.environ.items() if not key.startswith("TEO_")}
+    env["TEO_CONFIG"] = str(folder / "config" / "config.yaml")
+    system = Lab(folder, env)
+    system.ok("up", "--detach", "--data-dir", str(folder / "data"), "--port", "0")
+    try:
+        applied = system.teo("bench", "apply", "-f", "-", stdin=BENCHES)
+        assert applied.returncode == 0, applied.stderr
+        until(
+            lambda: all(b["state"] == "idle" for b in system.json("bench", "list")),
+            "all benches idle",
+        )
+        yield system
+    finally:
+        system.ok("down", "--data-dir", str(folder / "data"))
+
+
+def test_a_run_streams_its_output_and_passes(lab: Lab) -> None:
+    done = lab.teo("run", "-l", "board=rpi4", "--", "sh", "-c", "echo out; echo err >&2")
+    assert (done.returncode, done.stdout) == (0, "out\n")
+    assert "err" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["-l", "board=rpi4", "--", "false"], 1),
+        (["-l", "board=rpi4", "--", "no-such-program"], 1),
+        (["-l", "board=rpi4", "--timeout", "1s", "--", "sleep", "60"], 5),
+        (["-l", "board=rpi4", "--idle-timeout", "1s", "--", "sleep", "60"], 5),
+        (["-l", "board=none", "--", "true"], 6),
+        (["--pool", "nowhere", "--", "true"], 6),
+        (["-l", "board=broken", "--retries", "0", "--", "true"], 3),
+        (["-l", "board=mock", "--", "true"], 1),
+        (["-l", "a b", "--", "true"], 2),
+        (["--timeout", "soon", "--", "true"], 2),
+        (["--nonsense", "--", "true"], 2),
+    ],
+)
+def test_exit_codes_of_run(lab: Lab, arguments: list[str], code: int) -> None:
+    done = lab.teo("run", *arguments)
+    assert done.returncode == code, done.stderr
+    assert code == 0 or done.stderr.strip(), "it says why"
+
+
+def test_the_json_of_an_execution_has_what_scripts_rely_on(lab: Lab) -> None:
+    execution_id = lab.ok("run", "--detach", "-l", "board=rpi4", "--", "true")
+    assert lab.teo("wait", execution_id).returncode == 0
+    execution = lab.execution(execution_id)
+    assert not FIELDS - execution.keys()
+    assert not ATTEMPT_FIELDS - execution["attempts"][0].keys()
+    assert (execution["status"], execution["verdict"]) == ("finished", "passed")
+
+
+def test_cases_artifacts_and_logs_are_kept(lab: Lab, tmp_path: Path) -> None:
+    script = (
+        "mkdir -p out; echo data > out/a.txt; echo line-1; echo line-2;"
+        'echo \'<testsuite name="s"><testcase classname="c" name="n"/></testsuite>\' > j.xml'
+    )
+    flags = ["--junit", "j.xml", "--artifact", "out/*.txt"]
+    execution_id = lab.ok("run", "--detach", "-l", "board=rpi4", *flags, "--", "sh", "-c", script)
+    assert lab.teo("wait", execution_id).returncode == 0
+    assert "c::n" in lab.ok("results", execution_id).replace(" ", "")
+    assert "<testcase" in lab.ok("results", execution_id, "-o", "junit")
+    assert lab.ok("logs", execution_id) == "line-1\nline-2"
+    assert lab.ok("logs", execution_id, "--since-line", "2") == "line-2"
+    lab.ok("artifacts", execution_id, "--download", str(tmp_path))
+    assert [path.read_text() for path in tmp_path.rglob("a.txt")] == ["data\n"]
+
+
+def test_a_reservation_lives_and_runs_inside_it(lab: Lab) -> None:
+    reservation = lab.ok("reserve", "-l", "site=muc", "--duration", "5m", "-o", "name")
+    lab.ok("extend", reservation, "--duration", "5m")
+    done = lab.teo("run", "--reservation", reservation, "--", "sh", "-c", "echo $TEO_BENCH")
+    assert (done.returncode, done.stdout) == (0, "bench-1\n")
+    waiting = lab.teo("reserve", "-l", "site=muc", "--wait-timeout", "1s")
+    assert waiting.returncode == 7
+    lab.ok("release", reservation)
+    twice = lab.teo("release", reservation)
+    assert twice.returncode != 0
+    assert "released" in twice.stderr
+
+
+def test_cancel_frees_the_bench(lab: Lab) -> None:
+    execution_id = lab.ok("run", "--detach", "-l", "site=muc", "--", "sleep", "600")
+    until(lambda: lab.execution(execution_id)["status"] == "running", "it runs")
+    lab.ok("cancel", execution_id)
+    assert lab.teo("wait", execution_id).returncode == 4
+    assert lab.teo("run", "-l", "site=muc", "--wait-timeout", "30s", "--", "true").returncode == 0
+
+
+def test_control_c_cancels_and_exits_130(lab: Lab) -> None:
+    process = lab.start("run", "-l", "site=muc", "--", "sh", "-c", "echo go; sleep 600")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "go\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    newest = lab.json("status")[0]
+    assert (newest["status"], newest["verdict"]) == ("finished", "cancelled")
+
+
+def test_a_killed_worker_costs_an_attempt_and_not_the_execution(lab: Lab) -> None:
+    script = "if [ $TEO_ATTEMPT = 1 ]; then sleep 600; fi; echo second"
+    execution_id = lab.ok("run", "--detach", "-l", "board=rpi4", "--", "sh", "-c", script)
+    until(lambda: lab.execution(execution_id)["status"] == "running", "it runs")
+    lab.kill("worker")
+    assert lab.teo("wait", execution_id).returncode == 0
+    execution = lab.execution(execution_id)
+    assert [each["verdict"] for each in execution["attempts"]] == ["error", "passed"]
+    assert "worker" in execution["attempts"][0]["reason"]
+    until(
+        lambda: all(b["state"] == "idle" for b in lab.json("bench", "list")),
+        "all benches are free again",
+    )
+
+
+def test_clients_outlive_a_killed_api_and_a_killed_scheduler(lab: Lab) -> None:
+    script = "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 1; done"
+    process = lab.start("run", "-l", "board=rpi4", "--", "sh", "-c", script)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "1\n"
+    lab.kill("api")
+    lab.kill("scheduler")
+    rest, notes = process.communicate(timeout=120)
+    assert process.returncode == 0, notes
+    assert rest.split() == list("2345678"), "each line once, in order"
+
+
+def test_the_event_stream_tells_what_happened(lab: Lab) -> None:
+    execution_id = lab.ok("run", "--detach", "-l", "board=rpi4", "--", "true")
+    lab.ok("wait", execution_id)
+    process = lab.start(
+        *("events", "tail", "--type", "ExecutionFinished", "--from", "beginning", "-o", "json")
+    )
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            if execution_id in line:
+                break
+        else:
+            pytest.fail("the event never came")
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
