@@ -116,7 +116,7 @@ class ReservationBody(RequestBody):
 class ExtendBody(RequestBody):
     """By how much the end of a lease moves."""
 
-    duration_s: Duration
+    duration_s: Duration = Field(description="By how many seconds.")
 
 
 class RunBody(RequestBody):
@@ -126,9 +126,11 @@ class RunBody(RequestBody):
         min_length=1, max_length=COMMAND_ARGS_MAX, description="Program and arguments."
     )
     env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Argument] = Field(
-        default_factory=dict, max_length=ENV_MAX
+        default_factory=dict, max_length=ENV_MAX, description="Environment variables to add."
     )
-    timeout_s: Duration = TIMEOUT_S_DEFAULT
+    timeout_s: Duration = Field(
+        default=TIMEOUT_S_DEFAULT, description="Longest time the command may take."
+    )
     idle_timeout_s: Duration | None = Field(
         default=None, description="Longest silence of the command; null: no limit."
     )
@@ -146,10 +148,18 @@ class ExecutionBody(RequestBody):
     pool: Name | None = Field(
         default=None, description="Left out: the reservation's, or the only one there is."
     )
-    selector: SelectorText = ""
-    reservation_id: str | None = Field(default=None, max_length=128)
-    priority: Priority = 0
-    wait_timeout_s: Duration | None = None
+    selector: SelectorText = Field(
+        default="", description="Which benches may serve, e.g. `board=rpi4,site in (muc,ber)`."
+    )
+    reservation_id: str | None = Field(
+        default=None,
+        max_length=128,
+        description="The reservation to run in; null: a bench of its own.",
+    )
+    priority: Priority = Field(default=0, description="Higher first.")
+    wait_timeout_s: Duration | None = Field(
+        default=None, description="How long to wait for its first bench; null: for ever."
+    )
     retries: int = Field(
         default=RETRIES_DEFAULT,
         ge=0,

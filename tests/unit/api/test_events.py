@@ -125,3 +125,21 @@ def test_a_client_that_is_too_slow_is_dropped(
                 seen += 1
 
     in_lab(scene, tmp_path)
+
+
+def test_what_history_and_the_feed_both_tell_is_shown_once(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        await lab.benches("bench-1")
+        hub = lab.app.state.service.hub
+        with lab.deps.feed.subscribe() as subscription:
+            await reserve(lab)
+            told = list(await subscription.next(wait_s=1))
+        async with lab.stream("/v1/events?from=beginning&type=ReservationRequested") as stream:
+            _, first, _ = await stream.event()
+            hub._spread(told)
+            await reserve(lab)
+            _, second, _ = await stream.event()
+        assert first["meta"]["seq"] < second["meta"]["seq"]
+        assert told[0].message.meta.event_id == first["meta"]["event_id"]
+
+    in_lab(scene, tmp_path)

@@ -1,0 +1,253 @@
+"""`make bench`: prints the figures of the whole system on this machine, worst first within a row.
+
+Starts everything as `teo up` does, in a folder of its own. Never fails on a slow machine: it
+prints what it is, with the machine's load.
+"""
+
+import asyncio
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import httpx
+
+from cli.local.stack import Stack, StackConfig
+from events import registry
+from events.codec import decode_event
+from events.kafka.log import KafkaLog
+from events.log import Partition
+from events.topics import Topics
+from processors.runtime.recovery import recover
+from processors.scheduler.evolve import fold
+from processors.scheduler.state import Ledger
+from tests.benchmarks.projections import journal
+
+POOL = "bench"
+ONE_CLIENT, CYCLES_16, SUBMITS, NOOPS, LINES = 200, 640, 30, 400, 200_000
+FOLD_EXECUTIONS = 3_000
+
+
+def show(what: str, figure: str) -> None:
+    load = os.getloadavg()[0]
+    print(f"{what:<52} {figure:<52} load {load:.1f}", flush=True)
+
+
+def spread(seconds: list[float]) -> str:
+    ordered = sorted(seconds)
+    p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+    return f"p99 {p99 * 1000:.1f} ms, median {statistics.median(ordered) * 1000:.1f} ms"
+
+
+async def furnish(client: httpx.AsyncClient) -> None:
+    benches = [
+        {"name": f"free-{n}", "labels": {"use": "reserve"}, "adapter": "mock", "config": {}}
+        for n in range(16)
+    ]
+    benches += [
+        {"name": f"noop-{n}", "labels": {"use": "noop"}, "adapter": "mock", "config": {}}
+        for n in range(8)
+    ]
+    benches.append({"name": "local", "labels": {"use": "true"}, "adapter": "local", "config": {}})
+    answer = await client.put(f"/v1/pools/{POOL}/benches", json={"benches": benches})
+    answer.raise_for_status()
+    while True:
+        listed = (await client.get("/v1/benches", params={"pool": POOL})).json()["items"]
+        if all(bench["state"] == "idle" for bench in listed):
+            return
+        await asyncio.sleep(0.1)
+
+
+async def reserve(client: httpx.AsyncClient) -> str:
+    body = {"pool": POOL, "selectors": ["use=reserve"], "duration_s": 600}
+    made = (await client.post("/v1/reservations", json=body)).raise_for_status().json()
+    while made["status"] == "queued":
+        params = {"wait_s": 10, "until": "granted"}
+        made = (await client.get(f"/v1/reservations/{made['id']}", params=params)).json()
+    return str(made["id"])
+
+
+async def one_client(client: httpx.AsyncClient) -> None:
+    took: list[float] = []
+    for _ in range(ONE_CLIENT):
+        start_s = time.perf_counter()
+        name = await reserve(client)
+        took.append(time.perf_counter() - start_s)
+        (await client.delete(f"/v1/reservations/{name}")).raise_for_status()
+    show("reserve -> granted, one client", spread(took))
+
+
+async def sixteen_clients(client: httpx.AsyncClient) -> None:
+    took: list[float] = []
+
+    async def cycles() -> None:
+        for _ in range(CYCLES_16 // 16):
+            start_s = time.perf_counter()
+            name = await reserve(client)
+            took.append(time.perf_counter() - start_s)
+            (await client.delete(f"/v1/reservations/{name}")).raise_for_status()
+
+    start_s = time.perf_counter()
+    await asyncio.gather(*(cycles() for _ in range(16)))
+    rate = CYCLES_16 / (time.perf_counter() - start_s)
+    show("reserve-release cycles, 16 clients", f"{rate:.0f}/s, granted {spread(took)}")
+
+
+async def submit(client: httpx.AsyncClient, use: str, command: list[str]) -> str:
+    body = {"pool": POOL, "selector": f"use={use}", "run": {"command": command}}
+    return str((await client.post("/v1/executions", json=body)).raise_for_status().json()["id"])
+
+
+async def finished(client: httpx.AsyncClient, name: str) -> Any:
+    while True:
+        params = {"wait_s": 30, "until": "finished"}
+        found = (await client.get(f"/v1/executions/{name}", params=params)).json()
+        if found["status"] == "finished":
+            return found
+
+
+async def verdicts(client: httpx.AsyncClient) -> None:
+    took: list[float] = []
+    for _ in range(SUBMITS):
+        start_s = time.perf_counter()
+        await finished(client, await submit(client, "true", ["true"]))
+        took.append(time.perf_counter() - start_s)
+    show("submit -> verdict of `true`, local adapter", spread(took))
+
+
+async def noops(client: httpx.AsyncClient) -> None:
+    start_s = time.perf_counter()
+    names = await asyncio.gather(*(submit(client, "noop", ["noop"]) for _ in range(NOOPS)))
+    for name in names:
+        await finished(client, name)
+    rate = NOOPS / (time.perf_counter() - start_s)
+    show("no-op executions, 8 benches and slots, mock adapter", f"{rate:.0f}/s")
+
+
+async def lines(client: httpx.AsyncClient) -> None:
+    script = f"import sys; sys.stdout.writelines(('x' * 99 + '\\n') for _ in range({LINES}))"
+    name = await submit(client, "true", [sys.executable, "-c", script])
+    start_s, seen = 0.0, 0
+    headers = {"Accept": "text/event-stream"}
+    path = f"/v1/executions/{name}/logs"
+    async with client.stream("GET", path, headers=headers, timeout=120) as stream:
+        async for line in stream.aiter_lines():
+            if line.startswith("data:") and '"lines"' in line:
+                start_s = start_s or time.perf_counter()
+                seen += len(json.loads(line[5:])["lines"])
+            if line.startswith("event: end"):
+                break
+    rate = seen / (time.perf_counter() - start_s)
+    show("log lines of 100 bytes to a following client", f"{rate:,.0f}/s ({seen:,} of {LINES:,})")
+
+
+def fold_beside_decode() -> None:
+    records = journal(FOLD_EXECUTIONS)
+    schemas = {each.schema_id: fastavro.parse_schema(each.schema) for each in registry.published()}
+
+    def raw() -> None:
+        for record in records:
+            data = record.value or b""
+            schema = schemas[int.from_bytes(data[1:5])]
+            fastavro.schemaless_reader(io.BytesIO(data[5:]), schema, None)
+
+    def whole() -> None:
+        for record in records:
+            decode_event(record.value)
+
+    def rate(work: Callable[[], None]) -> float:
+        took: list[float] = []
+        for _ in range(5):
+            start_s = time.process_time()
+            work()
+            took.append(time.process_time() - start_s)
+        return len(records) / statistics.median(took)
+
+    messages = [decode_event(record.value) for record in records]
+    start_s = time.process_time()
+    ledger = Ledger(0)
+    for message in messages:
+        try:
+            fold(ledger, message)
+        except KeyError:  # The benchmark's journal registers no worker.
+            continue
+    evolve_s = (time.process_time() - start_s) / len(records)
+    decoded, raw_rate = rate(whole), rate(raw)
+    folded = 1 / (1 / decoded + evolve_s)
+    show(
+        "journal fold beside raw fastavro decode",
+        f"{folded:,.0f}/s beside {raw_rate:,.0f}/s: ratio {folded / raw_rate:.2f}",
+    )
+
+
+async def recovery(bootstrap: str) -> None:
+    """Fold the fullest partition of the journal that the benchmark itself wrote."""
+    async with KafkaLog(bootstrap, client_id="bench") as log:
+        topic = Topics().events
+        every = [Partition(topic, n) for n in range(await log.partitions(topic))]
+        ends = await log.ends(every)
+        fullest = max(every, key=lambda each: ends[each])
+        start_s = time.perf_counter()
+        ledger = await recover(log, fullest)
+        took_s = time.perf_counter() - start_s
+    show(
+        f"recovery: fold of {ledger.seq:,} events from the broker",
+        f"{took_s:.2f} s ({ledger.seq / took_s:,.0f}/s)",
+    )
+
+
+def memory(pids: dict[str, int]) -> None:
+    for role, pid in sorted(pids.items()):
+        status = Path(f"/proc/{pid}/status").read_text()
+        rss = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        show(f"resident memory, {role}", f"{int(rss.split()[1]) / 1024:.0f} MB")
+
+
+def cli_start() -> None:
+    took: list[float] = []
+    teo = str(Path(sys.executable).with_name("teo"))
+    for _ in range(20):
+        start_s = time.perf_counter()
+        subprocess.run([teo, "--version"], check=True, stdout=subprocess.DEVNULL)
+        took.append(time.perf_counter() - start_s)
+    show("teo --version", spread(took))
+
+
+async def main() -> None:
+    fold_beside_decode()
+    cli_start()
+    with tempfile.TemporaryDirectory(prefix="teo-bench-") as folder:
+        config = StackConfig(folder=Path(folder), port=0, context=None)
+        stack = Stack(config, note=lambda _: None)
+        async with stack.started():
+            memory(stack.pids)
+            limits = httpx.Limits(max_connections=500)
+            async with httpx.AsyncClient(
+                base_url=stack.server,
+                headers={"Authorization": f"Bearer {stack.token}"},
+                timeout=60,
+                limits=limits,
+            ) as client:
+                await furnish(client)
+                parts: list[Callable[[httpx.AsyncClient], Awaitable[None]]] = [
+                    one_client,
+                    sixteen_clients,
+                    verdicts,
+                    noops,
+                    lines,
+                ]
+                for part in parts:
+                    await part(client)
+            await recovery(stack.bootstrap)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

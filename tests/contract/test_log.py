@@ -1,0 +1,173 @@
+"""What every log keeps, whether in memory or on a broker: one suite, two implementations."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from events.errors import Fenced, LogUnavailable, TopicMissing
+from events.kafka.admin import ensure_topics
+from events.kafka.log import KafkaLog
+from events.log import Log, Outgoing, Partition, Reader, Record
+from events.topics import Topics, specs
+from tests.sim.memory_log import MemoryCluster, MemoryLog
+
+PARTITIONS = 2
+WAIT_S = 20.0
+
+Scene = Callable[[Log, Topics], Awaitable[None]]
+Play = Callable[[Scene], None]
+
+
+@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.broker)])
+def play(request: pytest.FixtureRequest) -> Play:
+    """Return what plays a scene on one of the logs."""
+    if request.param == "memory":
+
+        def in_memory(scene: Scene) -> None:
+            async def run() -> None:
+                topics = Topics("memory")
+                cluster = MemoryCluster(topics=topics, partitions=PARTITIONS)
+                await scene(MemoryLog(cluster), topics)
+
+            asyncio.run(run())
+
+        return in_memory
+    bootstrap: str = request.getfixturevalue("kafka")
+
+    def on_kafka(scene: Scene) -> None:
+        async def run() -> None:
+            topics = Topics(f"t{uuid.uuid4().hex[:12]}")
+            wanted = specs(topics, partitions=PARTITIONS, min_insync=1)
+            await ensure_topics(bootstrap, wanted, replication=1)
+            async with KafkaLog(bootstrap, client_id="contract") as log:
+                await scene(log, topics)
+
+        asyncio.run(run())
+
+    return on_kafka
+
+
+def text(topic: str, value: str, partition: int = 0) -> Outgoing:
+    return Outgoing(topic=topic, key=b"k", value=value.encode(), partition=partition)
+
+
+async def read(reader: Reader, count: int) -> list[Record]:
+    """Return the next `count` records."""
+    found: list[Record] = []
+    async with asyncio.timeout(WAIT_S):
+        while len(found) < count:
+            found += await reader.poll(records_max=count - len(found), wait_s=0.5)
+    return found
+
+
+def values(records: list[Record]) -> list[str]:
+    return [(record.value or b"").decode() for record in records]
+
+
+def test_what_is_appended_is_read_in_order_from_any_offset(play: Play) -> None:
+    async def scene(log: Log, topics: Topics) -> None:
+        positions = await log.append([text(topics.logs, str(n)) for n in range(5)])
+        assert [at.partition for at in positions] == [0] * 5
+        assert [at.offset for at in positions] == sorted({at.offset for at in positions})
+        reader = await log.open_reader({Partition(topics.logs, 0): positions[2].offset})
+        assert values(await read(reader, 3)) == ["2", "3", "4"]
+        assert await reader.poll(records_max=1, wait_s=0.1) == []
+        await reader.close()
+
+    play(scene)
+
+
+def test_the_key_chooses_the_partition_unless_one_is_given(play: Play) -> None:
+    async def scene(log: Log, topics: Topics) -> None:
+        assert await log.partitions(topics.logs) == PARTITIONS
+        for key in (b"lab-a", b"lab-b", b"lab-c"):
+            [at] = await log.append([Outgoing(topic=topics.logs, key=key, value=b"")])
+            assert at.partition == log.partition_for(key, PARTITIONS)
+        [at] = await log.append([text(topics.logs, "", partition=1)])
+        assert at.partition == 1
+
+    play(scene)
+
+
+def test_headers_key_and_empty_values_come_back(play: Play) -> None:
+    async def scene(log: Log, topics: Topics) -> None:
+        record = Outgoing(
+            topic=topics.logs, key=b"k", value=None, headers={"ce_type": b"X"}, partition=0
+        )
+        await log.append([record])
+        reader = await log.open_reader({Partition(topics.logs, 0): 0})
+        [found] = await read(reader, 1)
+        assert (found.key, found.value, dict(found.headers)) == (b"k", None, {"ce_type": b"X"})
+        assert found.timestamp.tzinfo is not None
+        await reader.close()
+
+    play(scene)
+
+
+def test_a_commit_is_seen_whole_and_its_end_is_reached(play: Play) -> None:
+    async def scene(log: Log, topics: Topics) -> None:
+        events = Partition(topics.events, 0)
+        writer = await log.open_writer("w")
+        await writer.commit([text(topics.events, "a"), text(topics.events, "b")])
+        await writer.commit([text(topics.events, "c"), text(topics.tasks, "t", 1)])
+        reader = await log.open_reader({events: 0, Partition(topics.tasks, 1): 0})
+        assert sorted(values(await read(reader, 4))) == ["a", "b", "c", "t"]
+        async with asyncio.timeout(WAIT_S):
+            while await reader.position(events) < (await log.ends([events]))[events]:
+                assert await reader.poll(records_max=1, wait_s=0.1) == []
+        assert (await log.begins([events]))[events] == 0
+        await reader.close()
+        await writer.close()
+
+    play(scene)
+
+
+def test_a_newer_writer_fences_the_older_one(play: Play) -> None:
+    async def scene(log: Log, topics: Topics) -> None:
+        old = await log.open_writer("w")
+        await old.commit([text(topics.events, "old")])
+        new = await log.open_writer("w")
+        with pytest.raises(Fenced):
+            await old.commit([text(topics.events, "zombie")])
+        with pytest.raises((Fenced, LogUnavailable)):
+            await old.commit([text(topics.events, "zombie again")])
+        await new.commit([text(topics.events, "new")])
+        reader = await log.open_reader({Partition(topics.events, 0): 0})
+        assert values(await read(reader, 2)) == ["old", "new"]
+        for each in (reader, old, new):
+            await each.close()
+
+    play(scene)
+
+
+def test_a_missing_topic_is_named(play: Play) -> None:
+    async def scene(log: Log, topics: Topics) -> None:
+        with pytest.raises(TopicMissing, match="no-such-topic"):
+            await log.partitions("no-such-topic")
+
+    play(scene)
+
+
+def test_members_share_the_partitions_and_inherit_them(play: Play) -> None:
+    async def owned(member: Any, wanted: set[frozenset[int]]) -> frozenset[int]:
+        async with asyncio.timeout(WAIT_S):
+            while (numbers := await member.assigned(wait_s=0.2)) not in wanted:
+                pass
+        return numbers
+
+    async def scene(log: Log, topics: Topics) -> None:
+        inputs = [topics.commands, topics.reports]
+        first = await log.join("g", inputs)
+        await owned(first, {frozenset({0, 1})})
+        second = await log.join("g", inputs)
+        halves = {frozenset({0}), frozenset({1})}
+        mine, other = await owned(first, halves), await owned(second, halves)
+        assert mine != other
+        await first.close()
+        await owned(second, {frozenset({0, 1})})
+        await second.close()
+
+    play(scene)
