@@ -13,7 +13,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import fastavro
 
-from events import commands, dlq, facts, logs, registry, reports, results, tasks
+from events import commands, dlq, facts, logs, registry, reports, results, snapshots, tasks
 from events.errors import Undecodable, UnknownSchema
 from events.message import CommandMessage, EventMessage, Message, ReportMessage, TaskMessage
 from events.shared import CommandMeta, EventMeta, ReportMeta, TaskMeta
@@ -35,6 +35,7 @@ _MODULES = {
     "results": results,
     "logs": logs,
     "dlq": dlq,
+    "snapshots": snapshots,
 }
 
 Build = Callable[[Any], Any]

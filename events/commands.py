@@ -5,7 +5,7 @@ Mirrors `schemas/commands/`; the meaning and unit of each field is written there
 
 from dataclasses import dataclass
 
-from events.shared import BenchSpec, RunSpec
+from events.shared import BenchSpec, HealthPolicy, RunSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,6 +13,7 @@ class ApplyBenches:
     """Register benches, or change the ones of the same name."""
 
     benches: tuple[BenchSpec, ...]
+    health: HealthPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,7 @@ class SubmitExecution:
     wait_timeout_s: float | None = None
     retries: int
     run: RunSpec
+    retries_on_failure: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,30 @@ class CancelExecution:
     """End an execution early."""
 
     execution_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainWorker:
+    """Have a worker take no new attempts, and leave when it runs none."""
+
+    worker: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayDeadLetter:
+    """Put a dead letter back where it came from."""
+
+    letter_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscardDeadLetter:
+    """Settle a dead letter without replaying it."""
+
+    letter_id: str
     reason: str
 
 
@@ -86,4 +112,7 @@ Command = (
     | ReleaseReservation
     | SubmitExecution
     | CancelExecution
+    | DrainWorker
+    | ReplayDeadLetter
+    | DiscardDeadLetter
 )

@@ -1,4 +1,4 @@
-"""Inputs that nobody could take, kept for an operator.
+"""Inputs that nobody could take and executions out of retries, kept for an operator.
 
 Mirrors `schemas/dlq/`; the meaning and unit of each field is written there.
 """
@@ -10,7 +10,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """An input set aside, whole, with the reason."""
+    """What was set aside, whole, with the reason."""
 
     source_topic: str
     source_partition: int
@@ -23,3 +23,6 @@ class DeadLetter:
     stack: str
     found_by: str
     found_at: datetime
+    kind: str = "record"
+    pool: str = ""
+    execution_id: str | None = None

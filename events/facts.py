@@ -6,7 +6,7 @@ Mirrors `schemas/events/`; the meaning and unit of each field is written there.
 from dataclasses import dataclass
 from datetime import datetime
 
-from events.shared import Artifact, BenchSpec, Case, Grant, RunSpec, Totals
+from events.shared import Artifact, BenchSpec, Case, Grant, HealthPolicy, RunSpec, Totals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +159,7 @@ class ExecutionSubmitted:
     wait_until: datetime | None = None
     retries: int
     run: RunSpec
+    retries_on_failure: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +255,7 @@ class ExecutionFinished:
     exit_code: int | None = None
     attempts: int
     totals: Totals
+    is_flaky: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,6 +316,29 @@ class InputSetAside:
     error: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthPolicySet:
+    """The pool has this rule for sick benches, from now on."""
+
+    health: HealthPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterReplayed:
+    """Somebody had a dead letter put back where it came from."""
+
+    letter_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterDiscarded:
+    """Somebody settled a dead letter without replaying it."""
+
+    letter_id: str
+    reason: str
+
+
 Event = (
     BenchRegistered
     | BenchOnline
@@ -346,4 +371,7 @@ Event = (
     | WorkerLost
     | CommandRejected
     | InputSetAside
+    | HealthPolicySet
+    | DeadLetterReplayed
+    | DeadLetterDiscarded
 )

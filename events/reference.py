@@ -28,6 +28,10 @@ _TITLES: Mapping[str, tuple[str, str]] = {
     ),
     "logs": ("Logs", "Output of tests. Key: execution id. Written by workers."),
     "dlq": ("Set aside", "Inputs that nobody could take. Key: their own."),
+    "snapshots": (
+        "Snapshots",
+        "The scheduler's state now and then, for recovery alone. Written by the scheduler.",
+    ),
 }
 
 _HEAD = """\

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 NAMESPACE = "teo"
-FAMILIES = ("commands", "reports", "events", "tasks", "results", "logs", "dlq")
+FAMILIES = ("commands", "reports", "events", "tasks", "results", "logs", "dlq", "snapshots")
 
 Schema = dict[str, Any]
 

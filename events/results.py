@@ -32,3 +32,4 @@ class ExecutionResult:
     journal_seq: int
     correlation_id: str
     traceparent: str
+    is_flaky: bool = False

@@ -9,6 +9,24 @@ from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepPolicy:
+    """Limits of one step of an attempt on a bench."""
+
+    step: str
+    timeout_s: float | None = None
+    retries: int
+    backoff_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthPolicy:
+    """When a bench of a pool counts as sick."""
+
+    errors_max: int
+    window_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BenchSpec:
     """What a bench is: its name in the pool, its labels, and the adapter that drives it."""
 
@@ -16,6 +34,7 @@ class BenchSpec:
     labels: Mapping[str, str]
     adapter: str
     config: str
+    steps: tuple[StepPolicy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,4 +48,11 @@ class WorkerSuperseded:
     newest_epoch: int
 
 
-Task = RunAttempt | StopAttempt | TearDownBench | WorkerSuperseded
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaveWhenIdle:
+    """Take no new attempts, and leave when none runs."""
+
+    reason: str
+
+
+Task = RunAttempt | StopAttempt | TearDownBench | WorkerSuperseded | LeaveWhenIdle

@@ -7,6 +7,14 @@ PARTITIONS_DEFAULT = 8
 DAY_MS = 24 * 3600 * 1000
 
 
+SNAPSHOT_COMPACTION = {
+    "segment_ms": str(10 * 60 * 1000),
+    "min_cleanable_dirty_ratio": "0.1",
+    "max_compaction_lag_ms": str(3600 * 1000),
+}
+"""Only the newest snapshot is read: older ones go within the hour."""
+
+
 @dataclass(frozen=True, slots=True)
 class Topics:
     """Names of the topics of one environment."""
@@ -45,8 +53,13 @@ class Topics:
 
     @property
     def dlq(self) -> str:
-        """Inputs set aside; key: their own."""
+        """Inputs set aside, and executions out of retries; key: their own."""
         return f"{self.prefix}.dlq"
+
+    @property
+    def snapshots(self) -> str:
+        """The scheduler's state now and then; key: partition, pool, part. Compacted."""
+        return f"{self.prefix}.snapshots"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,4 +99,5 @@ def specs(
         spec(topics.results, 90 * DAY_MS),
         spec(topics.logs, 7 * DAY_MS),
         spec(topics.dlq, 30 * DAY_MS),
+        spec(topics.snapshots, -1, cleanup_policy="compact", **SNAPSHOT_COMPACTION),
     )

@@ -9,6 +9,7 @@ from events.dlq import DeadLetter
 from events.log import Outgoing, Record
 from events.message import EventMessage, TaskMessage
 from events.topics import Topics
+from processors.saga.letters import on_topic
 from processors.scheduler.decision import Decision
 
 STACK_CHARS_MAX = 8_000
@@ -40,6 +41,8 @@ def records_of(topics: Topics, partition: int, decisions: Iterable[Decision]) ->
             }
             key = result.execution_id.encode()
             yield Outgoing(topic=topics.results, key=key, value=encode(result), headers=headers)
+        for letter in decision.letters:
+            yield _letter(topics, on_topic(letter, topics.commands))
 
 
 def _headers(message: EventMessage | TaskMessage, message_id: str) -> Mapping[str, bytes]:
@@ -66,5 +69,9 @@ def dead_letter(topics: Topics, record: Record, error: BaseException, now: datet
         found_by="scheduler",
         found_at=now,
     )
+    return _letter(topics, letter)
+
+
+def _letter(topics: Topics, letter: DeadLetter) -> Outgoing:
     headers = {"ce_type": b"DeadLetter"}
-    return Outgoing(topic=topics.dlq, key=record.key, value=encode(letter), headers=headers)
+    return Outgoing(topic=topics.dlq, key=letter.key, value=encode(letter), headers=headers)

@@ -18,6 +18,8 @@ from processors.scheduler.state import Bench, Execution, Pool
 
 BACKOFF_S_FIRST = 1.0
 BACKOFF_S_MAX = 60.0
+CANNOT_START = "cannot_start"
+"""Code of an attempt whose command was not found or is not executable."""
 
 
 def react(pool: Pool, event: Event, now: datetime) -> Sequence[Effect]:
@@ -57,20 +59,39 @@ def _attempt_finished(pool: Pool, event: facts.AttemptFinished, now: datetime) -
 
 
 def _next(execution: Execution, event: facts.AttemptFinished, now: datetime) -> Event:
-    """Return what follows an attempt: another try of an infrastructure error, or the end."""
-    if execution.cancel is not None and event.verdict in ("cancelled", "error"):
-        verdict, (code, reason) = "cancelled", execution.cancel
-    elif event.verdict == "error" and event.is_retriable and event.attempt <= execution.retries:
-        backoff_s = min(BACKOFF_S_MAX, BACKOFF_S_FIRST * 2 ** (event.attempt - 1))
-        return facts.ExecutionRequeued(
-            execution_id=execution.id,
-            next_attempt=event.attempt + 1,
-            not_before=now + timedelta(seconds=backoff_s),
-            avoid_bench=event.bench,
-            reason=event.reason,
-        )
-    else:
-        verdict, code, reason = event.verdict, event.code, event.reason
+    """Return what follows an attempt: another one, or the end.
+
+    An error of the lab is tried again elsewhere, after a pause; tests that failed only if that
+    was asked for, at once and anywhere. A command that cannot be started fails every time.
+    """
+    if execution.cancel is not None:
+        if event.verdict in ("cancelled", "error"):
+            return _end(execution, event, "cancelled", *execution.cancel)
+    elif event.verdict == "error" and event.is_retriable and execution.errors <= execution.retries:
+        backoff_s = min(BACKOFF_S_MAX, BACKOFF_S_FIRST * 2 ** (execution.errors - 1))
+        return _again(event, now + timedelta(seconds=backoff_s), avoid_bench=event.bench)
+    elif (
+        event.verdict == "failed"
+        and event.code != CANNOT_START
+        and execution.failures <= execution.retries_on_failure
+    ):
+        return _again(event, now, avoid_bench="")
+    return _end(execution, event, event.verdict, event.code, event.reason)
+
+
+def _again(event: facts.AttemptFinished, not_before: datetime, *, avoid_bench: str) -> Event:
+    return facts.ExecutionRequeued(
+        execution_id=event.execution_id,
+        next_attempt=event.attempt + 1,
+        not_before=not_before,
+        avoid_bench=avoid_bench,
+        reason=event.reason,
+    )
+
+
+def _end(
+    execution: Execution, event: facts.AttemptFinished, verdict: str, code: str, reason: str
+) -> Event:
     return facts.ExecutionFinished(
         execution_id=execution.id,
         verdict=verdict,
@@ -79,6 +100,7 @@ def _next(execution: Execution, event: facts.AttemptFinished, now: datetime) -> 
         exit_code=event.exit_code,
         attempts=event.attempt,
         totals=event.totals,
+        is_flaky=verdict == "passed" and execution.failures > 0,
     )
 
 

@@ -31,4 +31,5 @@ def result_of(
         journal_seq=meta.seq,
         correlation_id=meta.correlation_id,
         traceparent=meta.traceparent,
+        is_flaky=event.is_flaky,
     )

@@ -1,6 +1,6 @@
 """Decides what operators ask of benches. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from events.commands import ApplyBenches, QuarantineBench, RestoreBench
 from events.facts import (
@@ -9,17 +9,26 @@ from events.facts import (
     BenchRestored,
     CommandRejected,
     Event,
+    HealthPolicySet,
 )
+from events.shared import BenchSpec, HealthPolicy
 from processors.scheduler.rejection import reject
 from processors.scheduler.state import Pool
 
 BENCHES_PER_COMMAND_MAX = 500
+STEP_S_MAX = 24 * 3600.0
+STEP_RETRIES_MAX = 10
+STEP_BACKOFF_S_MAX = 300.0
+STEPS_WITH_POLICY = ("provision", "collect", "teardown")
+"""The run step is not among them: its limit comes with the run, and tests are not run twice."""
+HEALTH_WINDOW_S_MAX = 7 * 24 * 3600.0
 
 
-def apply_benches(command: ApplyBenches) -> Sequence[Event]:
+def apply_benches(pool: Pool, command: ApplyBenches) -> Sequence[Event]:
     """Register every bench as described; one that is known is changed."""
     names = [bench.name for bench in command.benches]
-    if not names or not all(names):
+    has_rule_only = command.health is not None and bool(pool.benches) and not names
+    if not all(names) or not (names or has_rule_only):
         return [reject(command, "invalid_bench", "every bench needs a name; name at least one")]
     if len(names) > BENCHES_PER_COMMAND_MAX:
         reason = f"{len(names)} benches at once, {BENCHES_PER_COMMAND_MAX} allowed; send parts"
@@ -27,7 +36,39 @@ def apply_benches(command: ApplyBenches) -> Sequence[Event]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         return [reject(command, "invalid_bench", f"named twice: {', '.join(twice)}")]
-    return [BenchRegistered(bench=bench) for bench in command.benches]
+    for fault in (_steps_fault(command.benches), _health_fault(command.health)):
+        if fault is not None:
+            return [reject(command, "invalid_bench", fault)]
+    rules = [HealthPolicySet(health=command.health)] if command.health is not None else []
+    return [*(BenchRegistered(bench=bench) for bench in command.benches), *rules]
+
+
+def _steps_fault(benches: Iterable[BenchSpec]) -> str | None:
+    for bench in benches:
+        steps = [policy.step for policy in bench.steps]
+        for policy in bench.steps:
+            where = f"bench {bench.name}, step {policy.step}"
+            if policy.step not in STEPS_WITH_POLICY:
+                return f"{where}: limits can be set for {', '.join(STEPS_WITH_POLICY)}"
+            if steps.count(policy.step) > 1:
+                return f"{where}: named twice"
+            if policy.timeout_s is not None and not 0 < policy.timeout_s <= STEP_S_MAX:
+                return f"{where}: a timeout is more than 0 and at most {STEP_S_MAX:.0f} s"
+            if not 0 <= policy.retries <= STEP_RETRIES_MAX:
+                return f"{where}: retries are from 0 to {STEP_RETRIES_MAX}"
+            if not 0 <= policy.backoff_s <= STEP_BACKOFF_S_MAX:
+                return f"{where}: a backoff is from 0 to {STEP_BACKOFF_S_MAX:.0f} s"
+    return None
+
+
+def _health_fault(health: HealthPolicy | None) -> str | None:
+    if health is None:
+        return None
+    if health.errors_max < 0:
+        return f"health: errors_max is {health.errors_max}; 0 or more errors can be borne"
+    if not 0 < health.window_s <= HEALTH_WINDOW_S_MAX:
+        return f"health: a window is more than 0 and at most {HEALTH_WINDOW_S_MAX:.0f} s"
+    return None
 
 
 def quarantine_bench(pool: Pool, command: QuarantineBench) -> Sequence[Event]:

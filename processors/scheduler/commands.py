@@ -8,16 +8,20 @@ from events.commands import (
     ApplyBenches,
     CancelExecution,
     Command,
+    DiscardDeadLetter,
+    DrainWorker,
     ExtendReservation,
     QuarantineBench,
     ReleaseReservation,
+    ReplayDeadLetter,
     RequestReservation,
     RestoreBench,
     SubmitExecution,
 )
-from events.facts import Event
 from events.shared import CommandMeta
 from processors.scheduler.benches import apply_benches, quarantine_bench, restore_bench
+from processors.scheduler.dead_letters import settle_dead_letter
+from processors.scheduler.decision import Effect
 from processors.scheduler.executions import cancel_execution, submit_execution
 from processors.scheduler.rejection import reject
 from processors.scheduler.reservations import (
@@ -26,18 +30,22 @@ from processors.scheduler.reservations import (
     request_reservation,
 )
 from processors.scheduler.state import Pool
+from processors.scheduler.workers import drain_worker
+
+WITHOUT_BENCHES = (ApplyBenches, ReplayDeadLetter, DiscardDeadLetter)
+"""Commands that make sense for a pool that has no bench: yet, or because its name was garbled."""
 
 
 def decide_command(
     pool: Pool, command: Command, meta: CommandMeta, now: datetime
-) -> Sequence[Event]:
+) -> Sequence[Effect]:
     """Return what follows from a command that was not decided before: at least one event."""
-    if not pool.benches and not isinstance(command, ApplyBenches):
+    if not pool.benches and not isinstance(command, WITHOUT_BENCHES):
         reason = f"there is no pool {meta.pool}; `teo pool list` shows the pools there are"
         return [reject(command, "no_such_pool", reason, meta.pool)]
     match command:
         case ApplyBenches():
-            return apply_benches(command)
+            return apply_benches(pool, command)
         case QuarantineBench():
             return quarantine_bench(pool, command)
         case RestoreBench():
@@ -52,5 +60,9 @@ def decide_command(
             return submit_execution(pool, command, meta, now)
         case CancelExecution():
             return cancel_execution(pool, command, meta)
+        case DrainWorker():
+            return drain_worker(pool, command, meta)
+        case ReplayDeadLetter() | DiscardDeadLetter():
+            return settle_dead_letter(command, meta)
         case _:
             assert_never(command)

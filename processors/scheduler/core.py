@@ -5,24 +5,26 @@ ledger moves on as facts are made, so if a decision is not committed the ledger 
 and must be thrown away.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import cast
 
 from events.commands import Command
+from events.dlq import DeadLetter
 from events.facts import Event, ExecutionFinished, InputSetAside
 from events.message import EventMessage, Message, TaskMessage
 from events.reports import Report
 from events.results import ExecutionResult
 from events.shared import CommandMeta, EventMeta, TaskMeta
+from processors.saga.letters import letter_of
 from processors.saga.reactions import react
 from processors.saga.results import result_of
 from processors.scheduler.commands import decide_command
 from processors.scheduler.deadlines import decide_tick
 from processors.scheduler.decision import Decision, Effect, Input, Order, Tick
 from processors.scheduler.evolve import fold
+from processors.scheduler.ids import derived_id
 from processors.scheduler.placement import place
 from processors.scheduler.reports import decide_report, is_current
 from processors.scheduler.state import Ledger, Pool, Trace
@@ -120,6 +122,7 @@ class _Draft:
     events: list[EventMessage] = field(default_factory=list)
     tasks: list[TaskMessage] = field(default_factory=list)
     results: list[ExecutionResult] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
 
     def apply(self, effects: Iterable[Effect]) -> None:
         """Put down each effect with all it leads to, before the next one is asked for."""
@@ -146,6 +149,7 @@ class _Draft:
             ),
             tasks=tuple(self.tasks),
             results=tuple(self.results),
+            letters=tuple(self.letters),
         )
 
     def _event(self, event: Event) -> None:
@@ -154,6 +158,8 @@ class _Draft:
         if isinstance(event, ExecutionFinished) and pool is not None:
             execution = pool.executions[event.execution_id]
             self.results.append(result_of(execution, event, meta, self.ledger.partition))
+            letter = letter_of(execution, event, meta, self.ledger.partition)
+            self.letters += [letter] if letter is not None else []
         message = Message(meta, event)
         self.events.append(message)
         fold(self.ledger, message)
@@ -164,7 +170,7 @@ class _Draft:
     def _meta(self, pool: Pool | None, event: Event) -> EventMeta:
         trace = _trace_of(pool, event) or self.cause.trace
         return EventMeta(
-            event_id=_id(self.cause.at, f"event/{self.ledger.partition}/{self.ledger.seq}"),
+            event_id=derived_id(self.cause.at, f"event/{self.ledger.partition}/{self.ledger.seq}"),
             pool=self.pool,
             seq=self.ledger.seq,
             index=len(self.events),
@@ -184,7 +190,7 @@ class _Draft:
         trace = _trace_of(pool, order.task) or self.cause.trace
         place_of = f"{self.ledger.seq}/{self.cause.input_offset}/{len(self.tasks)}"
         meta = TaskMeta(
-            task_id=_id(self.cause.at, f"task/{self.ledger.partition}/{place_of}"),
+            task_id=derived_id(self.cause.at, f"task/{self.ledger.partition}/{place_of}"),
             pool=self.pool,
             worker=order.worker,
             epoch=order.epoch,
@@ -207,13 +213,3 @@ def _trace_of(pool: Pool | None, about: object) -> Trace | None:
             if ask is not None:
                 return ask.trace
     return None
-
-
-def _id(at: datetime, place_of: str) -> str:
-    """Return a UUIDv7 that is the same whenever the same decision is made again."""
-    digest = int.from_bytes(hashlib.blake2b(place_of.encode(), digest_size=10).digest())
-    value = int(at.timestamp() * 1000) << 80 | digest
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

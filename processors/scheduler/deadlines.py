@@ -17,6 +17,7 @@ from events.facts import (
     ReservationExpired,
     WorkerLost,
 )
+from events.shared import StepPolicy
 from events.tasks import StopAttempt
 from processors.scheduler.decision import Effect, Order, Tick
 from processors.scheduler.executions import NO_TOTALS, end_early
@@ -25,7 +26,11 @@ from processors.scheduler.state import Execution, Ledger, Pool
 WORKER_DEADLINE_S = 10.0
 """A worker not heard of for this long is lost. Its own deadline is shorter: it gave up before."""
 ATTEMPT_GRACE_S = 600.0
-"""What the steps around the run may take beyond its timeout before an attempt is given up."""
+"""What the steps around the run may take beyond its timeout before an attempt is given up.
+
+A bench that sets limits for its steps gets that much more."""
+STEP_S_DEFAULT = 240.0
+"""The longest limit a worker keeps for one try of a step whose bench sets none."""
 CLEANING_S_MAX = 300.0
 """How long cleaning up may take before the bench is quarantined."""
 
@@ -90,7 +95,9 @@ def _overdue_attempts(pool: Pool, now: datetime) -> Iterator[Effect]:
     for execution in _live(pool.executions):
         if execution.state != "active" or execution.assigned_at is None:
             continue
-        due = execution.assigned_at + timedelta(seconds=execution.run.timeout_s + ATTEMPT_GRACE_S)
+        steps = pool.benches[execution.bench].spec.steps
+        limit_s = execution.run.timeout_s + ATTEMPT_GRACE_S + sum(map(_step_limit_s, steps))
+        due = execution.assigned_at + timedelta(seconds=limit_s)
         if due <= now:
             yield from give_up(execution, "attempt_overdue", "its worker did not end it in time")
             task = StopAttempt(
@@ -101,6 +108,13 @@ def _overdue_attempts(pool: Pool, now: datetime) -> Iterator[Effect]:
                 reason="it did not end in time",
             )
             yield Order(worker=execution.worker, epoch=execution.epoch, task=task)
+
+
+def _step_limit_s(policy: StepPolicy) -> float:
+    """Return how long a step may take with all its tries and pauses."""
+    timeout_s = STEP_S_DEFAULT if policy.timeout_s is None else policy.timeout_s
+    pauses_s = policy.backoff_s * float(2**policy.retries - 1)
+    return timeout_s * (policy.retries + 1) + pauses_s
 
 
 def give_up(execution: Execution, code: str, reason: str) -> Sequence[Event]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from events.dlq import DeadLetter
 from events.facts import Event
 from events.message import CommandMessage, EventMessage, ReportMessage, TaskMessage
 from events.results import ExecutionResult
@@ -51,3 +52,4 @@ class Decision:
     events: tuple[EventMessage, ...] = ()
     tasks: tuple[TaskMessage, ...] = ()
     results: tuple[ExecutionResult, ...] = ()
+    letters: tuple[DeadLetter, ...] = ()

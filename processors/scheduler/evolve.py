@@ -203,6 +203,7 @@ def _execution_submitted(pool: Pool, event: facts.ExecutionSubmitted, meta: Even
         order=meta.seq,
         wait_until=event.wait_until,
         retries=event.retries,
+        retries_on_failure=event.retries_on_failure,
         run=event.run,
         submitted_at=meta.occurred_at,
         trace=_trace(meta),
@@ -242,6 +243,8 @@ def _step_started(pool: Pool, event: facts.AttemptStepStarted, _: EventMeta) -> 
 def _attempt_finished(pool: Pool, event: facts.AttemptFinished, _: EventMeta) -> None:
     execution = pool.executions[event.execution_id]
     execution.state = "attempt_over"
+    execution.errors += event.verdict == "error"
+    execution.failures += event.verdict == "failed"
     execution.last = event
     worker = pool.workers.get(event.worker)
     if worker is not None:
@@ -327,5 +330,11 @@ _APPLY: dict[type, Callable[[Pool, Any, EventMeta], None]] = {
     facts.WorkerGone: _worker_ended,
     facts.WorkerLost: _worker_ended,
 }
-NO_CHANGE = (facts.CommandRejected, facts.InputSetAside)
+NO_CHANGE = (
+    facts.CommandRejected,
+    facts.InputSetAside,
+    facts.HealthPolicySet,
+    facts.DeadLetterReplayed,
+    facts.DeadLetterDiscarded,
+)
 """Facts that no decision reads. A test proves that every event is here or in `_APPLY`."""

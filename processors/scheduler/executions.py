@@ -26,7 +26,8 @@ def submit_execution(
     """Accept a test run that some bench could serve."""
     fault = (
         _identity_fault(pool, command)
-        or _run_fault(command.run, command.retries)
+        or _run_fault(command.run)
+        or _retries_fault(command)
         or limits_fault(command.priority, command.wait_timeout_s)
         or _reservation_fault(pool, command, meta)
         or selectors_fault(pool, [command.selector])
@@ -43,6 +44,7 @@ def submit_execution(
             wait_until=wait_end(command.wait_timeout_s, now),
             retries=command.retries,
             run=command.run,
+            retries_on_failure=command.retries_on_failure,
         )
     ]
 
@@ -54,11 +56,16 @@ def _identity_fault(pool: Pool, command: SubmitExecution) -> tuple[str, str] | N
     return "already_exists", f"execution {execution_id} exists; use a new id"
 
 
-def _run_fault(run: RunSpec, retries: int) -> tuple[str, str] | None:
+def _retries_fault(command: SubmitExecution) -> tuple[str, str] | None:
+    for name in ("retries", "retries_on_failure"):
+        if not 0 <= getattr(command, name) <= RETRIES_MAX:
+            return "invalid_retries", f"{name} is from 0 to {RETRIES_MAX}"
+    return None
+
+
+def _run_fault(run: RunSpec) -> tuple[str, str] | None:
     if not run.command or not run.command[0]:
         return "invalid_command", "there is no command to run; name one after --"
-    if not 0 <= retries <= RETRIES_MAX:
-        return "invalid_retries", f"retries are from 0 to {RETRIES_MAX}"
     if not 0 < run.timeout_s <= TIMEOUT_S_MAX:
         return "invalid_duration", f"a timeout is more than 0 and at most {TIMEOUT_S_MAX:.0f} s"
     if run.idle_timeout_s is not None and not 0 < run.idle_timeout_s <= TIMEOUT_S_MAX:

@@ -102,11 +102,16 @@ class Execution:
     order: int
     wait_until: datetime | None
     retries: int
+    retries_on_failure: int
     run: RunSpec
     submitted_at: datetime
     trace: Trace
     state: ExecutionState = "waiting"
     attempt: int = 0
+    errors: int = 0
+    """How many attempts ended in an error of the lab."""
+    failures: int = 0
+    """How many attempts ended in tests that failed."""
     not_before: datetime = EPOCH
     avoid_bench: str = ""
     started_at: datetime | None = None

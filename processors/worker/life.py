@@ -24,7 +24,13 @@ from events.reports import (
     WorkerStopped,
 )
 from events.shared import AttemptRef, TaskMeta
-from events.tasks import RunAttempt, StopAttempt, TearDownBench, WorkerSuperseded
+from events.tasks import (
+    LeaveWhenIdle,
+    RunAttempt,
+    StopAttempt,
+    TearDownBench,
+    WorkerSuperseded,
+)
 from events.topics import Topics
 from processors.artifacts.store import ArtifactStore
 from processors.worker.attempt import AttemptRunner
@@ -264,6 +270,8 @@ class Life:
                 self._stop_attempt(task)
             case TearDownBench():
                 self._tear_down(task, meta)
+            case LeaveWhenIdle():
+                self._leave.ask(task.reason, hurry=False)
             case _:
                 assert_never(task)
 

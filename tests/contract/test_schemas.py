@@ -83,8 +83,13 @@ def avro_type(hint: Any) -> Any:
 def mirrored(field: "Field[Any]", hint: Any) -> dict[str, Any]:
     """Return what the schema must say of a field of a dataclass, but for its doc."""
     assert field.default_factory is MISSING, f"{field.name}: defaults are values"
-    default = {} if field.default is MISSING else {"default": field.default}
+    default = {} if field.default is MISSING else {"default": plain_default(field.default)}
     return {"name": field.name, "type": avro_type(hint), **default}
+
+
+def plain_default(value: Any) -> Any:
+    """Return a default as JSON has it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 @pytest.mark.parametrize("name", sorted(registry.sources()))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from events import facts
+from events.dlq import DeadLetter
 from events.message import EventMessage
 from events.results import ExecutionResult
 
@@ -123,17 +124,24 @@ def one_verdict_per_execution(events: Sequence[EventMessage]) -> None:
 
 
 def infrastructure_is_not_a_test_failure(events: Sequence[EventMessage]) -> None:
-    """A lost worker never fails a test, and a failed test is never retried (invariant 9)."""
+    """A lost worker never fails a test; failed tests are retried only if asked (invariant 9)."""
     last: dict[str, facts.AttemptFinished] = {}
+    asked: dict[str, int] = {}
     for message in events:
         match message.body:
+            case facts.ExecutionSubmitted() as submitted:
+                asked[submitted.execution_id] = submitted.retries_on_failure
             case facts.AttemptFinished() as finished:
                 if finished.code in ("worker_lost", "attempt_overdue"):
                     _claim(finished.verdict == "error", "an error of the lab", message)
                 last[finished.execution_id] = finished
             case facts.ExecutionRequeued() as requeued:
                 verdict = last[requeued.execution_id].verdict
-                _claim(verdict == "error", "only errors of the lab are retried", message)
+                if verdict == "failed":
+                    asked[requeued.execution_id] -= 1
+                    _claim(asked[requeued.execution_id] >= 0, "retried unasked", message)
+                else:
+                    _claim(verdict == "error", "only errors of the lab are retried", message)
             case facts.ExecutionFinished(verdict="failed") as failed:
                 verdict = last[failed.execution_id].verdict
                 _claim(verdict == "failed", "a failure comes from an attempt", message)
@@ -187,3 +195,15 @@ def check_results(events: Iterable[EventMessage], results: Iterable[ExecutionRes
     told = [(result.execution_id, result.verdict) for result in results]
     if sorted(told) != sorted(finished.items()):
         raise Violated(f"results {sorted(told)} are not the ends {sorted(finished.items())}")
+
+
+def check_letters(events: Iterable[EventMessage], letters: Iterable[DeadLetter]) -> None:
+    """Each execution that ended as the lab's error has one dead letter; nothing else has any."""
+    given_up = sorted(
+        message.body.execution_id
+        for message in events
+        if isinstance(message.body, facts.ExecutionFinished) and message.body.verdict == "error"
+    )
+    kept = sorted(letter.execution_id or f"a record: {letter.error}" for letter in letters)
+    if kept != given_up:
+        raise Violated(f"dead letters {kept} are not the executions given up {given_up}")

@@ -19,7 +19,7 @@ from processors.runtime.recovery import recover
 from projections.rebuild import fingerprint
 from projections.runtime import Projector
 from projections.store import Store
-from tests.sim.checkers import Violated, check_journal, check_results
+from tests.sim.checkers import Violated, check_journal, check_letters, check_results
 from tests.sim.loop import run
 from tests.sim.memory_log import Faults, MemoryLog
 from tests.sim.nemesis import SCHEDULERS, WORKERS, faults_of, nemesis
@@ -120,8 +120,8 @@ async def judge(world: World) -> None:
                 raise Violated(f"partition {number}: the fold is not the live state")
     results = [decode(record.value) for record in world.cluster.all_records(TOPICS.results)]
     check_results(events, results)
-    if world.cluster.all_records(TOPICS.dlq):
-        raise Violated("something went to the dead letters")
+    letters = [decode(record.value) for record in world.cluster.all_records(TOPICS.dlq)]
+    check_letters(events, letters)
     first = {message.meta.causation_id for message in events if message.meta.index == 0}
     if lost := sorted(world.asked.keys() - first):
         raise Violated(f"acknowledged and lost: {lost}")

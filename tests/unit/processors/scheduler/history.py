@@ -11,6 +11,7 @@ from events.commands import (
     RequestReservation,
     SubmitExecution,
 )
+from events.dlq import DeadLetter
 from events.facts import Event
 from events.message import EventMessage, Message
 from events.reports import (
@@ -41,6 +42,7 @@ class History:
     events: list[EventMessage] = field(default_factory=list)
     orders: list[tuple[TaskMeta, tasks.Task]] = field(default_factory=list)
     results: list[ExecutionResult] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
     now_s: float = 0.0
     offsets: dict[str, int] = field(default_factory=dict)
     ids: Iterator[int] = field(default_factory=lambda: iter(range(1_000_000)))
@@ -61,6 +63,7 @@ class History:
             self.events += decision.events
             self.orders += [(message.meta, message.body) for message in decision.tasks]
             self.results += decision.results
+            self.letters += decision.letters
         return [message.body for decision in decisions for message in decision.events]
 
     def ask(
