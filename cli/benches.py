@@ -8,6 +8,7 @@ from cli import arguments
 from cli.client import Json, segment
 from cli.command import group
 from cli.documents import Node, read_documents
+from cli.durations import humanise
 from cli.render import Column, Format, Screen, age, field, labels, plain, show_list, show_one
 from cli.session import RESOURCE_FORMATS, Session
 
@@ -23,6 +24,7 @@ _COLUMNS: list[Column] = [
     ("SINCE", lambda item: age(item.get("since"))),
     ("REASON", field("reason")),
 ]
+_STEPS = ("provision", "collect", "teardown")
 _ROWS: list[Column] = [
     ("pool", field("pool")),
     ("name", field("name")),
@@ -33,6 +35,7 @@ _ROWS: list[Column] = [
     ("adapter", field("adapter")),
     ("labels", lambda item: labels(item.get("labels"))),
     ("config", field("config")),
+    ("steps", lambda item: _limits(item.get("steps"))),
     ("since", field("since")),
 ]
 
@@ -130,6 +133,13 @@ def _show(screen: Screen, bench: Json, *, output: Format) -> None:
     show_one(screen, bench, rows, output=output, name="name")
 
 
+def _limits(steps: list[Json] | None) -> str:
+    return "; ".join(
+        f"{policy['step']}: {humanise(policy.get('timeout_s'))}, {policy['retries']} retries"
+        for policy in steps or ()
+    )
+
+
 def _pool_of(document: Node) -> tuple[str, list[Json]]:
     keys = document.mapping(allowed=("pool", "benches"), required=("pool", "benches"))
     benches: dict[str, Json] = {}
@@ -145,7 +155,7 @@ def _pool_of(document: Node) -> tuple[str, list[Json]]:
 
 def _bench(node: Node) -> Json:
     keys = node.mapping(
-        allowed=("name", "labels", "adapter", "config"), required=("name", "adapter")
+        allowed=("name", "labels", "adapter", "config", "steps"), required=("name", "adapter")
     )
     given = {name: value for name, value in keys.items() if not value.is_null()}
     config = given.get("config")
@@ -157,4 +167,21 @@ def _bench(node: Node) -> Json:
         "labels": {name: value.text() for name, value in named.items()},
         "adapter": keys["adapter"].text(),
         "config": config.value() if config is not None else {},
+        **({"steps": _steps(given["steps"])} if "steps" in given else {}),
     }
+
+
+def _steps(node: Node) -> dict[str, Json]:
+    """Return the limits of steps, by step; what is left out is left to the server."""
+    found: dict[str, Json] = {}
+    for step, limits in node.mapping(allowed=_STEPS).items():
+        keys = limits.mapping(allowed=("timeout", "retries", "backoff"))
+        policy: Json = {
+            f"{name}_s": keys[name].duration_s(name)
+            for name in ("timeout", "backoff")
+            if name in keys
+        }
+        if "retries" in keys:
+            policy["retries"] = keys["retries"].whole(least=0)
+        found[step] = policy
+    return found

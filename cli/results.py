@@ -9,7 +9,7 @@ from cli.session import Session
 _MESSAGE_CHARS_MAX = 100
 
 _COLUMNS: list[Column] = [
-    ("STATUS", field("status")),
+    ("STATUS", lambda item: f"{item.get('status')}{' (flaky)' if item.get('is_flaky') else ''}"),
     ("CASE", lambda item: "::".join(filter(None, (item.get("classname"), item.get("name"))))),
     ("SUITE", field("suite")),
     ("TOOK", lambda item: humanise(item.get("duration_s"))),

@@ -33,6 +33,9 @@ def run(
     retries: Annotated[
         int | None, typer.Option(min=0, help="New tries after an infrastructure error.")
     ] = None,
+    retries_on_failure: Annotated[
+        int | None, typer.Option(min=0, help="New tries after tests that failed.")
+    ] = None,
     priority: Annotated[int | None, typer.Option(help="Higher goes first.")] = None,
     junit: Annotated[list[str] | None, typer.Option(help="Glob of JUnit XML files.")] = None,
     artifact: Annotated[list[str] | None, typer.Option(help="Glob of files to keep.")] = None,
@@ -53,6 +56,7 @@ def run(
         idle_timeout_s=parse_optional(idle_timeout, name="--idle-timeout"),
         wait_timeout_s=parse_optional(wait_timeout, name="--wait-timeout"),
         retries=retries,
+        retries_on_failure=retries_on_failure,
         priority=priority,
         junit=tuple(arguments.globs(junit, name="--junit")),
         artifacts=tuple(arguments.globs(artifact, name="--artifact")),

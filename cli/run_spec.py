@@ -12,7 +12,8 @@ from cli.problems import BadUsage
 
 _KEYS = frozenset(
     (
-        *("pool", "selector", "reservation", "command", "env", "retries", "priority"),
+        *("pool", "selector", "reservation", "command", "env", "priority"),
+        *("retries", "retries_on_failure"),
         *("timeout", "idle_timeout", "wait_timeout", "junit", "artifacts"),
     )
 )
@@ -30,6 +31,7 @@ class RunSpec:
     idle_timeout_s: float | None = None
     wait_timeout_s: float | None = None
     retries: int | None = None
+    retries_on_failure: int | None = None
     priority: int | None = None
     junit: tuple[str, ...] = ()
     artifacts: tuple[str, ...] = ()
@@ -64,6 +66,7 @@ class RunSpec:
             priority=self.priority,
             wait_timeout_s=self.wait_timeout_s,
             retries=self.retries,
+            retries_on_failure=self.retries_on_failure,
             run=run,
         )
 
@@ -81,7 +84,7 @@ def read_spec(path: str) -> RunSpec:
     for name in ("timeout", "idle_timeout", "wait_timeout"):
         if name in nodes:
             given[f"{name}_s"] = nodes[name].duration_s(name)
-    for name, least in (("retries", 0), ("priority", None)):
+    for name, least in (("retries", 0), ("retries_on_failure", 0), ("priority", None)):
         if name in nodes:
             given[name] = nodes[name].whole(least=least)
     for name in ("junit", "artifacts"):

@@ -19,6 +19,7 @@ def summary(client: Client, screen: Screen, execution: Json) -> list[str]:
         took = f" in {elapsed(execution['started_at'], execution.get('finished_at'))}"
     attempts = len(execution.get("attempts") or ())
     tries = f" (attempt {attempts})" if attempts > 1 else ""
+    tries += ", flaky: its tests failed before" if execution.get("is_flaky") else ""
     lines = [f"{word} {execution_id}{where}{took}{tries}"]
     if verdict != "passed" and (execution.get("reason") or execution.get("code")):
         lines.append(f"  reason:    {plain(execution.get('reason') or execution.get('code'))}")

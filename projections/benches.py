@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from events import facts
@@ -15,6 +16,7 @@ CREATE TABLE benches (
     labels TEXT NOT NULL,
     adapter TEXT NOT NULL,
     config TEXT NOT NULL,
+    steps TEXT NOT NULL,
     state TEXT NOT NULL,
     reason TEXT NOT NULL,
     since INTEGER NOT NULL,
@@ -62,16 +64,17 @@ def _change(db: sqlite3.Connection, meta: EventMeta, bench: str, change: str, *a
 def _registered(db: sqlite3.Connection, meta: EventMeta, event: facts.BenchRegistered) -> None:
     spec = event.bench
     db.execute(
-        "INSERT INTO benches (pool, name, labels, adapter, config, state, reason, since,"
-        " offline_reason) VALUES (?, ?, ?, ?, ?, 'offline', ?, ?, ?)"
+        "INSERT INTO benches (pool, name, labels, adapter, config, steps, state, reason, since,"
+        " offline_reason) VALUES (?, ?, ?, ?, ?, ?, 'offline', ?, ?, ?)"
         " ON CONFLICT (pool, name) DO UPDATE SET labels = excluded.labels,"
-        " adapter = excluded.adapter, config = excluded.config",
+        " adapter = excluded.adapter, config = excluded.config, steps = excluded.steps",
         (
             meta.pool,
             spec.name,
             text_of(spec.labels),
             spec.adapter,
             spec.config,
+            text_of(tuple(asdict(policy) for policy in spec.steps)),
             _NEVER_SERVED,
             micros(meta.occurred_at),
             _NEVER_SERVED,

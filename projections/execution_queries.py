@@ -26,8 +26,9 @@ Key = tuple[str, str]
 
 _EXECUTION = (
     "SELECT id, pool, status, verdict, code, reason, owner, created_at, started_at, finished_at,"
-    " bench, reservation_id, selector, priority, age, retries, exit_code, command, passed, failed,"
-    " errors, skipped, correlation_id, traceparent FROM executions"
+    " bench, reservation_id, selector, priority, age, retries, retries_on_failure, is_flaky,"
+    " exit_code, command, passed, failed, errors, skipped, correlation_id, traceparent"
+    " FROM executions"
 )
 _ATTEMPT = (
     "SELECT execution_id, pool, number, bench, worker, fence, status, step, verdict, code, reason,"
@@ -86,8 +87,9 @@ def _execution(
     row: Row, attempts: tuple[AttemptRow, ...], queue_position: int | None
 ) -> ExecutionRow:
     identity, pool, status, verdict, code, reason, owner, created_at, started_at = row[:9]
-    finished_at, bench, reservation_id, selector, priority, _, retries, exit_code = row[9:17]
-    command, passed, failed, errors, skipped, correlation_id, traceparent = row[17:]
+    finished_at, bench, reservation_id, selector, priority, _, retries, on_failure = row[9:17]
+    is_flaky, exit_code, command, passed, failed, errors, skipped = row[17:24]
+    correlation_id, traceparent = row[24:]
     return ExecutionRow(
         id=identity,
         pool=pool,
@@ -104,6 +106,8 @@ def _execution(
         selector=selector,
         priority=priority,
         retries=retries,
+        retries_on_failure=on_failure,
+        is_flaky=bool(is_flaky),
         exit_code=exit_code,
         command=tuple(of_text(command)),
         totals=Totals(passed=passed, failed=failed, errors=errors, skipped=skipped),
@@ -171,14 +175,27 @@ def cases(
         where.after(("attempt", "number"), key)
     query = f"{_CASE} {where.text} ORDER BY attempt, number LIMIT ?"
     rows = db.execute(query, (*where.values, part.limit + 1)).fetchall()
-    found = [_case(row) for row in rows[: part.limit]]
+    flaky = _flaky_cases(db, pool, execution_id)
+    found = [_case(row, is_flaky=row[1:4] in flaky) for row in rows[: part.limit]]
     if len(rows) <= part.limit:
         return Page(found)
     last = rows[part.limit - 1]
     return Page(found, cursors.encode("cases", (last[0], last[8])))
 
 
-def _case(row: Row) -> CaseRow:
+def _flaky_cases(db: sqlite3.Connection, pool: str, execution_id: str) -> frozenset[Row]:
+    """Return suite, classname and name of the cases that both failed and passed."""
+    where = _of_execution(pool, execution_id, None)
+    rows = db.execute(
+        f"SELECT suite, classname, name FROM cases {where.text} AND status <> 'skipped'"  # noqa: S608
+        " GROUP BY suite, classname, name"
+        " HAVING count(DISTINCT status = 'passed') = 2 AND count(DISTINCT attempt) > 1",
+        where.values,
+    )
+    return frozenset(tuple(row) for row in rows)
+
+
+def _case(row: Row, *, is_flaky: bool) -> CaseRow:
     attempt, suite, classname, name, status, duration_s, message, details, _ = row
     return CaseRow(
         attempt=attempt,
@@ -189,6 +206,7 @@ def _case(row: Row) -> CaseRow:
         duration_s=duration_s,
         message=message,
         details=details,
+        is_flaky=is_flaky,
     )
 
 

@@ -27,6 +27,8 @@ CREATE TABLE executions (
     priority INTEGER NOT NULL,
     age INTEGER NOT NULL,
     retries INTEGER NOT NULL,
+    retries_on_failure INTEGER NOT NULL,
+    is_flaky INTEGER NOT NULL DEFAULT 0,
     exit_code INTEGER,
     command TEXT NOT NULL,
     passed INTEGER NOT NULL DEFAULT 0,
@@ -106,8 +108,9 @@ STATUS_OF_STEP: Mapping[str, str] = {
 def _submitted(db: sqlite3.Connection, meta: EventMeta, event: facts.ExecutionSubmitted) -> None:
     db.execute(
         "INSERT OR IGNORE INTO executions (id, pool, status, owner, created_at, wait_until,"
-        " reservation_id, selector, priority, age, retries, command, correlation_id, traceparent)"
-        " VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " reservation_id, selector, priority, age, retries, retries_on_failure, command,"
+        " correlation_id, traceparent)"
+        " VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             event.execution_id,
             meta.pool,
@@ -119,6 +122,7 @@ def _submitted(db: sqlite3.Connection, meta: EventMeta, event: facts.ExecutionSu
             event.priority,
             meta.seq,
             event.retries,
+            event.retries_on_failure,
             text_of(event.run.command),
             meta.correlation_id,
             meta.traceparent,
@@ -228,8 +232,8 @@ def _finished(db: sqlite3.Connection, meta: EventMeta, event: facts.ExecutionFin
     totals = event.totals
     db.execute(
         "UPDATE executions SET status = 'finished', verdict = ?, code = ?, reason = ?,"
-        " exit_code = ?, finished_at = ?, passed = ?, failed = ?, errors = ?, skipped = ?"
-        " WHERE id = ? AND pool = ?",
+        " exit_code = ?, finished_at = ?, passed = ?, failed = ?, errors = ?, skipped = ?,"
+        " is_flaky = ? WHERE id = ? AND pool = ?",
         (
             event.verdict,
             event.code,
@@ -240,6 +244,7 @@ def _finished(db: sqlite3.Connection, meta: EventMeta, event: facts.ExecutionFin
             totals.failed,
             totals.errors,
             totals.skipped,
+            event.is_flaky,
             event.execution_id,
             meta.pool,
         ),

@@ -41,8 +41,8 @@ _COMMAND = (
     " FROM commands WHERE id = ? ORDER BY at, pool LIMIT 1"
 )
 _BENCH = (
-    "SELECT pool, name, labels, adapter, config, state, fence, holder_kind, holder_id, reason,"
-    " since FROM benches"
+    "SELECT pool, name, labels, adapter, config, steps, state, fence, holder_kind, holder_id,"
+    " reason, since FROM benches"
 )
 _WORKER = (
     "SELECT worker, pool, epoch, state, adapters, benches, slots, version, since, reason"
@@ -101,13 +101,15 @@ def benches(db: sqlite3.Connection, which: BenchFilter, part: Slice) -> Page[Ben
 
 
 def _bench(row: Row) -> BenchRow:
-    pool, name, labels, adapter, config, state, fence, holder_kind, holder_id, reason, since = row
+    pool, name, labels, adapter, config, steps, state, fence = row[:8]
+    holder_kind, holder_id, reason, since = row[8:]
     return BenchRow(
         pool=pool,
         name=name,
         labels=of_text(labels),
         adapter=adapter,
         config=config,
+        steps=steps,
         state=state,
         fence=fence,
         holder_kind=holder_kind,

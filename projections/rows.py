@@ -42,13 +42,14 @@ class PoolRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchRow:
-    """A bench. `config` is a JSON object as text."""
+    """A bench. `config` is a JSON object, `steps` a list of step policies; both as text."""
 
     pool: str
     name: str
     labels: Mapping[str, str]
     adapter: str
     config: str
+    steps: str
     state: str
     fence: int
     holder_kind: str | None
@@ -134,6 +135,8 @@ class ExecutionRow:
     selector: str
     priority: int
     retries: int
+    retries_on_failure: int
+    is_flaky: bool
     exit_code: int | None
     command: tuple[str, ...]
     totals: Totals
@@ -155,6 +158,8 @@ class CaseRow:
     duration_s: float
     message: str
     details: str
+    is_flaky: bool
+    """True if it failed in one attempt of the execution and passed in another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

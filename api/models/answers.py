@@ -46,6 +46,15 @@ class Pool(Answer):
     workers: int
 
 
+class StepPolicy(Answer):
+    """Limits of one step of an attempt; a timeout of null is the worker's default."""
+
+    step: str
+    timeout_s: float | None
+    retries: int
+    backoff_s: float
+
+
 class Bench(Answer):
     """A bench and its holder."""
 
@@ -54,6 +63,7 @@ class Bench(Answer):
     labels: dict[str, str]
     adapter: str
     config: Annotated[dict[str, Any], BeforeValidator(_json_object)]
+    steps: Annotated[list[StepPolicy], BeforeValidator(_json_object)]
     state: str
     fence: int
     holder_kind: str | None
@@ -158,6 +168,8 @@ class Execution(Answer):
     selector: str
     priority: int
     retries: int
+    retries_on_failure: int
+    is_flaky: bool
     exit_code: int | None
     command: list[str]
     totals: Totals
@@ -178,6 +190,7 @@ class Case(Answer):
     duration_s: float
     message: str
     details: str
+    is_flaky: bool
 
 
 class Artifact(Answer):

@@ -1,6 +1,6 @@
 """The bodies of requests. Checks form only: what the scheduler decides is not decided here."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -21,6 +21,8 @@ PRIORITY_MAX = 1_000
 RETRIES_MAX = 10
 LEASE_S_DEFAULT = 1_800.0
 RETRIES_DEFAULT = 2
+BACKOFF_S_DEFAULT = 1.0
+BACKOFF_S_MAX = 300.0
 TIMEOUT_S_DEFAULT = 3_600.0
 
 
@@ -67,6 +69,23 @@ class RequestBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class StepPolicyBody(RequestBody):
+    """Limits of one step of an attempt."""
+
+    timeout_s: Duration | None = Field(
+        default=None, description="Longest time of one try; null: the worker's default."
+    )
+    retries: int = Field(
+        default=0, ge=0, le=RETRIES_MAX, description="More tries on the same bench."
+    )
+    backoff_s: float = Field(
+        default=BACKOFF_S_DEFAULT,
+        ge=0,
+        le=BACKOFF_S_MAX,
+        description="Pause before the second try; it doubles with each further one.",
+    )
+
+
 class BenchBody(RequestBody):
     """A bench as it shall be."""
 
@@ -77,6 +96,9 @@ class BenchBody(RequestBody):
     adapter: Name = Field(description="Adapter that drives it, e.g. `local` or `mock`.")
     config: dict[str, Any] = Field(
         default_factory=dict, description="Configuration of the adapter."
+    )
+    steps: dict[Literal["provision", "collect", "teardown"], StepPolicyBody] = Field(
+        default_factory=dict, description="Limits of its steps, by step."
     )
 
 
@@ -165,5 +187,11 @@ class ExecutionBody(RequestBody):
         ge=0,
         le=RETRIES_MAX,
         description="More attempts after infrastructure errors.",
+    )
+    retries_on_failure: int = Field(
+        default=0,
+        ge=0,
+        le=RETRIES_MAX,
+        description="More attempts after tests that failed; all attempts are kept.",
     )
     run: RunBody

@@ -31,6 +31,7 @@ async def submit_execution(call: Call) -> Response:
         priority=body.priority,
         wait_timeout_s=body.wait_timeout_s,
         retries=body.retries,
+        retries_on_failure=body.retries_on_failure,
         run=_run(body.run),
     )
     return await command_answer(

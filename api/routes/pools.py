@@ -13,7 +13,7 @@ from api.models.requests import NAME_PATTERN, ApplyBenchesBody
 from api.operations import Operation
 from api.problems import Problem
 from events.commands import ApplyBenches
-from events.shared import BenchSpec
+from events.shared import BenchSpec, StepPolicy
 from projections.read_model import ReadModel
 from projections.rows import PoolRow
 
@@ -58,6 +58,15 @@ async def apply_benches(call: Call) -> Response:
             labels=bench.labels,
             adapter=bench.adapter,
             config=dumps(bench.config).decode(),
+            steps=tuple(
+                StepPolicy(
+                    step=step,
+                    timeout_s=policy.timeout_s,
+                    retries=policy.retries,
+                    backoff_s=policy.backoff_s,
+                )
+                for step, policy in bench.steps.items()
+            ),
         )
         for bench in wanted
     )

@@ -137,10 +137,13 @@ def give_up(execution: Execution, code: str, reason: str) -> Sequence[Event]:
 
 
 def _overdue_cleanings(pool: Pool, now: datetime) -> Iterator[Event]:
-    limit = timedelta(seconds=CLEANING_S_MAX)
     for name in sorted(pool.benches):
         bench = pool.benches[name]
         cleaning = bench.cleaning
-        if cleaning is not None and not bench.quarantine and cleaning.since + limit <= now:
-            reason = f"not cleaned within {CLEANING_S_MAX:.0f} s; look at it, then restore it"
+        if cleaning is None or bench.quarantine:
+            continue
+        teardown = (policy for policy in bench.spec.steps if policy.step == "teardown")
+        limit_s = CLEANING_S_MAX + sum(map(_step_limit_s, teardown))
+        if cleaning.since + timedelta(seconds=limit_s) <= now:
+            reason = f"not cleaned within {limit_s:.0f} s; look at it, then restore it"
             yield BenchQuarantined(bench=name, reason=reason)

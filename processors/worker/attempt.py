@@ -12,22 +12,32 @@ from typing import Any, Literal, TypeVar
 
 import structlog
 
-from adapters.contract import Adapter, AdapterError, Attempt, CannotStart, Handle, Lease, Line
-from events.reports import AttemptEnded, Report, ResultsCollected, StepStarted
-from events.shared import AttemptRef, TaskMeta
+from adapters.contract import (
+    Adapter,
+    AdapterError,
+    Attempt,
+    CannotStart,
+    Collected,
+    Handle,
+    Lease,
+    Line,
+)
+from events.shared import AttemptRef, StepPolicy, TaskMeta
 from events.tasks import RunAttempt
 from processors.artifacts.store import ArtifactStoreUnavailable
 from processors.worker.asked import attempt_of
 from processors.worker.calls import StepCut, StepTimedOut, limited
 from processors.worker.cases import Cases
 from processors.worker.environment import environment
-from processors.worker.evidence import Evidence, Keeper, parts_of
+from processors.worker.evidence import Evidence, Keeper
 from processors.worker.faults import fault_of, plain, with_exit
 from processors.worker.logship import LogShipper
 from processors.worker.masking import Masker
 from processors.worker.parts import Parts
+from processors.worker.reporting import Reporting
 from processors.worker.state_dir import Leftover
 from processors.worker.telemetry import current_traceparent
+from processors.worker.tries import policy_of, tried
 from processors.worker.verdict import Cut, Outcome, Seen, judge
 
 log = structlog.get_logger()
@@ -80,6 +90,7 @@ class AttemptRunner:
         self._evidence = Evidence(Cases(parts.settings.evidence, self._masker))
         self._path = parts.state.log_path(task.execution_id, task.attempt, parts.epoch)
         self._teardown_error = ""
+        self._reporting = Reporting(self.ref, fence=self.fence, meta=meta, outbox=parts.outbox)
 
     def cut(self, cut: Cut) -> None:
         """End the attempt early; the first cut counts. Once the run is over its result stands."""
@@ -107,7 +118,7 @@ class AttemptRunner:
             # Ours, or something an adapter gave that no report can carry: this attempt's end only.
             log.exception("attempt.broke", **self._names())
             await self._tear_down_quietly()
-            number = await self._say(self._ended(BROKEN))
+            number = await self._say_end(BROKEN)
             self.is_over = True
         await self._parts.outbox.taken(number)
 
@@ -172,17 +183,26 @@ class AttemptRunner:
 
     async def _provision(self, attempt: Attempt, handle: Handle) -> None:
         """Provision, once the log knows the handle: whoever compensates for us needs it."""
-        number = await self._say_step("provision", handle)
+        number = await self._reporting.step("provision", handle)
         taken = self._parts.outbox.taken(number)
         await self._limited(
             "report of provision", taken, self._parts.settings.deadline_s, self._cut
         )
-        limit_s = self._parts.settings.steps.provision_s
-        await self._limited("provision", self._adapter.provision(attempt), limit_s, self._cut)
+
+        async def call(limit_s: float) -> Handle:
+            provision = self._adapter.provision(attempt)
+            return await self._limited("provision", provision, limit_s, self._cut)
+
+        async def clean() -> None:
+            await self._tear_down(handle)
+
+        policy = self._policy("provision", self._parts.settings.steps.provision_s)
+        _, number = await tried(policy, call, between=clean, cut=self._cut)
+        self._note_tries(policy, number)
 
     async def _run(self, attempt: Attempt, handle: Handle) -> None:
         """Run the command while its lines are shipped."""
-        await self._say_step("run")
+        await self._reporting.step("run")
         parts = self._parts
         shipper = LogShipper(
             self.ref,
@@ -236,7 +256,7 @@ class AttemptRunner:
 
     async def _collect(self, attempt: Attempt, handle: Handle) -> None:
         """Bring, store and report what the run left; its log first, whatever the adapter does."""
-        await self._say_step("collect")
+        await self._reporting.step("collect")
         settings, evidence = self._parts.settings, self._evidence
         keeper = Keeper(
             self.ref, pool=settings.pool, store=self._parts.store, limits=settings.evidence
@@ -248,41 +268,45 @@ class AttemptRunner:
                 await self._limited("upload of log.txt", log_file, upload_s)
         except (ArtifactStoreUnavailable, StepTimedOut) as error:
             self._fail("collect", _not_stored(error))
-        limit_s = settings.steps.collect_s
-        collected = await self._limited("collect", self._adapter.collect(attempt, handle), limit_s)
+
+        async def call(limit_s: float) -> Collected:
+            return await self._limited("collect", self._adapter.collect(attempt, handle), limit_s)
+
+        policy = self._policy("collect", settings.steps.collect_s)
+        collected, number = await tried(policy, call)
+        self._note_tries(policy, number)
         try:
             await self._limited("upload", keeper.keep(collected, evidence), upload_s)
         except (ArtifactStoreUnavailable, StepTimedOut) as error:
             raise _not_stored(error) from error
         finally:
-            await self._say_cases()
-
-    async def _say_cases(self) -> None:
-        first_case = 0
-        for part in parts_of(self._evidence.cases.kept, self._parts.settings.evidence):
-            await self._say(
-                ResultsCollected(
-                    execution_id=self.ref.execution_id,
-                    attempt=self.ref.attempt,
-                    fence=self.fence,
-                    first_case=first_case,
-                    cases=part,
-                )
-            )
-            first_case += len(part)
+            await self._reporting.cases(self._evidence, settings.evidence)
 
     async def _teardown(self, handle: Handle) -> None:
-        await self._say_step("teardown")
-        limit_s = self._parts.settings.steps.teardown_s
+        await self._reporting.step("teardown")
         try:
             with self._parts.telemetry.step("teardown"):
-                await self._limited("teardown", self._adapter.teardown(handle), limit_s)
+                await self._tear_down(handle)
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
             text = f"{type(error).__name__}: {error}"
             self._teardown_error = plain(self._masker(text))[:TEARDOWN_ERROR_CHARS_MAX]
             log.warning("attempt.teardown_failed", error=self._teardown_error, **self._names())
         else:
             self._forget()
+
+    async def _tear_down(self, handle: Handle) -> None:
+        async def call(limit_s: float) -> None:
+            await self._limited("teardown", self._adapter.teardown(handle), limit_s)
+
+        await tried(self._policy("teardown", self._parts.settings.steps.teardown_s), call)
+
+    def _policy(self, step: str, timeout_s: float) -> StepPolicy:
+        return policy_of(self._task.bench.steps, step, timeout_s=timeout_s)
+
+    def _note_tries(self, policy: StepPolicy, number: int) -> None:
+        """Say in the reason of the end that a step worked only later: a hint at a bench to come."""
+        if number > 1:
+            self._evidence.notes.append(f"{policy.step} worked at try {number}")
 
     async def _tear_down_quietly(self) -> None:
         """Free the bench without a word; what is not down in time is found at the next life."""
@@ -307,45 +331,20 @@ class AttemptRunner:
         evidence = self._evidence
         self._seen = replace(self._seen, totals=evidence.cases.totals, notes=tuple(evidence.notes))
         outcome = judge(self._seen)
-        number = await self._say(self._ended(outcome))
+        number = await self._say_end(outcome)
         self.is_over = True
         self._remove_log()
         self._parts.telemetry.attempt_ended(verdict=outcome.verdict, code=outcome.code)
         log.info("attempt.ended", verdict=outcome.verdict, code=outcome.code, **self._names())
         return number
 
-    def _ended(self, outcome: Outcome) -> AttemptEnded:
-        return AttemptEnded(
-            execution_id=self.ref.execution_id,
-            attempt=self.ref.attempt,
-            fence=self.fence,
-            verdict=outcome.verdict,
-            code=outcome.code,
-            reason=plain(self._masker(outcome.reason)),
-            exit_code=outcome.exit_code,
-            signal=outcome.signal,
-            totals=self._seen.totals,
-            artifacts=tuple(self._evidence.artifacts),
-            is_retriable=outcome.is_retriable,
+    async def _say_end(self, outcome: Outcome) -> int:
+        return await self._reporting.end(
+            outcome,
+            plain(self._masker(outcome.reason)),
+            seen=self._seen,
+            evidence=self._evidence,
             teardown_error=self._teardown_error,
-        )
-
-    async def _say_step(self, step: str, handle: Handle | None = None) -> int:
-        return await self._say(
-            StepStarted(
-                execution_id=self.ref.execution_id,
-                attempt=self.ref.attempt,
-                fence=self.fence,
-                step=step,
-                handle=handle,
-            )
-        )
-
-    async def _say(self, report: Report) -> int:
-        return await self._parts.outbox.put(
-            report,
-            correlation_id=self._meta.correlation_id,
-            traceparent=current_traceparent(self._meta.traceparent),
         )
 
     async def _limited(

@@ -7,7 +7,7 @@ import structlog
 
 from adapters.contract import Adapter, Handle
 from events.reports import BenchTornDown
-from events.shared import TaskMeta
+from events.shared import StepPolicy, TaskMeta
 from events.tasks import TearDownBench
 from processors.worker.asked import attempt_id, bench_of
 from processors.worker.calls import Strays, limited
@@ -15,6 +15,7 @@ from processors.worker.faults import plain
 from processors.worker.outbox import Outbox
 from processors.worker.settings import WorkerSettings
 from processors.worker.state_dir import Leftover, StateDir
+from processors.worker.tries import policy_of, tried
 
 log = structlog.get_logger()
 ERROR_CHARS_MAX = 1_000
@@ -41,7 +42,8 @@ async def tear_down_bench(
                 if task.handle is not None
                 else adapter.handle_for(attempt_id(task), bench_of(task.bench))
             )
-            await _tear_down(adapter, handle, settings, strays)
+            policy = policy_of(task.bench.steps, "teardown", timeout_s=settings.steps.teardown_s)
+            await _tear_down(adapter, handle, settings, strays, policy)
     except Exception as raised:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
         error = plain(f"{type(raised).__name__}: {raised}")[:ERROR_CHARS_MAX]
     log.info("bench.torn_down", bench=task.bench.name, execution_id=task.execution_id, error=error)
@@ -108,8 +110,9 @@ async def _clear_noted(
 async def _clear(
     adapter: Adapter, handle: Handle, settings: WorkerSettings, strays: Strays
 ) -> bool:
+    policy = policy_of((), "teardown", timeout_s=settings.steps.teardown_s)
     try:
-        await _tear_down(adapter, handle, settings, strays)
+        await _tear_down(adapter, handle, settings, strays, policy)
     except Exception as error:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
         log.warning("worker.leftover_stays", handle=handle, error=repr(error))
         return False
@@ -118,13 +121,20 @@ async def _clear(
 
 
 async def _tear_down(
-    adapter: Adapter, handle: Handle, settings: WorkerSettings, strays: Strays
+    adapter: Adapter,
+    handle: Handle,
+    settings: WorkerSettings,
+    strays: Strays,
+    policy: StepPolicy,
 ) -> None:
-    await limited(
-        adapter.teardown(handle),
-        name="teardown",
-        limit_s=settings.steps.teardown_s,
-        cancel_s=settings.steps.cancel_s,
-        abandon_s=settings.abandon_s,
-        strays=strays,
-    )
+    async def call(limit_s: float) -> None:
+        await limited(
+            adapter.teardown(handle),
+            name="teardown",
+            limit_s=limit_s,
+            cancel_s=settings.steps.cancel_s,
+            abandon_s=settings.abandon_s,
+            strays=strays,
+        )
+
+    await tried(policy, call)

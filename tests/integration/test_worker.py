@@ -28,8 +28,8 @@ from events.reports import (
     WorkerStarted,
     WorkerStopped,
 )
-from events.shared import BenchSpec
-from events.tasks import RunAttempt, StopAttempt, TearDownBench, WorkerSuperseded
+from events.shared import BenchSpec, StepPolicy
+from events.tasks import LeaveWhenIdle, RunAttempt, StopAttempt, TearDownBench, WorkerSuperseded
 from processors.worker.agent import Superseded
 from tests.unit.processors.worker.lab import (
     TOPICS,
@@ -154,6 +154,64 @@ def test_how_it_ends(
             assert parts[0].cases[1].details == "boom"
 
     in_lab(tmp_path, scene)
+
+
+@pytest.mark.parametrize(
+    ("step", "calls"),
+    [
+        ("provision", "provision teardown provision run collect teardown"),
+        ("collect", "provision run collect collect teardown"),
+    ],
+)
+def test_a_step_that_fails_is_tried_again_on_its_bench(
+    tmp_path: Path, step: str, calls: str
+) -> None:
+    policy = StepPolicy(step=step, timeout_s=5.0, retries=1, backoff_s=2.0)
+
+    async def scene(lab: Lab) -> None:
+        await lab.tell(attempt(**{"break": step, "break_times": 1, "steps": (policy,)}))
+        ended = await lab.ended()
+        assert (ended.verdict, ended.code) == ("passed", "passed")
+        assert f"{step} worked at try 2" in ended.reason
+        assert lab.adapter.calls == calls.split()
+
+    in_lab(tmp_path, scene)
+
+
+def test_a_step_whose_tries_are_used_up_is_the_labs_error(tmp_path: Path) -> None:
+    policy = StepPolicy(step="provision", timeout_s=5.0, retries=2, backoff_s=0.5)
+
+    async def scene(lab: Lab) -> None:
+        await lab.tell(attempt(hang="provision", steps=(policy,)))
+        ended = await lab.ended()
+        assert (ended.verdict, ended.code) == ("error", "provision_timeout")
+        assert lab.adapter.calls == ["provision", "teardown"] * 3
+
+    in_lab(tmp_path, scene)
+
+
+def test_a_cancel_between_two_tries_ends_the_attempt(tmp_path: Path) -> None:
+    policy = StepPolicy(step="provision", timeout_s=5.0, retries=5, backoff_s=300.0)
+
+    async def scene(lab: Lab) -> None:
+        await lab.tell(attempt(**{"break": "provision", "steps": (policy,)}))
+        await lab.until(lambda: lab.adapter.calls == ["provision", "teardown"])
+        await lab.tell(stop())
+        assert (await lab.ended()).verdict == "cancelled"
+
+    in_lab(tmp_path, scene)
+
+
+def test_a_worker_told_to_leave_ends_what_it_runs_and_goes(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        await lab.tell(attempt(run_s=5))
+        await lab.until(lambda: lab.adapter.alive)
+        await lab.tell(LeaveWhenIdle(reason="drained by anna"))
+        assert (await lab.ended()).verdict == "passed"
+        await lab.until(lambda: lab.reports(WorkerStopped))
+
+    lab = in_lab(tmp_path, scene)
+    assert [each.reason for each in lab.reports(WorkerDraining)] == ["drained by anna"]
 
 
 def test_a_refused_file_is_named(tmp_path: Path) -> None:

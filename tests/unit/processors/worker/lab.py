@@ -202,7 +202,7 @@ class ScriptedAdapter:
         self.calls.append(call)
         if config.get("hang") == call:
             await asyncio.sleep(10_000)
-        if config.get("break") == call:
+        if config.get("break") == call and self.calls.count(call) <= config.get("break_times", 99):
             raise AdapterError(f"{call} broke", retriable=bool(config.get("retriable", True)))
         if config.get("bug") == call:
             raise KeyError(call)
@@ -349,6 +349,7 @@ def attempt(execution_id: str = "exe-1", bench: str = "b-1", **config: Any) -> R
     run_limits = {
         name: config.pop(name) for name in ("timeout_s", "idle_timeout_s") if name in config
     }
+    steps = config.pop("steps", ())
     return RunAttempt(
         execution_id=execution_id,
         attempt=1,
@@ -358,6 +359,7 @@ def attempt(execution_id: str = "exe-1", bench: str = "b-1", **config: Any) -> R
             labels={"site": "muc", "board": "rpi4"},
             adapter="scripted",
             config=json.dumps(config),
+            steps=steps,
         ),
         run=RunSpec(
             command=("true",),
