@@ -20,7 +20,7 @@ from events.kafka.admin import wait_for_broker
 from events.kafka.log import KafkaLog
 from events.topics import Topics
 from processors.artifacts.files import FileStore
-from processors.runtime.owner import Clock
+from processors.runtime.log_time import Clock
 from processors.runtime.service import Scheduler
 from processors.worker.agent import Worker
 from processors.worker.discovery import pools

@@ -5,9 +5,7 @@ is folded again. Never writes outside its transactions.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
 
 import structlog
 
@@ -15,6 +13,7 @@ from events.codec import decode_command, decode_report
 from events.errors import Fenced, JournalBroken, TeoError, Undecodable
 from events.log import Log, Outgoing, Partition, Reader, Record, Writer
 from events.topics import Topics
+from processors.runtime.log_time import Clock, LogTime
 from processors.runtime.metrics import RuntimeMetrics
 from processors.runtime.records import dead_letter, records_of
 from processors.runtime.recovery import recover
@@ -34,15 +33,6 @@ POISON_MAX = 1_000
 logger = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clock:
-    """Time as the runtime sees it; the simulation gives its own."""
-
-    now: Callable[[], datetime]
-    """Aware UTC."""
-    monotonic_s: Callable[[], float]
-
-
 class _Poisoned(Exception):
     """Raised when deciding an input raised: the ledger is spoiled, and the input is remembered."""
 
@@ -57,6 +47,7 @@ class Owner:
         self._topics = topics
         self._number = partition
         self._clock = clock
+        self._log_time = LogTime(clock)
         self._metrics = metrics
         self._poison: dict[tuple[str, int], Exception] = {}
         self.ledger: Ledger | None = None
@@ -126,11 +117,13 @@ class Owner:
         while True:
             records = await reader.poll(records_max=INPUTS_PER_BATCH_MAX, wait_s=TICK_S)
             outgoing: list[Outgoing] = []
+            for record in records:
+                self._log_time.saw(record.timestamp)
             decisions = [self._decide(ledger, record, outgoing) for record in records]
             now_s = self._clock.monotonic_s()
             if now_s - ticked_s >= TICK_S and await self._is_time_certain(ledger, reader):
                 ticked_s = now_s
-                decisions += core.tick(ledger, Tick(now=self._clock.now(), monotonic_s=now_s))
+                decisions += core.tick(ledger, Tick(now=self._log_time.now(), monotonic_s=now_s))
             await self._commit(writer, decisions, outgoing)
 
     async def _is_time_certain(self, ledger: Ledger, reader: Reader) -> bool:

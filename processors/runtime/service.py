@@ -9,8 +9,9 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from events.errors import TeoError
 from events.log import Log, Membership
 from events.topics import Topics
+from processors.runtime.log_time import Clock
 from processors.runtime.metrics import runtime_metrics
-from processors.runtime.owner import Clock, Owner
+from processors.runtime.owner import Owner
 from processors.scheduler.state import Pool
 
 ASSIGNMENT_WAIT_S = 0.5

@@ -166,6 +166,29 @@ def gangs_are_all_or_nothing(events: Sequence[EventMessage]) -> None:
                 _claim(decision == first_seq and held.bench in benches, "at once", message)
 
 
+def words_are_of_the_one_who_was_asked(events: Sequence[EventMessage]) -> None:
+    """What a worker is believed of an attempt comes from the worker that has it (invariant 8)."""
+    worker_of: dict[str, str] = {}
+    for message in events:
+        actor = message.meta.actor
+        match message.body:
+            case facts.ExecutionAssigned() as assigned:
+                worker_of[assigned.execution_id] = assigned.worker
+            case (
+                facts.AttemptStepStarted()
+                | facts.AttemptCasesRecorded()
+                | facts.AttemptFinished() as said
+            ):
+                # Of a worker that is lost, or said to begin anew, the scheduler itself speaks.
+                is_word = actor.startswith("worker:") and not _is_given_up(said)
+                asked = f"worker:{worker_of.get(said.execution_id)}"
+                _claim(not is_word or actor == asked, f"a stale word: {asked} was asked", message)
+
+
+def _is_given_up(event: object) -> bool:
+    return isinstance(event, facts.AttemptFinished) and event.code == "worker_lost"
+
+
 Checker = Callable[[Sequence[EventMessage]], None]
 CHECKERS: tuple[Checker, ...] = (
     journal_is_dense_and_whole,
@@ -175,6 +198,7 @@ CHECKERS: tuple[Checker, ...] = (
     one_verdict_per_execution,
     infrastructure_is_not_a_test_failure,
     gangs_are_all_or_nothing,
+    words_are_of_the_one_who_was_asked,
 )
 
 

@@ -1,7 +1,6 @@
 """The benches as things in the world: they see which tests really drive them, and object to two."""
 
 import json
-from contextlib import suppress
 from pathlib import Path
 
 from adapters.contract import Attempt, Exit, Handle, Lease, OnLines
@@ -16,22 +15,35 @@ class Hardware:
         self.driven_by: dict[str, str] = {}
         self.fences: dict[str, int] = {}
         self.runs = 0
+        self.objections: list[str] = []
+        """What must not have happened. Raised to whoever judges: a worker would take it for an
+        adapter that broke, and go on."""
 
     def begin(self, attempt: Attempt) -> None:
         """Take a test on; two at once, or a stale fence, break the first invariant."""
-        bench, who = attempt.bench.name, f"{attempt.id.execution_id}/{attempt.id.number}"
+        bench, who = _place(attempt), f"{attempt.id.execution_id}/{attempt.id.number}"
         if bench in self.driven_by:
-            raise Violated(f"{who} drives {bench} while {self.driven_by[bench]} does")
+            self.objections.append(f"{who} drives {bench} while {self.driven_by[bench]} does")
         if attempt.id.fence <= self.fences.get(bench, 0):
-            raise Violated(f"{who} drives {bench} with a stale fence {attempt.id.fence}")
+            self.objections.append(f"{who} drives {bench} with a stale fence {attempt.id.fence}")
         self.fences[bench] = attempt.id.fence
         self.driven_by[bench] = who
         self.runs += 1
 
     def end(self, attempt: Attempt) -> None:
         """Let go of a bench."""
-        with suppress(KeyError):
-            del self.driven_by[attempt.bench.name]
+        who = f"{attempt.id.execution_id}/{attempt.id.number}"
+        if self.driven_by.get(_place(attempt)) == who:
+            del self.driven_by[_place(attempt)]
+
+    def judge(self) -> None:
+        """Raise the first objection, if there is any."""
+        if self.objections:
+            raise Violated(self.objections[0])
+
+
+def _place(attempt: Attempt) -> str:
+    return f"{attempt.bench.labels['pool']}/{attempt.bench.name}"
 
 
 class HardwareAdapter(MockAdapter):

@@ -7,7 +7,7 @@ Everything follows from the loop's clock and the cluster's seeded `Random`.
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -34,8 +34,13 @@ class Faults:
     append_twice: float = 0.0
     """Written twice: what a repeat of an application does."""
     commit_lost: float = 0.0
+    """Aborted: the records take offsets, and nobody sees them."""
     commit_unknown: float = 0.0
     read_lost: float = 0.0
+    reorder: float = 0.0
+    """Partitions are read in another order than before."""
+    crash: float = 0.0
+    """The process dies in this call, before or after it took effect."""
 
 
 @dataclass
@@ -53,6 +58,8 @@ class MemoryCluster:
     epochs: dict[str, int] = field(default_factory=dict)
     groups: dict[str, list["MemoryMembership"]] = field(default_factory=dict)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
+    is_fencing: bool = True
+    """Off in a negative control: an old writer's transactions are taken."""
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -95,6 +102,13 @@ class MemoryCluster:
         )
         return Position(number, len(entries) - 1)
 
+    def abort(self, records: Sequence[Outgoing]) -> None:
+        """Take records of a transaction that is aborted: offsets without anything to read."""
+        positions = [(record.topic, self.put(record)) for record in records]
+        for topic, at in positions:
+            self.stored[Partition(topic, at.partition)][at.offset] = None
+        self.mark(positions)
+
     def mark(self, positions: Sequence[tuple[str, Position]]) -> None:
         """Put a transaction marker on every partition that a commit touched."""
         for partition in sorted({Partition(topic, at.partition) for topic, at in positions}):
@@ -129,6 +143,9 @@ class MemoryLog:
         self.cluster = cluster
         self.name = name
         self.is_dead = False
+        self.on_crash: Callable[[], None] | None = None
+        """Told when a fault kills this process, so that somebody starts it again; None: no such
+        fault happens to it."""
         self._paused_until_s = 0.0
         self._memberships: list[MemoryMembership] = []
 
@@ -149,6 +166,10 @@ class MemoryLog:
 
     async def travel(self, what: str) -> None:
         """Take the time a request takes; fail if the cluster is away. Dead processes never come."""
+        is_mortal = self.on_crash is not None and not self.is_dead
+        if self.on_crash is not None and is_mortal and self.strikes(self.cluster.faults.crash):
+            self.kill()
+            self.on_crash()
         await self._delay()
         loop = asyncio.get_running_loop()
         while (left_s := self._paused_until_s - loop.time()) > 0:  # noqa: ASYNC110
@@ -196,7 +217,7 @@ class MemoryLog:
         if self.strikes(faults.append_twice):
             positions = [self.cluster.put(record) for record in records]
         self.cluster.wake()
-        await self._delay()
+        await self.travel("append's answer")
         if self.strikes(faults.append_unknown):
             raise LogUnavailable("append: the answer is lost")
         return positions
@@ -243,12 +264,14 @@ class MemoryWriter:
         self._is_dead = True
         await self._log.travel("commit")
         cluster = self._log.cluster
-        if cluster.epochs[self._id] != self._epoch:
+        if cluster.is_fencing and cluster.epochs[self._id] != self._epoch:
             raise Fenced(f"writer {self._id} of epoch {self._epoch}")
         if self._log.strikes(cluster.faults.commit_lost):
+            cluster.abort(records)
             raise LogUnavailable("commit: lost")
         cluster.mark([(record.topic, cluster.put(record)) for record in records])
         cluster.wake()
+        # Written; whoever dies now never learns of it.
         if self._log.strikes(cluster.faults.commit_unknown):
             raise LogUnavailable("commit: the answer is lost")
         await self._log.travel("commit's answer")
@@ -285,7 +308,10 @@ class MemoryReader:
 
     def _take(self, records_max: int) -> list[Record]:
         found: list[Record] = []
-        for partition in sorted(self._positions):
+        order = sorted(self._positions)
+        if self._log.strikes(self._log.cluster.faults.reorder):
+            self._log.cluster.random.shuffle(order)
+        for partition in order:
             entries = self._log.cluster.stored[partition]
             place = self._positions[partition]
             while place < len(entries) and len(found) < records_max:

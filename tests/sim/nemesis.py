@@ -22,6 +22,8 @@ def faults_of(seed: int) -> Faults:
         commit_lost=bad,
         commit_unknown=bad,
         read_lost=bad / 2,
+        reorder=dice.choice([0.0, 0.5]),
+        crash=dice.choice([0.0, 0.0, 0.0005, 0.002]),
     )
 
 
@@ -30,21 +32,19 @@ async def nemesis(world: World, *, strikes: int) -> None:
     dice = random.Random(f"nemesis/{world.seed}")
     for _ in range(strikes):
         await asyncio.sleep(dice.uniform(0.5, 8.0))
-        kind = dice.choice(["scheduler", "worker", "pause", "pause", "away", "nothing"])
+        kind = dice.choice(["scheduler", "worker", "pause", "pause", "away", "clock", "nothing"])
         world.count(kind)
         if kind == "scheduler":
-            name = dice.choice(SCHEDULERS)
-            await world.kill(name)
-            await asyncio.sleep(dice.uniform(0, RESTART_S))
-            world.start_scheduler(name)
+            await world.restart(dice.choice(SCHEDULERS), dice.uniform(0, RESTART_S))
         elif kind == "worker":
             name = dice.choice(sorted(WORKERS))
-            await world.kill(name)
-            await asyncio.sleep(dice.choice([0.0, RESTART_S, 14.0]))
-            world.start_worker(name, WORKERS[name])
+            await world.restart(name, dice.choice([0.0, RESTART_S, 14.0]))
         elif kind == "pause":
             name = dice.choice([*SCHEDULERS, *sorted(WORKERS)])
-            world.logs[name].pause(dice.choice([0.5, 3.0, 7.0, 12.0]))
+            world.logs[name].pause(dice.choice([0.5, 3.0, 7.0, 12.0, 20.0]))
+        elif kind == "clock":
+            name = dice.choice([*SCHEDULERS, *sorted(WORKERS)])
+            world.clock_offsets_s[name] = dice.choice([-3600.0, -5.0, 2.0, 15.0])
         elif kind == "away":
             until_s = asyncio.get_running_loop().time() + dice.choice([0.5, 3.0, 9.0])
             world.cluster.away_until_s = until_s

@@ -7,8 +7,9 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from opentelemetry.metrics import NoOpMeterProvider
 
@@ -19,6 +20,7 @@ from events.commands import (
     CancelExecution,
     Command,
     ExtendReservation,
+    QuarantineBench,
     ReleaseReservation,
     RequestReservation,
     RestoreBench,
@@ -27,10 +29,10 @@ from events.commands import (
 from events.errors import LogUnavailable
 from events.log import Outgoing
 from events.message import EventMessage, Message
-from events.shared import BenchSpec, CommandMeta, RunSpec
+from events.shared import BenchSpec, CommandMeta, RunSpec, StepPolicy
 from events.topics import Topics
 from processors.artifacts.files import FileStore, inline
-from processors.runtime.owner import Clock
+from processors.runtime.log_time import Clock
 from processors.runtime.service import Scheduler
 from processors.worker.agent import Superseded, Worker
 from processors.worker.settings import WorkerSettings
@@ -41,16 +43,19 @@ TOPICS = Topics("sim")
 POOLS = ("lab-a", "lab-b")
 CLIENT_RETRY_S = 1.0
 RESTART_S = 1.5
+STEPS = (StepPolicy(step="provision", timeout_s=20.0, retries=1, backoff_s=0.5),)
 
 
 class LoopClock:
-    """The worker's clocks in a virtual loop."""
+    """The clocks of one process in a virtual loop; its wall clock can jump."""
 
-    def __init__(self, cluster: MemoryCluster) -> None:
-        self._cluster = cluster
+    def __init__(self, world: "World", name: str) -> None:
+        self._world = world
+        self._name = name
 
     def now(self) -> datetime:
-        return self._cluster.now()
+        offset_s = self._world.clock_offsets_s.get(self._name, 0.0)
+        return self._world.cluster.now() + timedelta(seconds=offset_s)
 
     def monotonic(self) -> float:
         return asyncio.get_running_loop().time()
@@ -66,6 +71,9 @@ class World:
     asked: dict[str, Command] = field(default_factory=dict)
     """Commands whose append was acknowledged, by id."""
     counters: dict[str, int] = field(default_factory=dict)
+    clock_offsets_s: dict[str, float] = field(default_factory=dict)
+    worker_changes: dict[str, Any] = field(default_factory=dict)
+    """Settings of workers that are not the usual ones: for negative controls."""
 
     def __post_init__(self) -> None:
         self.random = random.Random(f"world/{self.seed}")
@@ -74,6 +82,8 @@ class World:
         self.schedulers: dict[str, Scheduler] = {}
         self.logs: dict[str, MemoryLog] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._pools: dict[str, str] = {}
+        self._restarts: dict[str, asyncio.Task[None]] = {}
         self._ids = 0
 
     def new_id(self) -> str:
@@ -89,24 +99,32 @@ class World:
 
     def start_scheduler(self, name: str) -> None:
         """Start a scheduler process."""
-        log = self.logs[name] = MemoryLog(self.cluster, name)
+        log = self._connect(name)
         loop = asyncio.get_running_loop()
-        clock = Clock(now=self.cluster.now, monotonic_s=loop.time)
+        clock = Clock(now=LoopClock(self, name).now, monotonic_s=loop.time)
         meter = NoOpMeterProvider().get_meter("sim")
         scheduler = self.schedulers[name] = Scheduler(log, TOPICS, clock, meter)
         self._tasks[name] = loop.create_task(scheduler.run())
 
     def start_worker(self, name: str, pool: str) -> None:
         """Start a worker process; its state folder is the one it had."""
-        log = self.logs[name] = MemoryLog(self.cluster, name)
+        log = self._connect(name)
+        self._pools[name] = pool
         state_dir = self.folder / name
         worker = Worker(
             log,
             TOPICS,
-            WorkerSettings(worker=name, pool=pool, state_dir=state_dir, version="sim", slots=2),
+            WorkerSettings(
+                worker=name,
+                pool=pool,
+                state_dir=state_dir,
+                version="sim",
+                slots=2,
+                **self.worker_changes,
+            ),
             {"mock": HardwareAdapter(state_dir / "mock", self.hardware)},
             FileStore(self.folder / "artifacts", offload=inline),
-            clock=LoopClock(self.cluster),
+            clock=LoopClock(self, name),
             new_id=self.new_id,
         )
         self._tasks[name] = asyncio.get_running_loop().create_task(self._work(worker))
@@ -120,9 +138,41 @@ class World:
             else:
                 return
 
+    def _connect(self, name: str) -> MemoryLog:
+        log = self.logs[name] = MemoryLog(self.cluster, name)
+        log.on_crash = lambda: self._crashed(name)
+        return log
+
+    def _crashed(self, name: str) -> None:
+        """Start a process that died of a fault again, as whoever watches over it does."""
+        self.count("crash")
+        pause_s = self.random.choice([0.0, RESTART_S, 14.0])
+        if name not in self._restarts:
+            loop = asyncio.get_running_loop()
+            self._restarts[name] = loop.create_task(self._restart(name, pause_s))
+
+    async def restart(self, name: str, pause_s: float) -> None:
+        """Kill a process and start it again after a pause; no one does that twice at a time."""
+        if name in self._restarts:
+            return
+        task = asyncio.get_running_loop().create_task(self._restart(name, pause_s))
+        self._restarts[name] = task
+        await asyncio.wait({task})
+        task.result()
+
+    async def _restart(self, name: str, pause_s: float) -> None:
+        await self.kill(name)
+        await asyncio.sleep(pause_s)
+        del self._restarts[name]
+        if name in self._pools:
+            self.start_worker(name, self._pools[name])
+        else:
+            self.start_scheduler(name)
+
     async def kill(self, name: str) -> None:
         """Kill -9: nothing of it takes effect from now on."""
-        self.logs[name].kill()
+        if not self.logs[name].is_dead:
+            self.logs[name].kill()
         task = self._tasks.pop(name)
         task.cancel()
         await asyncio.wait({task}, timeout=60)
@@ -130,7 +180,9 @@ class World:
             raise AssertionError(f"{name} had crashed") from task.exception()
 
     async def stop(self) -> None:
-        """End every process."""
+        """End every process, once those that are being started again are there."""
+        while self._restarts:
+            await asyncio.wait(set(self._restarts.values()))
         for name in list(self._tasks):
             await self.kill(name)
 
@@ -189,6 +241,7 @@ class World:
             lambda: ExtendReservation(reservation_id=f"r{other}", duration_s=5.0),
             lambda: CancelExecution(execution_id=f"e{other}", reason="enough"),
             lambda: RestoreBench(bench="b3"),
+            lambda: QuarantineBench(bench="b1", reason="looks odd"),
         ]
         return mine.choice(kinds)()
 
@@ -203,25 +256,29 @@ class World:
             priority=0,
             wait_timeout_s=wait_s,
             retries=2,
+            retries_on_failure=1,
             run=run,
         )
 
     async def furnish(self) -> None:
         """Register benches of different temper in each pool."""
         tempers = {
-            "b1": config(run={"delay_s": 1.0}, lines=3),
-            "b2": config(run={"delay_s": 4.0}, provision={"delay_s": 1.0}, lines=2),
+            "b1": config(run={"delay_s": 1.0}, lines=3, exit_codes=[1, 0]),
+            "b2": config(run={"delay_s": 13.0}, provision={"delay_s": 1.0}, lines=2),
             "b3": config(
-                run={"delay_s": 2.0, "fail": "cable", "fail_times": 1}, teardown={"delay_s": 0.5}
+                run={"delay_s": 2.0, "fail": "cable", "fail_times": 1},
+                provision={"fail": "no power", "fail_times": 1},
+                teardown={"delay_s": 0.5},
             ),
         }
         for pool in POOLS:
             benches = tuple(
                 BenchSpec(
                     name=name,
-                    labels={"n": name, "flaky": "yes" if name == "b3" else "no"},
+                    labels={"n": name, "flaky": "yes" if name == "b3" else "no", "pool": pool},
                     adapter="mock",
                     config=temper,
+                    steps=STEPS if name == "b3" else (),
                 )
                 for name, temper in tempers.items()
             )

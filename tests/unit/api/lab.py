@@ -31,8 +31,9 @@ from events.reports import (
 from events.shared import Artifact, Case, ReportMeta, Totals
 from events.topics import Topics
 from processors.artifacts.files import FileStore, inline
+from processors.runtime.log_time import Clock
 from processors.runtime.metrics import runtime_metrics
-from processors.runtime.owner import Clock, Owner
+from processors.runtime.owner import Owner
 from projections.feed import ChangeFeed
 from projections.read_model import ReadModel
 from projections.runtime import Projector

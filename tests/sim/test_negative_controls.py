@@ -1,0 +1,194 @@
+"""With one protection off, the checkers must object: a check that cannot fail is worth nothing.
+
+Each control takes one protection out of the real code and runs seeds until a checker objects. The
+objection has to be the one that protection is there for.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import random
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from events.log import Outgoing, Partition, Writer
+from events.reports import AttemptEnded
+from processors.runtime import owner, recovery
+from processors.scheduler import core, reports
+from processors.scheduler.state import Ledger
+from tests.sim import test_simulation
+from tests.sim.checkers import Violated, check_journal
+from tests.sim.loop import run
+from tests.sim.nemesis import SCHEDULERS, WORKERS
+from tests.sim.test_simulation import live
+from tests.sim.world import World
+
+SEEDS_MAX = 60
+PAUSES = 8
+NO_DEADLINE = {"deadline_s": 1e5, "scheduler_deadline_s": 1e6}
+"""A worker that believes in itself whatever the log says."""
+Change = Callable[[pytest.MonkeyPatch], None]
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    monkeypatch.setattr(test_simulation, "SETTLE_S", 60.0)
+
+
+async def zombies(world: World, *, names: Sequence[str]) -> None:
+    """Stop one process after the other for longer than anybody waits for it."""
+    dice = random.Random(f"zombies/{world.seed}")
+    for _ in range(PAUSES):
+        await asyncio.sleep(dice.uniform(1.0, 4.0))
+        world.logs[dice.choice(names)].pause(16.0)
+        await asyncio.sleep(14.0)
+
+
+def nothing(_: pytest.MonkeyPatch) -> None:
+    """Change no code: the world alone is different."""
+
+
+def objections(monkeypatch: pytest.MonkeyPatch, change: Change, **world: Any) -> Iterator[str]:
+    """Yield what the checkers say of each seed; nothing for a seed that shows no harm."""
+    change(monkeypatch)
+    names = world.get("zombies", SCHEDULERS)
+    monkeypatch.setattr(test_simulation, "nemesis", lambda w, **_: zombies(w, names=names))
+    for seed in range(SEEDS_MAX):
+        worlds: list[World] = []
+
+        def made(*given: Any, worlds: list[World] = worlds) -> World:
+            worlds.append(World(*given))
+            worlds[0].cluster.is_fencing = world.get("is_fencing", True)
+            worlds[0].worker_changes = world.get("worker_changes", {})
+            return worlds[0]
+
+        monkeypatch.setattr(test_simulation, "World", made)
+        with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Exception):
+            run(live(seed, Path(folder)))
+        try:
+            worlds[0].hardware.judge()
+            for number in range(worlds[0].cluster.partitions):
+                check_journal(worlds[0].journal(number))
+        except Violated as violated:
+            yield str(violated)
+
+
+def expect(found: Iterator[str], *rules: str) -> None:
+    """Take objections until one names a rule of `rules`."""
+    seen = []
+    for said in itertools.islice(found, SEEDS_MAX):
+        if any(rule in said for rule in rules):
+            return
+        seen.append(said[:100])
+    pytest.fail(f"no checker objects with {rules}; they said {seen}")
+
+
+def test_without_fencing_two_schedulers_break_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    expect(objections(monkeypatch, nothing, is_fencing=False), "was due", "decisions are whole")
+
+
+def test_without_self_fencing_two_tests_drive_a_bench(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = objections(monkeypatch, nothing, worker_changes=NO_DEADLINE, zombies=sorted(WORKERS))
+    expect(found, "drives lab-")
+
+
+def test_with_events_and_positions_apart_commands_are_decided_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The position is kept in a transaction of its own, and nothing else knows a repeat."""
+
+    def change(patch: pytest.MonkeyPatch) -> None:
+        handle, commit = core.handle, owner.Owner._commit
+        kept: dict[int, dict[str, int]] = {}
+
+        def forgetful(ledger: Ledger, given: Any) -> Any:
+            ledger.known.clear()
+            return handle(ledger, given)
+
+        async def starts(self: owner.Owner, ledger: Ledger) -> dict[Partition, int]:
+            own = kept.get(self._number, {})
+            topics = (self._topics.commands, self._topics.reports)
+            return {Partition(topic, self._number): own.get(topic, -1) + 1 for topic in topics}
+
+        async def commit_apart(self: owner.Owner, *given: Any) -> None:
+            await commit(self, *given)
+            assert self.ledger is not None
+            await self._log.ends([Partition(self._topics.events, self._number)])
+            kept[self._number] = dict(self.ledger.positions)
+
+        patch.setattr(owner.core, "handle", forgetful)
+        patch.setattr(owner.Owner, "_starts", starts)
+        patch.setattr(owner.Owner, "_commit", commit_apart)
+
+    expect(objections(monkeypatch, change), "decided twice")
+
+
+def test_with_a_decision_in_two_transactions_it_is_torn(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Halves:
+        """A writer that needs two transactions for what belongs into one."""
+
+        def __init__(self, writer: Writer) -> None:
+            self._writer = writer
+
+        async def commit(self, records: Sequence[Outgoing]) -> Any:
+            middle = len(records) // 2
+            if middle:
+                await self._writer.commit(records[:middle])
+            return await self._writer.commit(records[middle:])
+
+    def change(patch: pytest.MonkeyPatch) -> None:
+        commit = owner.Owner._commit
+
+        async def in_halves(self: owner.Owner, writer: Writer, *given: Any) -> None:
+            await commit(self, Halves(writer), *given)  # type: ignore[arg-type]
+
+        patch.setattr(owner.Owner, "_commit", in_halves)
+        # A recovery would see the tear and refuse: here it goes on, as a naive one does.
+        patch.setattr(recovery.Journal, "check", lambda *_: None)
+        patch.setattr(recovery.Journal, "finish", lambda *_: None)
+
+    expect(objections(monkeypatch, change), "decision", "was due")
+
+
+def test_without_fences_in_reports_a_stale_word_ends_another_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def change(patch: pytest.MonkeyPatch) -> None:
+        def any_attempt(pool: Any, meta: Any, report: Any) -> Any:
+            execution = pool.executions.get(report.execution_id)
+            return execution if execution is not None and execution.state == "active" else None
+
+        patch.setattr(reports, "_fenced", any_attempt)
+        decide = reports.decide_report
+
+        def of_any_life(pool: Any, report: Any, meta: Any) -> Any:
+            if isinstance(report, AttemptEnded):
+                return reports._attempt_ended(pool, report, meta)
+            return decide(pool, report, meta)
+
+        patch.setattr(core, "decide_report", of_any_life)
+
+    found = objections(monkeypatch, change, worker_changes=NO_DEADLINE, zombies=sorted(WORKERS))
+    expect(found, "a stale word")
+
+
+def test_without_cleaning_a_bench_is_given_away_dirty(monkeypatch: pytest.MonkeyPatch) -> None:
+    def change(patch: pytest.MonkeyPatch) -> None:
+        place = core.place
+
+        def at_once(pool: Any, now: Any) -> Any:
+            for bench in pool.benches.values():
+                if bench.cleaning is not None and bench.is_online and not bench.attempt_of:
+                    bench.cleaning, bench.holder = None, ""
+                    pool.free.add(bench.spec.name)
+            return place(pool, now)
+
+        patch.setattr(core, "place", at_once)
+
+    expect(objections(monkeypatch, change), "not clean", "held by")
