@@ -29,7 +29,9 @@ from tests.sim.test_simulation import live
 from tests.sim.world import World
 
 SEEDS_MAX = 60
-PAUSES = 8
+PAUSES = 6
+ASKS = 25
+BUSY_WAITS_MAX = 20
 NO_DEADLINE = {"deadline_s": 1e5, "scheduler_deadline_s": 1e6}
 """A worker that believes in itself whatever the log says."""
 Change = Callable[[pytest.MonkeyPatch], None]
@@ -45,7 +47,11 @@ async def zombies(world: World, *, names: Sequence[str]) -> None:
     """Stop one process after the other for longer than anybody waits for it."""
     dice = random.Random(f"zombies/{world.seed}")
     for _ in range(PAUSES):
-        await asyncio.sleep(dice.uniform(1.0, 4.0))
+        await asyncio.sleep(dice.uniform(0.5, 2.0))
+        for _ in range(BUSY_WAITS_MAX):
+            if world.hardware.driven_by:
+                break
+            await asyncio.sleep(0.5)
         world.logs[dice.choice(names)].pause(16.0)
         await asyncio.sleep(14.0)
 
@@ -58,6 +64,7 @@ def objections(monkeypatch: pytest.MonkeyPatch, change: Change, **world: Any) ->
     """Yield what the checkers say of each seed; nothing for a seed that shows no harm."""
     change(monkeypatch)
     names = world.get("zombies", SCHEDULERS)
+    monkeypatch.setattr(test_simulation, "ASKS", ASKS)
     monkeypatch.setattr(test_simulation, "nemesis", lambda w, **_: zombies(w, names=names))
     for seed in range(SEEDS_MAX):
         worlds: list[World] = []
