@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -41,7 +42,11 @@ log_tail_lines = 15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterConfig:
-    """Where and how to run; `port` is the first node's, the others follow it. None: any free."""
+    """Where and how to run; `port` is the first node's, the others follow it. None: any free.
+
+    `advertised` names for each node the port of this machine that clients are sent to instead of
+    the node's own: for a proxy in between. Brokers speak to each other directly all the same.
+    """
 
     data_dir: Path
     nodes: int = 1
@@ -50,10 +55,16 @@ class ClusterConfig:
     cache_dir: Path | None = None
     start_s: float = 60.0
     stop_s: float = 15.0
+    advertised: Mapping[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.nodes not in node_counts:
             raise ValueError(f"A cluster has 1 or 3 nodes, not {self.nodes}.")
+        if self.advertised is not None and set(self.advertised) != {*range(1, self.nodes + 1)}:
+            raise ValueError(
+                f"`advertised` names a port for each node from 1 to {self.nodes},"
+                f" not for {sorted(self.advertised)}."
+            )
 
 
 class EmbeddedKafka:
@@ -83,8 +94,16 @@ class EmbeddedKafka:
 
     @property
     def bootstrap(self) -> str:
-        """The addresses for clients, `host:port,…`."""
-        return self._running_layout.bootstrap
+        """The addresses for clients, `host:port,…`: the advertised ones, if there are any."""
+        advertised = self._config.advertised
+        if advertised is None:
+            return self._running_layout.bootstrap
+        return ",".join(f"{host}:{advertised[number]}" for number in sorted(advertised))
+
+    @property
+    def ports(self) -> Mapping[int, int]:
+        """The port each node itself listens on: where a proxy passes its clients on to."""
+        return {node.number: node.port for node in self._running_layout.nodes}
 
     @property
     def cluster_id(self) -> str:
@@ -192,11 +211,13 @@ class EmbeddedKafka:
                 nodes=self._config.nodes,
                 first_port=self._config.port,
                 version=self._runtime.version,
+                has_internal=self._config.advertised is not None,
             )
             self._layout = layout
             write_whole(self._folder / state_file, layout.to_json())
             for node in layout.nodes:
-                write_settings(self._folder, layout, node)
+                advertised_port = (self._config.advertised or {}).get(node.number)
+                write_settings(self._folder, layout, node, advertised_port=advertised_port)
             count = f"{len(layout.nodes)} node{'s' if len(layout.nodes) > 1 else ''}"
             self._tell(f"starting Apache Kafka {layout.kafka} ({count})")
             try:

@@ -36,6 +36,8 @@ class Node:
     number: int
     port: int
     controller_port: int
+    internal_port: int | None = None
+    """Where the other brokers reach it when clients are told another address than `port`."""
 
     @property
     def folder_name(self) -> str:
@@ -55,7 +57,11 @@ class Layout:
         return ",".join(f"{host}:{node.port}" for node in self.nodes)
 
     def to_json(self) -> str:
-        return json.dumps({"format": state_format, **asdict(self)}, indent=2) + "\n"
+        document = {"format": state_format, **asdict(self)}
+        for node in document["nodes"]:
+            if node["internal_port"] is None:
+                del node["internal_port"]  # So that versions that do not know it read the rest.
+        return json.dumps(document, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Layout":
@@ -100,8 +106,14 @@ def render(settings: dict[str, str | int | bool]) -> str:
     )
 
 
-def server_settings(layout: Layout, node: Node, data: Path) -> dict[str, str | int | bool]:
-    """All settings of one node; `data` is where its log lies."""
+def server_settings(
+    layout: Layout, node: Node, data: Path, *, advertised_port: int | None = None
+) -> dict[str, str | int | bool]:
+    """All settings of one node; `data` is where its log lies.
+
+    Clients are sent to `advertised_port`, where something must pass them on to the node's own
+    port; brokers then speak to each other on a listener that clients are never told of.
+    """
     voters = ",".join(f"{each.number}@{host}:{each.controller_port}" for each in layout.nodes)
     broker = f"BROKER://{host}:{node.port}"
     settings: dict[str, str | int | bool] = {
@@ -115,6 +127,16 @@ def server_settings(layout: Layout, node: Node, data: Path) -> dict[str, str | i
         "controller.listener.names": "CONTROLLER",
         "log.dirs": str(data),
     }
+    if advertised_port is not None:
+        internal = f"INTERNAL://{host}:{node.internal_port}"
+        settings |= {
+            "listeners": f"{broker},{internal},CONTROLLER://{host}:{node.controller_port}",
+            "advertised.listeners": f"BROKER://{host}:{advertised_port},{internal}",
+            "listener.security.protocol.map": (
+                "BROKER:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT"
+            ),
+            "inter.broker.listener.name": "INTERNAL",
+        }
     return settings | _topic_settings(len(layout.nodes)) | _small_machine() | _failover()
 
 
@@ -271,7 +293,12 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def with_free_ports(
-    known: Layout | None, *, nodes: int, first_port: int | None, version: str
+    known: Layout | None,
+    *,
+    nodes: int,
+    first_port: int | None,
+    version: str,
+    has_internal: bool = False,
 ) -> Layout:
     """Keep the remembered ports that are still free; choose the others."""
     taken: set[int] = set()
@@ -296,7 +323,17 @@ def with_free_ports(
                 )
             taken.add(port)
         controller_port = keep_or_choose(before.controller_port if before else None)
-        placed.append(Node(number=number, port=port, controller_port=controller_port))
+        internal_port = (
+            keep_or_choose(before.internal_port if before else None) if has_internal else None
+        )
+        placed.append(
+            Node(
+                number=number,
+                port=port,
+                controller_port=controller_port,
+                internal_port=internal_port,
+            )
+        )
     if known:
         return replace(known, kafka=version, nodes=tuple(placed))
     return Layout(cluster_id=new_cluster_id(), kafka=version, nodes=tuple(placed))
@@ -328,11 +365,13 @@ def meta_file(folder: Path, node: Node) -> Path:
     return folder / node.folder_name / "data" / "meta.properties"
 
 
-def write_settings(folder: Path, layout: Layout, node: Node) -> None:
+def write_settings(
+    folder: Path, layout: Layout, node: Node, *, advertised_port: int | None = None
+) -> None:
     home = folder / node.folder_name
     shutil.rmtree(home / "tmp", ignore_errors=True)  # A killed JVM leaves unpacked libraries.
     (home / "tmp").mkdir(parents=True)
-    settings = server_settings(layout, node, home / "data")
+    settings = server_settings(layout, node, home / "data", advertised_port=advertised_port)
     write_whole(home / "server.properties", render(settings))
     write_whole(home / "log4j2.properties", render(log4j_settings()))
 

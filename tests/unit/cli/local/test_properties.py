@@ -68,6 +68,25 @@ def test_a_node_listens_on_the_loopback_only() -> None:
     assert layout.bootstrap == "127.0.0.1:20001,127.0.0.1:20002,127.0.0.1:20003"
 
 
+def test_clients_are_sent_to_the_advertised_port_and_brokers_are_not() -> None:
+    layout = with_free_ports(None, nodes=3, first_port=None, version="4.3.0", has_internal=True)
+    node = layout.nodes[1]
+    settings = server_settings(layout, node, Path("/data"), advertised_port=31_999)
+    internal = f"INTERNAL://127.0.0.1:{node.internal_port}"
+    assert settings["listeners"] == (
+        f"BROKER://127.0.0.1:{node.port},{internal},CONTROLLER://127.0.0.1:{node.controller_port}"
+    )
+    assert settings["advertised.listeners"] == f"BROKER://127.0.0.1:31999,{internal}"
+    assert settings["inter.broker.listener.name"] == "INTERNAL"
+    ports = [port for n in layout.nodes for port in (n.port, n.controller_port, n.internal_port)]
+    assert len(set(ports)) == 9
+    assert Layout.from_json(layout.to_json()) == layout
+
+
+def test_a_folder_without_internal_ports_says_nothing_of_them() -> None:
+    assert "internal_port" not in layout_of(1).to_json()
+
+
 def test_a_dead_broker_is_noticed_after_several_missed_heartbeats() -> None:
     layout = layout_of(1)
     settings = server_settings(layout, layout.nodes[0], Path("/d"))
