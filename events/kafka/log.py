@@ -13,7 +13,7 @@ from events.errors import TopicMissing
 from events.kafka.errors import mapped
 from events.kafka.membership import KafkaMembership
 from events.kafka.reader import KafkaReader
-from events.kafka.writer import REQUEST_BYTES_MAX, KafkaWriter
+from events.kafka.writer import COMMIT_S_MAX, REQUEST_BYTES_MAX, KafkaWriter
 from events.log import Outgoing, Partition, Position
 
 APPEND_S_MAX = 10.0
@@ -23,11 +23,20 @@ METADATA_WAIT_S = 0.1
 
 
 class KafkaLog:
-    """Satisfies `events.log.Log`. `security` is passed on to every client (TLS, SASL)."""
+    """Satisfies `events.log.Log`. `security` is passed on to every client (TLS, SASL).
+
+    `commit_s` is how long a transaction of a writer may take before its outcome counts as unknown.
+    """
 
     def __init__(
-        self, bootstrap: str, *, client_id: str, security: Mapping[str, Any] | None = None
+        self,
+        bootstrap: str,
+        *,
+        client_id: str,
+        security: Mapping[str, Any] | None = None,
+        commit_s: float = COMMIT_S_MAX,
     ) -> None:
+        self._commit_s = commit_s
         self._settings: dict[str, Any] = {
             "bootstrap_servers": bootstrap,
             "client_id": client_id,
@@ -92,7 +101,7 @@ class KafkaLog:
 
     async def open_writer(self, transactional_id: str) -> KafkaWriter:
         """Fence every older writer of `transactional_id`, take over."""
-        return await KafkaWriter.open(transactional_id, self._settings)
+        return await KafkaWriter.open(transactional_id, self._settings, commit_s=self._commit_s)
 
     async def open_reader(self, starts: Mapping[Partition, int]) -> KafkaReader:
         """Return a reader of exactly these partitions, from these offsets."""

@@ -24,21 +24,29 @@ REQUEST_BYTES_MAX = 8 * 1024 * 1024
 class KafkaWriter:
     """Satisfies `events.log.Writer`."""
 
-    def __init__(self, producer: AIOKafkaProducer, transactional_id: str) -> None:
+    def __init__(
+        self, producer: AIOKafkaProducer, transactional_id: str, commit_s: float = COMMIT_S_MAX
+    ) -> None:
         self._producer = producer
         self._id = transactional_id
+        self._commit_s = commit_s
         self._is_dead = False
 
     @classmethod
-    async def open(cls, transactional_id: str, settings: Mapping[str, Any]) -> "KafkaWriter":
-        """Fence older writers of `transactional_id` and take over."""
+    async def open(
+        cls, transactional_id: str, settings: Mapping[str, Any], *, commit_s: float = COMMIT_S_MAX
+    ) -> "KafkaWriter":
+        """Fence older writers of `transactional_id` and take over.
+
+        A commit, and each request of it, may take `commit_s`.
+        """
         producer = AIOKafkaProducer(
             **settings,
             transactional_id=transactional_id,
             transaction_timeout_ms=TRANSACTION_MS_MAX,
             max_request_size=REQUEST_BYTES_MAX,
             acks="all",
-            request_timeout_ms=int(COMMIT_S_MAX * 1000),
+            request_timeout_ms=int(commit_s * 1000),
         )
         plain = producer._sender  # noqa: SLF001 - aiokafka has no way to hand a sender in.
         producer._sender = StrictSender(  # noqa: SLF001
@@ -47,7 +55,7 @@ class KafkaWriter:
             txn_manager=producer._txn_manager,  # noqa: SLF001
             message_accumulator=producer._message_accumulator,  # noqa: SLF001
             retry_backoff_ms=100,
-            request_timeout_ms=int(COMMIT_S_MAX * 1000),
+            request_timeout_ms=int(commit_s * 1000),
         )
         try:
             with mapped(f"open the writer {transactional_id}"):
@@ -55,7 +63,7 @@ class KafkaWriter:
         except BaseException:
             await _stop(producer)
             raise
-        return cls(producer, transactional_id)
+        return cls(producer, transactional_id, commit_s)
 
     async def commit(self, records: Sequence[Outgoing]) -> None:
         """Write all of `records` in one transaction; return once it is committed."""
@@ -63,7 +71,7 @@ class KafkaWriter:
             raise LogUnavailable(f"writer {self._id} is dead: open a new one")
         self._is_dead = True  # Until it is proved to live: also when this call is cancelled.
         with mapped(f"commit {len(records)} records as {self._id}"):
-            await asyncio.wait_for(self._commit(records), COMMIT_S_MAX)
+            await asyncio.wait_for(self._commit(records), self._commit_s)
         self._is_dead = False
 
     async def _commit(self, records: Sequence[Outgoing]) -> None:
