@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 500
+MINUTES ?= 3
+SEED ?=
 SETUP := $(VENV)/.stamp-setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check fmt sim bench lock schemas clean
+.PHONY: help setup demo up test check fmt sim chaos bench lock schemas clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -32,6 +34,9 @@ test: $(SETUP)  ## Run all tests
 
 sim: $(SETUP)  ## Run the simulation alone: make sim SEEDS=10000
 	TEO_SIM_SEEDS=$(SEEDS) $(BIN)/pytest tests/sim
+
+chaos: $(SETUP)  ## Break a real lab on three brokers: make chaos MINUTES=15 [SEED=7]
+	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 check: $(SETUP)  ## Lint, types, import contracts, schemas
 	$(BIN)/ruff check

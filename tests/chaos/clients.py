@@ -174,6 +174,7 @@ class User:
                 "command": [*words, "--seconds", str(seconds)],
                 "timeout_s": timeout_s,
                 "artifacts": ["artifacts/*"],
+                "env": {"TEO_CHAOS": str(self._marks)},
             },
             **more,
         }

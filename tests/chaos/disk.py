@@ -11,7 +11,7 @@ CHUNK = b"\0" * 65_536
 
 
 class Disk:
-    """A tmpfs mounted at `folder`. Where that is not allowed, `reason` says so and fills nothing."""
+    """A tmpfs mounted at `folder`. Where that is not allowed, `reason` says so."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -25,8 +25,10 @@ class RoleProcess:
         log: Path,
         env: Mapping[str, str],
         parent_fd: int,
+        health_port: int = 0,
     ) -> None:
         self.name = name
+        self.health_port = health_port
         self.ended_by_itself: list[int] = []
         """Exit codes of ends that nobody asked for."""
         self._command = list(command)
@@ -128,6 +130,6 @@ def _has(pid: int, target: str) -> bool:
     with suppress(OSError):
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(OSError):
-                if os.readlink(entry) == target:
+                if str(entry.readlink()) == target:
                     return True
     return False

@@ -1,6 +1,6 @@
 """Starts `teo` with a wall clock that is as wrong as a file says; monotonic clocks stay right."""
 
-import datetime
+import datetime as dt
 import os
 import sys
 import time
@@ -10,7 +10,7 @@ from typing import Any, Self
 OFFSET_FILE = "TEO_CHAOS_CLOCK"
 
 _real_time, _real_time_ns = time.time, time.time_ns
-_RealDatetime = datetime.datetime
+_RealDatetime = dt.datetime
 
 
 def _offset_s() -> float:
@@ -34,14 +34,14 @@ class _Shifted(_RealDatetime, metaclass=_Kind):
     @classmethod
     def utcnow(cls) -> Self:
         """Return the wrong time."""
-        return cls.fromtimestamp(time.time(), datetime.UTC).replace(tzinfo=None)
+        return cls.fromtimestamp(time.time(), dt.UTC).replace(tzinfo=None)
 
 
 def shift() -> None:
     """Replace what tells the wall clock's time."""
     time.time = lambda: _real_time() + _offset_s()
     time.time_ns = lambda: _real_time_ns() + int(_offset_s() * 1e9)
-    datetime.datetime = _Shifted  # type: ignore[misc]
+    dt.datetime = _Shifted  # type: ignore[misc]
 
 
 if __name__ == "__main__":
