@@ -79,7 +79,7 @@ async def judge(
         await _fold_is_repeatable(log, topics, number, journal)
     events = [message for journal in journals for message in journal]
     check_results(events, await evidence.results(log, topics))
-    _live_is_fold(
+    live_is_fold(
         live, [await recover(log, Partition(topics.events, n)) for n in range(len(journals))]
     )
     acknowledged_commands_have_one_outcome(history.acks, events)
@@ -118,7 +118,7 @@ async def _fold_is_repeatable(
         raise Violated(f"partition {number}: two folds of {len(journal)} events differ")
 
 
-def _live_is_fold(live: Mapping[str, int], ledgers: Sequence[Ledger]) -> None:
+def live_is_fold(live: Mapping[str, int], ledgers: Sequence[Ledger]) -> None:
     folded: dict[str, int] = {}
     for ledger in ledgers:
         for pool in ledger.pools.values():

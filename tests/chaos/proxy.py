@@ -271,10 +271,11 @@ class _Link:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._all_answered.wait(), LINGER_S)
         finally:
-            answers.cancel()
-            await asyncio.gather(answers, return_exceptions=True)
+            # Before anything is awaited: whoever closes the proxy may cancel us again.
             self._client.writer.close()
             self._broker.writer.close()
+            answers.cancel()
+            await asyncio.gather(answers, return_exceptions=True)
 
     def abort(self) -> None:
         """Break it on the client's side; what is on the way still arrives."""
