@@ -1,12 +1,31 @@
 """The few fixtures that tests of several folders share."""
 
+import signal
 import uuid
 from collections.abc import Iterator
+from types import FrameType
 
 import pytest
 
 from cli.local.cluster import ClusterConfig, EmbeddedKafka
 from tests.kafka import any_kafka, embedded_kafka
+
+LEFT_TO_CHILDREN = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
+
+
+def pytest_configure() -> None:
+    """Let children start as from a terminal, also when pytest itself runs under `nohup … &`.
+
+    What a parent ignores its children ignore, and `teo` respects that; a handler is not
+    inherited. So this process goes on ignoring the signal, and its children do not.
+    """
+    for number in LEFT_TO_CHILDREN:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _ignore)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing."""
 
 
 @pytest.fixture(scope="session")

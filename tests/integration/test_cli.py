@@ -303,6 +303,22 @@ def test_a_signal_cancels_the_run_and_waits(api, env, number, code):
     assert api.was_asked("DELETE", f"/v1/executions/{EXE}")
 
 
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored(api, env):
+    """As under `nohup`, and in a script's background job: the run goes on."""
+    api.frames, api.is_endless = [lines(1, 1, "started")], True
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = spawn(env, "run", "--", "sleep", "1000")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
+        assert process.stdout.readline() == b"started\n"
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 143
+
+
 def test_a_second_signal_leaves_at_once(api, env):
     api.frames, api.is_endless, api.is_stubborn = [lines(1, 1, "started")], True, True
     with spawn(env, "run", "--", "sleep", "1000") as process:
