@@ -50,7 +50,7 @@ def _problem(error: ValidationError, model: type[BaseModel], *, where: str, code
 
 
 def _describe(entry: Mapping[str, Any], model: type[BaseModel]) -> Mapping[str, str]:
-    loc = entry["loc"]
+    loc = [part for part in entry["loc"] if part != "[key]"]
     message = str(entry["msg"])
     if entry["type"] == "extra_forbidden":
         allowed = _allowed(model, loc[:-1])

@@ -36,7 +36,12 @@ def selector(parts: list[str] | None, *, name: str = "-l") -> str:
     from events.errors import InvalidSelector
     from events.selector import parse
 
-    joined = ",".join(part.strip() for part in parts or [] if part.strip())
+    if any(not part.strip() for part in parts or []):
+        raise BadUsage(
+            f"{name} is empty, which would take any bench",
+            next_step=f"write {name} k=v, or leave {name} out if any bench will do",
+        )
+    joined = ",".join(part.strip() for part in parts or [])
     try:
         parse(joined)
     except InvalidSelector as error:
@@ -64,7 +69,9 @@ def globs(patterns: list[str] | None, *, name: str) -> list[str]:
     """Return globs that stay inside the workspace. Raises `BadUsage` for one that climbs out."""
     for pattern in patterns or []:
         path = PurePosixPath(pattern)
-        if not pattern or path.is_absolute() or ".." in path.parts:
+        if not pattern:
+            raise BadUsage(f"{name} is empty", next_step="write a glob, as in reports/*.xml")
+        if path.is_absolute() or ".." in path.parts:
             raise BadUsage(
                 f"{name} {pattern!r} climbs out of the workspace",
                 next_step="use a path relative to the workspace, as in reports/*.xml",

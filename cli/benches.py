@@ -5,10 +5,11 @@ from typing import Annotated
 import typer
 
 from cli import arguments
-from cli.client import Json, segment
+from cli.client import Client, Json, segment
 from cli.command import group
 from cli.documents import Node, read_documents
 from cli.durations import humanise
+from cli.problems import Problem
 from cli.render import Column, Format, Screen, age, field, labels, plain, show_list, show_one
 from cli.session import RESOURCE_FORMATS, Session
 
@@ -59,6 +60,7 @@ def apply(
                 body: Json = {"benches": benches}
                 answer = client.write("PUT", f"/v1/pools/{segment(pool)}/benches", body)
                 applied += answer["benches"]
+            _warn_of_adapters(session.screen, client, applied)
     show_list(
         session.screen, applied, _COLUMNS, output=output, empty="the file has no bench", name="name"
     )
@@ -113,6 +115,23 @@ app = group(
     quarantine=quarantine,
     restore=restore,
 )
+
+
+def _warn_of_adapters(screen: Screen, client: Client, benches: list[Json]) -> None:
+    """Say which benches wait for an adapter that no worker has: most often a typing error."""
+    if all(bench.get("state") != "offline" for bench in benches):
+        return
+    try:
+        workers = client.pages("/v1/workers", has_limit=False)
+    except Problem:  # The benches are applied: what cannot be said beside that is left out.
+        return
+    known = sorted({name for each in workers for name in each["adapters"]})
+    for bench in benches:
+        if workers and bench.get("state") == "offline" and bench["adapter"] not in known:
+            screen.note(
+                f"{bench['name']}: no worker has the adapter {plain(bench['adapter'])!r}, so it "
+                f"stays offline until one does; workers have: {', '.join(known) or 'none'}"
+            )
 
 
 def _change(session: Session, bench: str, pool: str | None, verb: str, body: Json) -> None:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,16 +95,20 @@ class _Demo:
 
         self._title("Reserve a bench by its labels, look at it, give it back")
         reserve = ["reserve", "-l", "ecu=gateway", "--duration", "5m"]
+        self._show_command([*reserve, "-o", "name"])
         reservation = (await self._teo(*reserve, "-o", "name", capture=True)).strip()
+        self._screen.print(reservation)
         await self._teo("bench", "list")
         await self._teo("release", reservation)
 
         self._title(f"Test firmware {BUGGY}: it has a bug")
         buggy = await self._run(BUGGY)
+        self._say(f"`teo run` ended with exit code {buggy}")
         execution = await self._latest()
         await self._teo("results", execution)
         self._title(f"Test firmware {FIXED}: the bug is mended")
         fixed = await self._run(FIXED)
+        self._say(f"`teo run` ended with exit code {fixed}")
         execution = await self._latest()
         await self._teo("results", execution)
         await self._teo("artifacts", execution)
@@ -157,18 +162,24 @@ class _Demo:
         self._screen.print(f"  {text}")
 
     async def _teo(self, *arguments: str, capture: bool = False) -> str:
-        code, output = await self._spawn(arguments, capture=capture)
+        code, output = await self._spawn(arguments, capture=capture, is_shown=not capture)
         if code != 0:
             raise Problem(f"`teo {' '.join(arguments)}` ended with {code}", exit_code=3)
         return output
 
     async def _teo_code(self, *arguments: str) -> int:
-        return (await self._spawn(arguments, capture=False))[0]
+        return (await self._spawn(arguments, capture=False, is_shown=True))[0]
 
-    async def _spawn(self, arguments: Sequence[str], *, capture: bool) -> tuple[int, str]:
-        shown = " ".join("python" if word == sys.executable else word for word in arguments)
-        self._screen.print(self._screen.paint(f"  $ teo {shown}", "cyan"))
+    def _show_command(self, arguments: Sequence[str]) -> None:
+        words = ("python" if word == sys.executable else word for word in arguments)
+        self._screen.print(self._screen.paint(f"  $ teo {' '.join(words)}", "cyan"))
         self._screen.out.flush()
+
+    async def _spawn(
+        self, arguments: Sequence[str], *, capture: bool, is_shown: bool
+    ) -> tuple[int, str]:
+        if is_shown:
+            self._show_command(arguments)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "cli.main", *arguments),
             env=self._env,
@@ -186,7 +197,7 @@ async def results(bootstrap: str, *, count: int) -> list[str]:
     from events.topics import Topics
 
     topic = Topics().results
-    found: list[str] = []
+    found: list[tuple[datetime, str]] = []
     async with KafkaLog(bootstrap, client_id="teo-demo-ci") as log:
         every = [Partition(topic, number) for number in range(await log.partitions(topic))]
         reader = await log.open_reader(await log.begins(every))
@@ -196,13 +207,14 @@ async def results(bootstrap: str, *, count: int) -> list[str]:
                 for record in await reader.poll(records_max=100, wait_s=0.5):
                     result = decode(record.value)
                     totals = result.totals
-                    found.append(
+                    line = (
                         f"{result.execution_id}  {result.verdict:<7} {result.code:<13} "
                         f"passed {totals.passed}, failed {totals.failed}  on {result.bench}"
                     )
+                    found.append((record.timestamp, line))
         finally:
             await reader.close()
-    return found
+    return [line for _, line in sorted(found)]
 
 
 def _free_port() -> int:

@@ -61,13 +61,16 @@ def from_answer(status: int, body: bytes, *, server: str) -> Refused:
     code = str(problem.get("code") or "")
     what = str(problem.get("detail") or problem.get("title") or f"the server answered {status}")
     if details := _field_errors(problem.get("errors")):
-        what = f"{what} ({details})"
-    # The server names the next step after a semicolon when it knows one.
-    next_step = _next_step(status, code, server) if status == 401 or "; " not in what else ""
-    return Refused(status=status, code=code, what=what, next_step=next_step)
+        return Refused(status=status, code=code, what="the server refuses " + details)
+    # The server names the next step after the last semicolon when it knows one.
+    told, _, hint = what.rpartition("; ")
+    if told and status != 401:
+        return Refused(status=status, code=code, what=told, next_step=hint)
+    return Refused(status=status, code=code, what=what, next_step=_next_step(status, code, server))
 
 
 def _field_errors(errors: object) -> str:
+    """Return what is wrong with each field; the first is all that the detail says."""
     if not isinstance(errors, list):
         return ""
     shown = [
@@ -75,7 +78,7 @@ def _field_errors(errors: object) -> str:
         for error in errors[:_FIELD_ERRORS_SHOWN_MAX]
         if isinstance(error, dict)
     ]
-    return "; ".join(shown)
+    return "\n  ".join(shown)
 
 
 def _location(loc: object) -> str:
@@ -94,6 +97,10 @@ def _next_step(status: int, code: str, server: str) -> str:
             return "see which executions there are with `teo status`"
         case "no_such_reservation":
             return "see which reservations there are with `teo reservations`"
+        case "reservation_ended":
+            return "make a new one with `teo reserve`"
+        case "execution_finished":
+            return "see how it ended with `teo status`"
         case "no_such_bench":
             return "see which benches there are with `teo bench list`"
         case _:

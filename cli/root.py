@@ -104,4 +104,54 @@ def _load(name: str, verb: "Verb") -> Any:
         )(bind(loaded))
         command = get_command(app)
     command.name = name
+    _name_values(command)
     return command
+
+
+_VALUES = {
+    "event_type": "TYPE",
+    "worker_id": "ID",
+    "artifact": "GLOB",
+    "artifacts": "DIR",
+    "attempt": "N",
+    "context": "NAME",
+    "count": "N",
+    "data_dir": "DIR",
+    "database": "FILE",
+    "drain": "DURATION",
+    "duration": "DURATION",
+    "env": "NAME=VALUE",
+    "file": "FILE",
+    "health_port": "N",
+    "idle_timeout": "DURATION",
+    "junit": "GLOB",
+    "kafka": "HOST:PORT",
+    "limit": "N",
+    "output": "FORMAT",
+    "partitions": "N",
+    "port": "N",
+    "priority": "N",
+    "replication": "N",
+    "reservation": "RES",
+    "retries": "N",
+    "selectors": "SELECTOR",
+    "server": "URL",
+    "since_line": "N",
+    "slots": "N",
+    "start": "now|beginning",
+    "state_dir": "DIR",
+    "timeout": "DURATION",
+    "tokens": "FILE",
+    "topic_prefix": "PREFIX",
+    "wait_timeout": "DURATION",
+}
+
+
+def _name_values(command: Any) -> None:
+    """Let the help say what a flag takes in the reader's words, not in those of Python's types."""
+    for each in getattr(command, "commands", {}).values():
+        _name_values(each)
+    for option in command.params:
+        is_named = option.metavar is not None or option.param_type_name != "option"
+        if not is_named and not option.is_flag:
+            option.metavar = _VALUES.get(option.name, option.name.upper())

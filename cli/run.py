@@ -20,7 +20,8 @@ CANCEL_WAIT_S = 30.0
 def run(
     session: Session,
     command: Annotated[
-        list[str] | None, typer.Argument(metavar="[--] CMD…", help="What to run on the bench.")
+        list[str] | None,
+        typer.Argument(metavar="CMD", help="What to run on the bench; write -- before it."),
     ] = None,
     selectors: arguments.Selectors = None,
     pool: arguments.Pool = None,

@@ -23,19 +23,29 @@ def summary(client: Client, screen: Screen, execution: Json) -> list[str]:
     lines = [f"{word} {execution_id}{where}{took}{tries}"]
     if verdict != "passed" and (execution.get("reason") or execution.get("code")):
         lines.append(f"  reason:    {plain(execution.get('reason') or execution.get('code'))}")
+    elif note := _beside(str(execution.get("reason") or "")):
+        lines.append(f"  note:      {plain(note)}")
     counts = totals(execution.get("totals"))
     if counts != "-":
         lines.append(f"  cases:     {counts}")
     kept = _artifact_count(client, execution_id)
     if kept:
         lines.append(f"  artifacts: {kept}")
-    following = [f"teo logs {execution_id}"]
+    following = [f"teo logs {execution_id}" if attempts else f"teo status {execution_id}"]
     if counts != "-":
         following.insert(0, f"teo results {execution_id}")
     if kept:
         following.append(f"teo artifacts {execution_id} --download DIR")
     lines.append(f"  next:      {' · '.join(following)}")
     return lines
+
+
+def _beside(reason: str) -> str:
+    """Return what a passed run's reason says beside that it passed: files that were not kept."""
+    parts = reason.split("; ")
+    return "; ".join(
+        part for part in parts if part != "exit code 0" and not part.endswith(", none failed")
+    )
 
 
 def _artifact_count(client: Client, execution_id: str) -> str:

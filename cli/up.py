@@ -122,7 +122,9 @@ def _detached(session: Session, folder: Path, port: int | None, kafka: str, slot
     with session.screen.spinner("starting") as spinner:
 
         def is_over() -> bool:
-            lines = log.read_text(errors="replace").splitlines()
+            lines = [
+                line for line in log.read_text(errors="replace").splitlines() if line[:1] != " "
+            ]
             spinner.update(lines[-1] if lines else "starting")
             return child.poll() is not None or read_state(folder) is not None
 
@@ -133,7 +135,10 @@ def _detached(session: Session, folder: Path, port: int | None, kafka: str, slot
             child.terminate()
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise Problem(f"it did not come up:\n{tail}", next_step=f"see {log}", exit_code=3)
-    session.screen.note(f"up at {state['server']} (process {state['pid']}); `teo down` stops it")
+    note = session.screen.note
+    note(f"up at {state['server']} (process {state['pid']}); `teo down` stops it")
+    note(f"  the dashboard is there too; its token is in {folder / 'token'}")
+    note("  next: teo bench apply -f FILE, then teo run -- COMMAND")
     if session.flags.output == "json":
         session.screen.print(json.dumps(state))
     return 0

@@ -248,6 +248,10 @@ def _collect(attempt: Attempt, place: Place, config: LocalConfig) -> Collected:
                 found[path, kind] = Found(
                     kind=kind, path=path, size_bytes=file.stat().st_size, local_path=file
                 )
+    if attempt.junit and not any(kind == "junit" for _, kind in found):
+        refused.append(
+            Refused(path=", ".join(attempt.junit), code="no_match", reason="no file matches")
+        )
     ordered = tuple(found[key] for key in sorted(found))
     return Collected(found=ordered, refused=tuple(dict.fromkeys(refused)))
 

@@ -1,8 +1,10 @@
 """The query parameters of requests. Checks form only."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from api.limits import (
     CURSOR_CHARS_MAX,
@@ -23,6 +25,32 @@ def _words(text: str) -> str:
 
 Words = Annotated[str, Field(max_length=QUERY_CHARS_MAX), AfterValidator(_words)]
 """One word or several, joined by commas: any of them."""
+
+BENCH_STATES = ("offline", "idle", "held", "cleaning", "maintenance", "quarantined", "retired")
+RESERVATION_STATUSES = ("queued", "granted", "released", "expired", "cancelled", "revoked")
+EXECUTION_STATUSES = (
+    "queued",
+    "assigned",
+    "provisioning",
+    "running",
+    "collecting",
+    "tearing_down",
+    "finished",
+)
+VERDICTS = ("passed", "failed", "error", "timed_out", "cancelled")
+
+
+def _among(known: Sequence[str]) -> AfterValidator:
+    """Refuse words that nothing can ever match: a typing error is no empty list."""
+
+    def check(text: str) -> str:
+        for word in text.split(",") if text else ():
+            if word not in known:
+                found = {"word": repr(word), "known": ", ".join(known)}
+                raise PydanticCustomError("invalid_query", "{word} is none of {known}", found)
+        return text
+
+    return AfterValidator(check)
 
 
 class Query(BaseModel):
@@ -51,7 +79,9 @@ class BenchesQuery(ListQuery):
 
     pool: Text | None = None
     selector: SelectorText = ""
-    state: Words = Field(default="", description="One state or several, joined by commas.")
+    state: Annotated[Words, _among(BENCH_STATES)] = Field(
+        default="", description="One state or several, joined by commas."
+    )
 
 
 class WorkersQuery(ListQuery):
@@ -64,14 +94,23 @@ class ReservationsQuery(ListQuery):
     """Which reservations."""
 
     pool: Text | None = None
-    status: Words = Field(default="", description="One status or several, joined by commas.")
+    status: Annotated[Words, _among(RESERVATION_STATUSES)] = Field(
+        default="", description="One status or several, joined by commas."
+    )
     owner: Text | None = None
 
 
-class ExecutionsQuery(ReservationsQuery):
+class ExecutionsQuery(ListQuery):
     """Which executions."""
 
-    verdict: Words = Field(default="", description="One verdict or several, joined by commas.")
+    pool: Text | None = None
+    status: Annotated[Words, _among(EXECUTION_STATUSES)] = Field(
+        default="", description="One status or several, joined by commas."
+    )
+    owner: Text | None = None
+    verdict: Annotated[Words, _among(VERDICTS)] = Field(
+        default="", description="One verdict or several, joined by commas."
+    )
 
 
 class ReservationQuery(Query):

@@ -1,5 +1,6 @@
 """The bodies of requests. Checks form only: what the scheduler decides is not decided here."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -9,6 +10,20 @@ from events.errors import InvalidSelector
 from events.selector import SELECTOR_CHARS_MAX, parse
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
+SET_BY_US = frozenset(
+    {
+        "TEO_ARTIFACTS_DIR",
+        "TEO_ATTEMPT",
+        "TEO_BENCH",
+        "TEO_BENCH_LABELS",
+        "TEO_DEADLINE",
+        "TEO_EXECUTION_ID",
+        "TEO_FENCE",
+        "TRACEPARENT",
+    }
+)
+"""Variables that say to a test where it runs: nobody else may set them."""
 BENCHES_MAX = 500
 SELECTORS_MAX = 64
 LABELS_MAX = 64
@@ -23,6 +38,7 @@ LEASE_S_DEFAULT = 1_800.0
 RETRIES_DEFAULT = 2
 BACKOFF_S_DEFAULT = 1.0
 BACKOFF_S_MAX = 300.0
+_SHOWN_CHARS_MAX = 200
 TIMEOUT_S_DEFAULT = 3_600.0
 
 
@@ -31,6 +47,24 @@ def _selector(text: str) -> str:
         parse(text)
     except InvalidSelector as error:
         raise PydanticCustomError("invalid_selector", "{text}", {"text": str(error)}) from error
+    return text
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(NAME_PATTERN[1:-1], text):
+        message = "{text} is no name; use 1 to 128 letters, digits, '.', '_' and '-', first no sign"
+        raise PydanticCustomError("invalid_name", message, {"text": repr(text[:_SHOWN_CHARS_MAX])})
+    return text
+
+
+def _variable(text: str) -> str:
+    shown = {"text": repr(text[:_SHOWN_CHARS_MAX])}
+    if not re.fullmatch(VARIABLE_PATTERN[1:-1], text):
+        message = "{text} is no name of a variable; use letters, digits and '_', first no digit"
+        raise PydanticCustomError("invalid_variable", message, shown)
+    if text in SET_BY_US:
+        message = "{text} is set for each attempt and cannot be given; use another name"
+        raise PydanticCustomError("invalid_variable", message, shown)
     return text
 
 
@@ -49,12 +83,16 @@ def _no_nul(text: str) -> str:
 
 def _duration(seconds: float) -> float:
     if not 0 < seconds <= DURATION_S_MAX:
-        message = "a duration is more than 0 and at most {max} seconds"
-        raise PydanticCustomError("invalid_duration", message, {"max": int(DURATION_S_MAX)})
+        message = "a duration is more than 0 and at most {max} seconds, {days} days"
+        most = {"max": int(DURATION_S_MAX), "days": int(DURATION_S_MAX // 86_400)}
+        raise PydanticCustomError("invalid_duration", message, most)
     return seconds
 
 
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Name = Annotated[str, Field(json_schema_extra={"pattern": NAME_PATTERN}), AfterValidator(_name)]
+Variable = Annotated[
+    str, Field(json_schema_extra={"pattern": VARIABLE_PATTERN}), AfterValidator(_variable)
+]
 SelectorText = Annotated[str, Field(max_length=SELECTOR_CHARS_MAX), AfterValidator(_selector)]
 Duration = Annotated[float, AfterValidator(_duration)]
 Priority = Annotated[int, Field(ge=-PRIORITY_MAX, le=PRIORITY_MAX)]
@@ -147,7 +185,7 @@ class RunBody(RequestBody):
     command: list[Argument] = Field(
         min_length=1, max_length=COMMAND_ARGS_MAX, description="Program and arguments."
     )
-    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Argument] = Field(
+    env: dict[Variable, Argument] = Field(
         default_factory=dict, max_length=ENV_MAX, description="Environment variables to add."
     )
     timeout_s: Duration = Field(

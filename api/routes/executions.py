@@ -56,7 +56,9 @@ async def _pool(call: Call, body: ExecutionBody) -> str:
         return await pool_or_only(call.service.reads, body.pool)
     row = await call.service.reads.reservation(body.reservation_id)
     if row is None:
-        raise not_found("reservation", body.reservation_id, hint="`teo status` lists yours")
+        raise not_found(
+            "reservation", body.reservation_id, hint="`teo reservations` lists those there are"
+        )
     return row.pool
 
 
@@ -101,7 +103,7 @@ async def execution_of(call: Call) -> ExecutionRow:
     """Return the execution the path names. Raises the 404 it deserves."""
     row = await call.service.reads.execution(call.path("id"))
     if row is None:
-        raise not_found("execution", call.path("id"), hint="`teo status` lists yours")
+        raise not_found("execution", call.path("id"), hint="`teo status` lists the latest")
     return row
 
 

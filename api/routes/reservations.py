@@ -78,7 +78,7 @@ async def release_reservation(call: Call) -> Response:
 async def _reservation(call: Call) -> ReservationRow:
     row = await call.service.reads.reservation(call.path("id"))
     if row is None:
-        hint = "`teo status` lists yours"
+        hint = "`teo reservations` lists those there are"
         raise not_found("reservation", call.path("id"), hint=hint)
     return row
 

@@ -206,8 +206,10 @@ def _fetch_all(
         try:
             for count, future in enumerate(as_completed(futures), start=1):
                 future.result()
+                tenths = done * 10 // total
                 done += futures[future].bytes
-                on_progress(f"fetched {count} of {len(wanted)} jars, {done * 100 // total} %")
+                if done * 10 // total > tenths:
+                    on_progress(f"fetched {count} of {len(wanted)} jars, {done * 100 // total} %")
         except BaseException:
             cancelled.set()
             pool.shutdown(cancel_futures=True)

@@ -191,6 +191,16 @@ def test_a_refusal_names_the_thing_and_the_next_step(api, teo, failure, exit_cod
     assert "Traceback" not in err
 
 
+def test_a_passed_run_still_says_what_was_not_kept(api, teo):
+    api.execution = finished(
+        "passed", reason="exit code 0; 3 cases, none failed; 'x' not kept: big"
+    )
+    _, _, err = teo("run", "true")
+    assert "note:      'x' not kept: big" in err
+    api.execution = finished("passed", reason="exit code 0; 3 cases, none failed")
+    assert "note:" not in teo("run", "true")[2]
+
+
 def test_a_wrong_token_and_a_missing_server(api, teo, monkeypatch):
     monkeypatch.setenv("TEO_RETRY", "500ms")
     code, _, err = teo("whoami", "--token", "wrong")

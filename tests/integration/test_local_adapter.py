@@ -475,6 +475,14 @@ echo kept > $TEO_ARTIFACTS_DIR/kept
     assert refused == {"out/host.bin": "outside_workspace", "out/pipe.bin": "not_a_file"}
 
 
+def test_a_junit_glob_that_matches_nothing_is_told(local: Local) -> None:
+    local.play(local.attempt("true", junit=("report.xml", "more/*.xml")))
+    (told,) = local.collected.refused
+    assert (told.path, told.code) == ("report.xml, more/*.xml", "no_match")
+    local.play(local.attempt("touch", "report.xml", junit=("report.xml", "more/*.xml")))
+    assert local.collected.refused == ()
+
+
 def test_a_bench_directory_gives_new_files_only_and_stays(local: Local, tmp_path: Path) -> None:
     rig = tmp_path / "rig"
     rig.mkdir()

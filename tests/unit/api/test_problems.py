@@ -39,7 +39,9 @@ def check(answer: Any, status: int, code: str, *names: str) -> dict[str, Any]:
         (EXECUTIONS, {"run": {**RUN, "timeout_s": "10m"}}, "invalid_request", ["timeout_s"]),
         (EXECUTIONS, {"run": {**RUN, "junit": ["../x"]}}, "invalid_glob", ["../x", "workspace"]),
         (EXECUTIONS, {"run": {**RUN, "artifacts": ["/etc/*"]}}, "invalid_glob", ["/etc/*"]),
-        (EXECUTIONS, {"run": {**RUN, "env": {"A B": "x"}}}, "invalid_request", ["env"]),
+        (EXECUTIONS, {"run": {**RUN, "env": {"A B": "x"}}}, "invalid_variable", ["env", "'A B'"]),
+        (EXECUTIONS, {"run": {**RUN, "env": {"TEO_FENCE": "1"}}}, "invalid_variable", ["FENCE"]),
+        (EXECUTIONS, {"run": RUN, "pool": "no/pool"}, "invalid_name", ["'no/pool' is no name"]),
         (EXECUTIONS, {"run": {"command": ["a\0b"]}}, "invalid_command", ["NUL"]),
         (EXECUTIONS, ["run"], "invalid_request", ["object"]),
         (RESERVATIONS, {"selectors": []}, "invalid_request", ["selectors"]),
@@ -87,6 +89,11 @@ def test_paths_and_methods_and_queries(tmp_path: Path) -> None:
         check(await lab.call("GET", f"{EXECUTIONS}?limit=501"), 422, "invalid_query", "limit")
         check(await lab.call("GET", f"{EXECUTIONS}?limt=5"), 422, "invalid_query", "limit, min_po")
         check(await lab.call("GET", f"{EXECUTIONS}?limit=5&limit=6"), 422, "invalid_query", "twice")
+        check(await lab.call("GET", f"{EXECUTIONS}?status=bogus"), 422, "invalid_query", "finished")
+        check(await lab.call("GET", f"{EXECUTIONS}?verdict=ok"), 422, "invalid_query", "passed")
+        check(await lab.call("GET", f"{RESERVATIONS}?status=held"), 422, "invalid_query", "granted")
+        check(await lab.call("GET", "/v1/benches?state=idle,up"), 422, "invalid_query", "'up'")
+        assert (await lab.call("GET", "/v1/benches?state=idle,held")).status_code == 200
         check(await lab.call("GET", f"{EXECUTIONS}?cursor=zzz"), 422, "invalid_cursor", "zzz")
         check(await lab.call("GET", "/v1/benches?selector=("), 422, "invalid_selector")
         check(await lab.call("GET", "/v1/events?type=Nope"), 422, "invalid_type", "BenchHeld")
