@@ -87,7 +87,7 @@ class PathEndpoint:
         if principal is None:
             detail = (
                 "this call needs a token that is known here: send Authorization: Bearer TOKEN, "
-                "or `teo login`"
+                "or name it to the CLI with --token or TEO_TOKEN; `teo up` prints its own"
             )
             headers = {"WWW-Authenticate": 'Bearer realm="teo"'}
             raise Problem(401, "not_authenticated", detail, headers=headers)

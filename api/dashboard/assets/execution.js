@@ -11,13 +11,29 @@
 
   function add(text, kind, number) { pending.push([text, kind, number]); if (!scheduled) { scheduled = true; requestAnimationFrame(flush); } }
 
+  // Colours of a terminal become classes; any other control sequence is left out.
+  function paint(row, text) {
+    let from = 0, colour = "", bold = "";
+    const put = (words) => { const span = document.createElement("span"); span.className = `${colour} ${bold}`.trim(); span.textContent = words; row.append(span); };
+    for (const found of text.matchAll(/\x1b\[([0-?]*)[ -\/]*([@-~])/g)) {
+      if (found.index > from) put(text.slice(from, found.index));
+      from = found.index + found[0].length;
+      if (found[2] !== "m") continue;
+      for (const code of found[1].split(";").map(Number)) {
+        if (code === 0) { colour = bold = ""; } else if (code === 1) bold = "bold"; else if (code === 22) bold = "";
+        else if (code === 39) colour = ""; else if ((code >= 30 && code <= 37) || (code >= 90 && code <= 97)) colour = `c${code % 10}`;
+      }
+    }
+    if (from < text.length) put(text.slice(from));
+  }
+
   function flush() {
     scheduled = false;
     if (pending.length > LINES_MAX) { dropped += pending.length - LINES_MAX; pending = pending.slice(-LINES_MAX); }
     const rows = document.createDocumentFragment();
     for (const [text, kind, number] of pending) {
       const row = document.createElement("div");
-      row.textContent = text;
+      if (text.includes("\x1b")) paint(row, text); else row.textContent = text;
       if (kind) row.className = kind;
       if (number) row.dataset.n = number;
       rows.append(row);
