@@ -1,30 +1,14 @@
 """The installed `teo`, as a person and a script use it: one system, many commands, real kills."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.e2e.lab import Lab, until
+
 pytestmark = [pytest.mark.broker, pytest.mark.e2e, pytest.mark.timeout(200)]
 
-TEO = Path(sys.executable).with_name("teo")
-WAIT_S = 60.0
-BENCHES = """
-pool: lab-a
-benches:
-  - {name: bench-1, labels: {board: rpi4, site: muc}, adapter: local, config: {}}
-  - {name: bench-2, labels: {board: rpi4, site: ber}, adapter: local, config: {}}
-  - {name: bench-3, labels: {board: mock}, adapter: mock, config: {exit_codes: [3]}}
-  - {name: bench-4, labels: {board: broken}, adapter: mock, config: {provision: {fail: no power}}}
-"""
 FIELDS = [
     "id",
     "pool",
@@ -46,89 +30,6 @@ ATTEMPT_FIELDS = [
     "started_at",
     "finished_at",
 ]
-
-
-@dataclass(frozen=True)
-class Lab:
-    """A running system and the environment of its users."""
-
-    folder: Path
-    env: dict[str, str]
-
-    def teo(self, *arguments: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [str(TEO), *arguments],
-            env=self.env,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    def ok(self, *arguments: str) -> str:
-        done = self.teo(*arguments)
-        assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
-        return done.stdout.strip()
-
-    def json(self, *arguments: str) -> Any:
-        return json.loads(self.ok(*arguments, "-o", "json"))
-
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [str(TEO), *arguments],
-            env=self.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def execution(self, execution_id: str) -> Any:
-        return self.json("status", execution_id)
-
-    def kill(self, role: str) -> None:
-        """Kill -9 a role; `teo up` starts it again."""
-        (pid,) = [
-            int(entry.name)
-            for entry in Path("/proc").iterdir()
-            if entry.name.isdigit() and self._is_role(entry, role)
-        ]
-        os.kill(pid, signal.SIGKILL)
-
-    def _is_role(self, process: Path, role: str) -> bool:
-        try:
-            words = (process / "cmdline").read_bytes().decode().split("\0")
-            environ = (process / "environ").read_bytes().decode(errors="replace")
-        except OSError:
-            return False
-        return words[3:5] == ["serve", role] and f"TEO_CONFIG={self.env['TEO_CONFIG']}" in environ
-
-
-def until(is_met: Callable[[], Any], what: str, wait_s: float = WAIT_S) -> Any:
-    end_s = time.monotonic() + wait_s
-    while not (found := is_met()):
-        assert time.monotonic() < end_s, f"not within {wait_s:.0f} s: {what}"
-        time.sleep(0.1)
-    return found
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    folder = tmp_path_factory.mktemp("teo")
-    env = {key: value for key, value in os.environ.items() if not key.startswith("TEO_")}
-    env["TEO_CONFIG"] = str(folder / "config" / "config.yaml")
-    system = Lab(folder, env)
-    system.ok("up", "--detach", "--data-dir", str(folder / "data"), "--port", "0")
-    try:
-        applied = system.teo("bench", "apply", "-f", "-", stdin=BENCHES)
-        assert applied.returncode == 0, applied.stderr
-        until(
-            lambda: all(b["state"] == "idle" for b in system.json("bench", "list")),
-            "all benches idle",
-        )
-        yield system
-    finally:
-        system.ok("down", "--data-dir", str(folder / "data"))
 
 
 def test_a_run_streams_its_output_and_passes(lab: Lab) -> None:
@@ -226,7 +127,7 @@ def test_a_killed_worker_costs_an_attempt_and_not_the_execution(lab: Lab) -> Non
     assert [each["verdict"] for each in execution["attempts"]] == ["error", "passed"]
     assert "worker" in execution["attempts"][0]["reason"]
     until(
-        lambda: all(b["state"] == "idle" for b in lab.json("bench", "list")),
+        lambda: all(b["state"] == "idle" for b in lab.json("bench", "list", "--pool", "lab-a")),
         "all benches are free again",
     )
 

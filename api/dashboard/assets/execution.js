@@ -43,7 +43,7 @@
     while (box.childElementCount > LINES_MAX) { box.firstElementChild.remove(); dropped += 1; }
     if (stick.checked) box.scrollTop = box.scrollHeight;
     const cut = dropped ? `, the last ${LINES_MAX} shown (the whole log is among the artifacts)` : "";
-    state.textContent = shown ? `${shown} lines${cut}` : done ? "no output" : "no output yet";
+    state.textContent = shown ? `${shown} line${shown === 1 ? "" : "s"}${cut}` : done ? "no output" : "no output yet";
   }
 
   function follow() {
