@@ -76,8 +76,8 @@ class Reader(Protocol):
 class Writer(Protocol):
     """The one transactional writer of a transactional id. After any error it is dead."""
 
-    async def commit(self, records: Sequence[Outgoing]) -> None:
-        """Write all of `records` in one transaction; return once it is committed.
+    async def commit(self, records: Sequence[Outgoing]) -> Sequence[Position]:
+        """Write all of `records` in one transaction; return where they stand, once committed.
 
         Raises `Fenced` if a newer owner took over, `LogUnavailable` if the outcome is not known.
         After either, nothing more may be written: close, open again and read what is there.

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 from events.errors import LogUnavailable
 from events.kafka.errors import mapped
 from events.kafka.strict_sender import StrictSender
-from events.log import Outgoing
+from events.log import Outgoing, Position
 
 OPEN_S_MAX = 30.0
 COMMIT_S_MAX = 10.0
@@ -65,16 +65,17 @@ class KafkaWriter:
             raise
         return cls(producer, transactional_id, commit_s)
 
-    async def commit(self, records: Sequence[Outgoing]) -> None:
-        """Write all of `records` in one transaction; return once it is committed."""
+    async def commit(self, records: Sequence[Outgoing]) -> Sequence[Position]:
+        """Write all of `records` in one transaction; return where they stand, once committed."""
         if self._is_dead:
             raise LogUnavailable(f"writer {self._id} is dead: open a new one")
         self._is_dead = True  # Until it is proved to live: also when this call is cancelled.
         with mapped(f"commit {len(records)} records as {self._id}"):
-            await asyncio.wait_for(self._commit(records), self._commit_s)
+            placed = await asyncio.wait_for(self._commit(records), self._commit_s)
         self._is_dead = False
+        return placed
 
-    async def _commit(self, records: Sequence[Outgoing]) -> None:
+    async def _commit(self, records: Sequence[Outgoing]) -> Sequence[Position]:
         producer = self._producer
         await producer.begin_transaction()
         sent = [
@@ -87,9 +88,9 @@ class KafkaWriter:
             )
             for each in records
         ]
-        for future in sent:
-            await future
+        placed = [await future for future in sent]
         await producer.commit_transaction()
+        return [Position(each.partition, each.offset) for each in placed]
 
     async def close(self) -> None:
         """Give back the connection; an open transaction is left to whoever fences it."""

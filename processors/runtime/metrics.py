@@ -15,6 +15,9 @@ class RuntimeMetrics:
     events: Counter
     recoveries: Counter
     set_aside: Counter
+    snapshots: Counter
+    snapshots_skipped: Counter
+    snapshot_bytes: Histogram
 
 
 def runtime_metrics(meter: Meter) -> RuntimeMetrics:
@@ -35,5 +38,16 @@ def runtime_metrics(meter: Meter) -> RuntimeMetrics:
         ),
         set_aside=meter.create_counter(
             "teo_scheduler_set_aside", description="Inputs sent to the dead letters"
+        ),
+        snapshots=meter.create_counter(
+            "teo_scheduler_snapshots",
+            description="Snapshots, by outcome: written, too_big (not written), failed",
+        ),
+        snapshots_skipped=meter.create_counter(
+            "teo_scheduler_snapshots_skipped",
+            description="Snapshots that a recovery could not use, by reason",
+        ),
+        snapshot_bytes=meter.create_histogram(
+            "teo_scheduler_snapshot_bytes", unit="By", description="Size of a snapshot as written"
         ),
     )

@@ -16,7 +16,8 @@ from events.topics import Topics
 from processors.runtime.log_time import Clock, LogTime
 from processors.runtime.metrics import RuntimeMetrics
 from processors.runtime.records import dead_letter, records_of
-from processors.runtime.recovery import recover
+from processors.runtime.recovery import resume
+from processors.runtime.snapshot_writer import EVENTS_PER_SNAPSHOT, SnapshotWriter
 from processors.scheduler import core
 from processors.scheduler.deadlines import WORKER_DEADLINE_S
 from processors.scheduler.decision import Decision, Input, Tick
@@ -41,7 +42,14 @@ class Owner:
     """The life of one partition in this process."""
 
     def __init__(
-        self, log: Log, topics: Topics, partition: int, clock: Clock, metrics: RuntimeMetrics
+        self,
+        log: Log,
+        topics: Topics,
+        partition: int,
+        clock: Clock,
+        metrics: RuntimeMetrics,
+        *,
+        snapshot_every: int = EVENTS_PER_SNAPSHOT,
     ) -> None:
         self._log = log
         self._topics = topics
@@ -50,6 +58,7 @@ class Owner:
         self._log_time = LogTime(clock)
         self._metrics = metrics
         self._poison: dict[tuple[str, int], Exception] = {}
+        self._snapshots = SnapshotWriter(topics, metrics, snapshot_every)
         self.ledger: Ledger | None = None
         """The live state, for checks and metrics; None while there is none."""
 
@@ -87,12 +96,7 @@ class Owner:
         started_s = self._clock.monotonic_s()
         writer = await self._log.open_writer(f"{self._topics.prefix}-{self._number}")
         try:
-            ledger = await recover(self._log, Partition(self._topics.events, self._number))
-            took_s = self._clock.monotonic_s() - started_s
-            logger.info(
-                "partition.recovered", partition=self._number, events=ledger.seq, took_s=took_s
-            )
-            self._metrics.recovery.record(took_s)
+            ledger = await self._recover(started_s)
             reader = await self._log.open_reader(await self._starts(ledger))
             try:
                 self.ledger = ledger
@@ -101,6 +105,22 @@ class Owner:
                 await reader.close()
         finally:
             await writer.close()
+
+    async def _recover(self, started_s: float) -> Ledger:
+        found = await resume(self._log, self._topics, self._number)
+        took_s = self._clock.monotonic_s() - started_s
+        logger.info(
+            "partition.recovered",
+            partition=self._number,
+            events=found.ledger.seq,
+            snapshot=found.from_seq,
+            took_s=took_s,
+        )
+        self._metrics.recovery.record(took_s)
+        for reason in found.skipped:
+            self._metrics.snapshots_skipped.add(1, {"reason": reason})
+        self._snapshots.begin(found)
+        return found.ledger
 
     async def _starts(self, ledger: Ledger) -> dict[Partition, int]:
         inputs = [
@@ -182,11 +202,14 @@ class Owner:
     async def _commit(
         self, writer: Writer, decisions: Sequence[Decision], outgoing: list[Outgoing]
     ) -> None:
+        assert self.ledger is not None
         outgoing += records_of(self._topics, self._number, decisions)
+        outgoing += self._snapshots.goes_with(self.ledger, decisions, self._clock.now())
         if not outgoing:
             return
         started_s = self._clock.monotonic_s()
-        await writer.commit(outgoing)
+        positions = await writer.commit(outgoing)
+        self._snapshots.committed(outgoing, positions)
         self._metrics.commit.record(self._clock.monotonic_s() - started_s)
         self._metrics.batch.record(len(outgoing))
         self._metrics.events.add(sum(len(decision.events) for decision in decisions))

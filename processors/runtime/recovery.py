@@ -1,30 +1,36 @@
-"""Folds the journal of one partition into a ledger; refuses a journal that breaks its own rules.
+"""Makes the ledger of one partition from its journal: from the newest snapshot that fits, or from
+the start. Refuses a journal that breaks its own rules.
 
 Never guesses: a hole in `seq`, half a decision or a fact it does not know stops the partition,
-because a writer must not decide on half a history.
+because a writer must not decide on half a history. A snapshot is only ever a short cut: whatever
+is wrong with one, the journal goes before it.
 """
 
-import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+import structlog
 
 from events.codec import decode_event
 from events.errors import JournalBroken, Undecodable
-from events.log import Log, Partition, Reader, Record
+from events.log import Log, Partition, Record
 from events.message import EventMessage
+from events.topics import Topics
+from processors.runtime.reading import read_until
+from processors.runtime.snapshot import SnapshotUnusable, Taken, assemble
+from processors.runtime.snapshot_reader import Search, has_snapshots
 from processors.scheduler.evolve import fold
 from processors.scheduler.state import Ledger
 
-RECORDS_MAX = 2_000
-WAIT_S = 0.5
-STALLED_S_MAX = 30.0
-"""A fold that reads nothing for this long although there is more is given up, and begun anew."""
+logger = structlog.get_logger()
 
 
 class Journal:
-    """Checks, event by event, that the journal of one partition is whole."""
+    """Checks, event by event, that the journal of one partition is whole, from `seq` on."""
 
-    def __init__(self, partition: int) -> None:
+    def __init__(self, partition: int, seq: int = 0) -> None:
         self.partition = partition
-        self.seq = 0
+        self.seq = seq
         self.left = 0
         """How many events of the decision being read are still to come."""
 
@@ -49,54 +55,146 @@ class Journal:
             )
 
 
+@dataclass(slots=True)
+class Recovered:
+    """A ledger, and how it came to be."""
+
+    ledger: Ledger
+    next_offset: int
+    """Offset of the journal that follows what is folded in: nothing newer is before it."""
+    last_event_id: str = ""
+    """Id of the last event folded in; empty: there is none."""
+    from_seq: int = 0
+    """Seq of the snapshot it began with; 0: it is a fold from the start."""
+    has_snapshots: bool = False
+    """True if snapshots can be written."""
+    skipped: list[str] = field(default_factory=list)
+    """For each snapshot that could not be used, why not, in one word."""
+
+
 async def recover(log: Log, partition: Partition) -> Ledger:
-    """Return the ledger that the journal up to its end gives.
+    """Return the ledger that the whole journal gives, from its start to its end.
 
     Raises `JournalBroken`; `LogUnavailable` if the journal cannot be read now.
     """
-    ledger = Ledger(partition.number)
-    journal = Journal(partition.number)
+    return (await _from_start(log, partition)).ledger
+
+
+async def resume(log: Log, topics: Topics, number: int) -> Recovered:
+    """Return the ledger of partition `number`, from the newest usable snapshot if there is one.
+
+    Raises as `recover` does.
+    """
+    events = Partition(topics.events, number)
+    if not await has_snapshots(log, topics, number):
+        logger.warning("snapshot.no_topic", topic=topics.snapshots, partition=number)
+        return await _from_start(log, events)
+    found, skipped = await _from_snapshots(log, topics, events)
+    if found is None:
+        found = await _from_start(log, events)
+    found.has_snapshots, found.skipped = True, skipped
+    return found
+
+
+async def _from_snapshots(
+    log: Log, topics: Topics, events: Partition
+) -> tuple[Recovered | None, list[str]]:
+    search = Search(log, Partition(topics.snapshots, events.number))
+    skipped: list[str] = []
+
+    def skip(seq: int, error: SnapshotUnusable) -> None:
+        skipped.append(error.reason)
+        logger.warning("snapshot.skipped", partition=events.number, seq=seq, error=str(error))
+
+    found: Recovered | None = None
+    async with aclosing(search.newest_first()) as candidates:
+        async for seq, parts in candidates:
+            try:
+                found = await _from_snapshot(log, events, assemble(parts))
+                break
+            except SnapshotUnusable as error:
+                skip(seq, error)
+    for offset, text in search.undecodable.items():
+        skip(-1, SnapshotUnusable("undecodable", f"offset {offset}: {text}"))
+    return found, skipped
+
+
+async def _from_start(log: Log, partition: Partition) -> Recovered:
     end = (await log.ends([partition]))[partition]
     start = (await log.begins([partition]))[partition]
-    reader = await log.open_reader({partition: start})
-    try:
-        await _fold_to(reader, partition, end, ledger, journal)
-    finally:
-        await reader.close()
+    found = Recovered(Ledger(partition.number), next_offset=start)
+    journal = Journal(partition.number)
+    async with aclosing(read_until(log, partition, start, end)) as batches:
+        async for records in batches:
+            for record in records:
+                _apply(record, found, journal)
     journal.finish()
-    return ledger
+    return found
 
 
-async def _fold_to(
-    reader: Reader, partition: Partition, end: int, ledger: Ledger, journal: Journal
-) -> None:
-    clock = asyncio.get_running_loop().time
-    progress_s = clock()
-    while await reader.position(partition) < end:
-        records = await reader.poll(records_max=RECORDS_MAX, wait_s=WAIT_S)
-        for record in records:
-            _apply(record, ledger, journal)
-        if records:
-            progress_s = clock()
-        elif clock() - progress_s > STALLED_S_MAX:
-            raise JournalBroken(
-                f"journal partition {partition.number}: nothing read for {STALLED_S_MAX:.0f} s "
-                f"although it goes on to offset {end}"
-            )
+async def _from_snapshot(log: Log, partition: Partition, taken: Taken) -> Recovered:
+    """Fold what follows a snapshot; it must end with an event that the journal has.
+
+    Raises `SnapshotUnusable` if the journal does not have it, or has another there.
+    """
+    end = (await log.ends([partition]))[partition]
+    start = max((await log.begins([partition]))[partition], taken.journal_offset)
+    found = Recovered(
+        taken.ledger,
+        next_offset=start,
+        last_event_id=taken.last_event_id,
+        from_seq=taken.ledger.seq,
+    )
+    journal = Journal(partition.number, taken.ledger.seq)
+    was_met = False
+    async with aclosing(read_until(log, partition, start, end)) as batches:
+        async for records in batches:
+            for record in records:
+                if was_met:
+                    _apply(record, found, journal)
+                else:
+                    was_met = _is_last_of(taken, record)
+                    found.next_offset = record.offset + 1
+    if not was_met:
+        raise SnapshotUnusable("ahead", f"the journal ends before its seq {taken.ledger.seq}")
+    journal.finish()
+    return found
 
 
-def _apply(record: Record, ledger: Ledger, journal: Journal) -> None:
+def _is_last_of(taken: Taken, record: Record) -> bool:
+    """Return True at the last event of a snapshot, False before it."""
+    seq = taken.ledger.seq - 1
+    meta = _decoded(record).meta
+    if meta.seq < seq:
+        return False
+    if (meta.seq, meta.event_id, meta.index) != (seq, taken.last_event_id, meta.count - 1):
+        raise SnapshotUnusable(
+            "other_journal",
+            f"its last event is {taken.last_event_id} with seq {seq}, but at offset "
+            f"{record.offset} of the journal is {meta.event_id} with seq {meta.seq}",
+        )
+    return True
+
+
+def _decoded(record: Record) -> EventMessage:
     try:
-        message = decode_event(record.value)
-        journal.check(message, record.offset)
-        fold(ledger, message)
+        return decode_event(record.value)
     except Undecodable as error:
         raise JournalBroken(
             f"journal partition {record.partition}, offset {record.offset}: {error}; "
             "a writer must know every event: run a version that does"
         ) from error
+
+
+def _apply(record: Record, found: Recovered, journal: Journal) -> None:
+    message = _decoded(record)
+    journal.check(message, record.offset)
+    try:
+        fold(found.ledger, message)
     except (KeyError, AttributeError, ValueError) as error:
         raise JournalBroken(
             f"journal partition {record.partition}, offset {record.offset}: cannot be applied: "
             f"{error!r}"
         ) from error
+    found.next_offset = record.offset + 1
+    found.last_event_id = message.meta.event_id

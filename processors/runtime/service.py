@@ -12,6 +12,7 @@ from events.topics import Topics
 from processors.runtime.log_time import Clock
 from processors.runtime.metrics import runtime_metrics
 from processors.runtime.owner import Owner
+from processors.runtime.snapshot_writer import EVENTS_PER_SNAPSHOT
 from processors.scheduler.state import Pool
 
 ASSIGNMENT_WAIT_S = 0.5
@@ -23,10 +24,19 @@ logger = structlog.get_logger()
 class Scheduler:
     """Runs one owner for each partition the group gives to this process."""
 
-    def __init__(self, log: Log, topics: Topics, clock: Clock, meter: Meter) -> None:
+    def __init__(
+        self,
+        log: Log,
+        topics: Topics,
+        clock: Clock,
+        meter: Meter,
+        *,
+        snapshot_every: int = EVENTS_PER_SNAPSHOT,
+    ) -> None:
         self._log = log
         self._topics = topics
         self._clock = clock
+        self._snapshot_every = snapshot_every
         self._metrics = runtime_metrics(meter)
         self._owners: dict[int, tuple[Owner, asyncio.Task[None]]] = {}
         meter.create_observable_gauge(
@@ -74,7 +84,14 @@ class Scheduler:
             await self._give_up(number)
         for number in sorted(assigned - self._owners.keys()):
             logger.info("partition.taken", partition=number)
-            owner = Owner(self._log, self._topics, number, self._clock, self._metrics)
+            owner = Owner(
+                self._log,
+                self._topics,
+                number,
+                self._clock,
+                self._metrics,
+                snapshot_every=self._snapshot_every,
+            )
             self._owners[number] = (owner, group.create_task(owner.run()))
 
     async def _give_up(self, number: int) -> None:

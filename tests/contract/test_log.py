@@ -10,7 +10,7 @@ import pytest
 from events.errors import Fenced, LogUnavailable, TopicMissing
 from events.kafka.admin import ensure_topics
 from events.kafka.log import KafkaLog
-from events.log import Log, Outgoing, Partition, Reader, Record
+from events.log import Log, Outgoing, Partition, Position, Reader, Record
 from events.topics import Topics, specs
 from tests.sim.memory_log import MemoryCluster, MemoryLog
 
@@ -111,10 +111,13 @@ def test_a_commit_is_seen_whole_and_its_end_is_reached(play: Play) -> None:
     async def scene(log: Log, topics: Topics) -> None:
         events = Partition(topics.events, 0)
         writer = await log.open_writer("w")
-        await writer.commit([text(topics.events, "a"), text(topics.events, "b")])
-        await writer.commit([text(topics.events, "c"), text(topics.tasks, "t", 1)])
+        first = await writer.commit([text(topics.events, "a"), text(topics.events, "b")])
+        second = await writer.commit([text(topics.events, "c"), text(topics.tasks, "t", 1)])
         reader = await log.open_reader({events: 0, Partition(topics.tasks, 1): 0})
-        assert sorted(values(await read(reader, 4))) == ["a", "b", "c", "t"]
+        found = await read(reader, 4)
+        assert sorted(values(found)) == ["a", "b", "c", "t"]
+        stands = {(r.value or b"").decode(): Position(r.partition, r.offset) for r in found}
+        assert [*first, *second] == [stands[value] for value in "abct"], "commit says where"
         async with asyncio.timeout(WAIT_S):
             while await reader.position(events) < (await log.ends([events]))[events]:
                 assert await reader.poll(records_max=1, wait_s=0.1) == []

@@ -63,7 +63,7 @@ class MemoryCluster:
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
-        names = ("commands", "reports", "events", "tasks", "results", "logs", "dlq")
+        names = ("commands", "reports", "events", "tasks", "results", "logs", "dlq", "snapshots")
         for name in names:
             for number in range(self.partitions):
                 self.stored[Partition(getattr(self.topics, name), number)] = []
@@ -258,7 +258,7 @@ class MemoryWriter:
         self._epoch = epoch
         self._is_dead = False
 
-    async def commit(self, records: Sequence[Outgoing]) -> None:
+    async def commit(self, records: Sequence[Outgoing]) -> Sequence[Position]:
         if self._is_dead:
             raise LogUnavailable(f"writer {self._id} is dead")
         self._is_dead = True
@@ -269,13 +269,16 @@ class MemoryWriter:
         if self._log.strikes(cluster.faults.commit_lost):
             cluster.abort(records)
             raise LogUnavailable("commit: lost")
-        cluster.mark([(record.topic, cluster.put(record)) for record in records])
+        positions = [cluster.put(record) for record in records]
+        topics = [record.topic for record in records]
+        cluster.mark(list(zip(topics, positions, strict=True)))
         cluster.wake()
         # Written; whoever dies now never learns of it.
         if self._log.strikes(cluster.faults.commit_unknown):
             raise LogUnavailable("commit: the answer is lost")
         await self._log.travel("commit's answer")
         self._is_dead = False
+        return positions
 
     async def close(self) -> None:
         self._is_dead = True
