@@ -88,7 +88,8 @@ def take(taken: Taken, *, at: datetime) -> Sequence[Snapshot]:
             )
         whole = zlib.compress(text, COMPRESSION)
         digest = sha256(whole).hexdigest()
-        pieces = [whole[at : at + PART_BYTES_MAX] for at in range(0, len(whole), PART_BYTES_MAX)]
+        cuts = range(0, len(whole), PART_BYTES_MAX)
+        pieces = [whole[cut : cut + PART_BYTES_MAX] for cut in cuts]
         found += [
             Snapshot(
                 partition=ledger.partition,

@@ -23,6 +23,7 @@ from tests.sim.checkers import Violated, check_journal, check_letters, check_res
 from tests.sim.loop import run
 from tests.sim.memory_log import Faults, MemoryLog
 from tests.sim.nemesis import SCHEDULERS, WORKERS, faults_of, nemesis
+from tests.sim.snapshots import damage_snapshots, judge_snapshots, snapshot_every
 from tests.sim.world import TOPICS, World
 
 SEEDS = int(os.environ.get("TEO_SIM_SEEDS", "500"))
@@ -71,7 +72,7 @@ def undecided(world: World) -> list[str]:
 
 async def live(seed: int, folder: Path) -> World:
     """Let one seed happen, then heal everything and wait until all came to an end."""
-    world = World(seed, folder)
+    world = World(seed, folder, snapshot_every=snapshot_every(seed))
     try:
         await _live(world)
     finally:
@@ -88,6 +89,7 @@ async def _live(world: World) -> None:
     world.cluster.faults = faults_of(world.seed)
     async with asyncio.TaskGroup() as group:
         group.create_task(nemesis(world, strikes=STRIKES))
+        group.create_task(damage_snapshots(world, strikes=STRIKES))
         for number in range(CLIENTS):
             group.create_task(world.client(number, ASKS))
     world.cluster.faults = Faults()
@@ -111,6 +113,7 @@ async def judge(world: World) -> None:
         check_journal(journal)
         events += journal
         await live_state_is_the_fold(world, number)
+        await judge_snapshots(world, MemoryLog(world.cluster), number)
     results = [decode(record.value) for record in world.cluster.all_records(TOPICS.results)]
     check_results(events, results)
     letters = [decode(record.value) for record in world.cluster.all_records(TOPICS.dlq)]
@@ -170,13 +173,15 @@ def _quiet() -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("block", range((SEEDS + BLOCK - 1) // BLOCK))
 def test_seeds(block: int) -> None:
-    runs = finished = 0
+    runs = finished = resumed = 0
     for seed in range(FIRST + block * BLOCK, FIRST + min((block + 1) * BLOCK, SEEDS)):
         world = happen(seed)
         runs += world.hardware.runs
         finished += len(world.cluster.all_records(TOPICS.results))
+        resumed += world.counters.get("resumed", 0)
     assert runs > BLOCK, "tests were really run"
     assert finished > BLOCK
+    assert resumed > 0, "snapshots were really used"
 
 
 def test_corpus() -> None:

@@ -68,6 +68,7 @@ class World:
     seed: int
     folder: Path
     faults: Faults = field(default_factory=Faults)
+    snapshot_every: int = 10
     asked: dict[str, Command] = field(default_factory=dict)
     """Commands whose append was acknowledged, by id."""
     counters: dict[str, int] = field(default_factory=dict)
@@ -103,7 +104,9 @@ class World:
         loop = asyncio.get_running_loop()
         clock = Clock(now=LoopClock(self, name).now, monotonic_s=loop.time)
         meter = NoOpMeterProvider().get_meter("sim")
-        scheduler = self.schedulers[name] = Scheduler(log, TOPICS, clock, meter)
+        scheduler = self.schedulers[name] = Scheduler(
+            log, TOPICS, clock, meter, snapshot_every=self.snapshot_every
+        )
         self._tasks[name] = loop.create_task(scheduler.run())
 
     def start_worker(self, name: str, pool: str) -> None:

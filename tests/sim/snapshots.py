@@ -1,0 +1,106 @@
+"""Snapshots in the simulation: taken often, damaged by the seed, and judged."""
+
+import asyncio
+import random
+from dataclasses import replace
+
+from events.codec import decode, encode
+from events.log import Partition, Record
+from events.message import EventMessage
+from events.snapshots import Snapshot
+from processors.audit.snapshots import stock_of
+from processors.runtime.recovery import recover, resume
+from processors.runtime.snapshot import fingerprint
+from processors.scheduler.evolve import fold
+from processors.scheduler.state import Ledger
+from tests.sim.checkers import Violated
+from tests.sim.memory_log import MemoryCluster, MemoryLog
+from tests.sim.world import TOPICS, World
+
+DAMAGE = ("bytes", "cut", "no_message", "format", "offset", "lost", "compacted")
+
+
+def snapshot_every(seed: int) -> int:
+    """Return after how many events this seed takes a snapshot."""
+    return random.Random(f"snapshots/{seed}").choice([1, 4, 15, 60])
+
+
+async def damage_snapshots(world: World, *, strikes: int) -> None:
+    """Damage the newest snapshots, now and then; a part of the seeds leaves them alone."""
+    dice = random.Random(f"damage/{world.seed}")
+    for _ in range(strikes if dice.random() < 0.7 else 0):
+        await asyncio.sleep(dice.uniform(1.0, 10.0))
+        number = dice.randrange(world.cluster.partitions)
+        kind = dice.choice(DAMAGE)
+        if damage(world.cluster, number, kind, dice):
+            world.count(f"snapshot_{kind}")
+
+
+def damage(cluster: MemoryCluster, number: int, kind: str, dice: random.Random) -> bool:
+    """Damage one of the newest snapshot records of a partition; False if there is none."""
+    entries = cluster.stored[Partition(TOPICS.snapshots, number)]
+    places = [place for place, record in enumerate(entries) if record is not None]
+    if not places:
+        return False
+    if kind == "compacted":
+        newest = {record.key: place for place, record in enumerate(entries) if record is not None}
+        for place in set(places) - set(newest.values()):
+            entries[place] = None
+        return True
+    place = dice.choice(places[-3:])
+    record = entries[place]
+    assert record is not None
+    entries[place] = None if kind == "lost" else replace(record, value=_damaged(record, kind, dice))
+    return True
+
+
+def _damaged(record: Record, kind: str, dice: random.Random) -> bytes:
+    value = record.value or b""
+    if kind == "no_message":
+        return b"\x00\xff\xff\xff\xff too new"
+    if kind == "cut":
+        return value[: dice.randrange(len(value))]
+    snapshot = decode(value)
+    assert isinstance(snapshot, Snapshot)
+    changed = {
+        "bytes": lambda: replace(snapshot, state=_flipped(snapshot.state, dice)),
+        "format": lambda: replace(snapshot, format="999-of-a-later-version"),
+        "offset": lambda: replace(snapshot, journal_offset=snapshot.journal_offset + 10_000),
+    }
+    return encode(changed[kind]())
+
+
+def _flipped(state: bytes, dice: random.Random) -> bytes:
+    place = dice.randrange(len(state))
+    return state[:place] + bytes([state[place] ^ (1 << dice.randrange(8))]) + state[place + 1 :]
+
+
+async def judge_snapshots(
+    world: World, log: MemoryLog, number: int, journal: list[EventMessage]
+) -> None:
+    """The state that a snapshot and its tail give is the fold; so is every snapshot kept."""
+    folded = await recover(log, Partition(TOPICS.events, number))
+    resumed = await resume(log, TOPICS, number)
+    world.count("resumed" if resumed.from_seq else "folded from the start")
+    for reason in resumed.skipped:
+        world.count(f"skipped: {reason}")
+    if resumed.ledger != folded or fingerprint(resumed.ledger) != fingerprint(folded):
+        raise Violated(f"partition {number}: snapshot {resumed.from_seq} and tail are not the fold")
+    await check_snapshots(log, number, journal)
+
+
+async def check_snapshots(log: MemoryLog, number: int, journal: list[EventMessage]) -> None:
+    """Each snapshot that could be used is the state that its part of the journal gives."""
+    stock = (await stock_of(log, TOPICS, number)).by_seq()
+    ledger = Ledger(number)
+    for message in journal:
+        fold(ledger, message)
+        for stored in stock.get(ledger.seq, ()):
+            if message.meta.index != message.meta.count - 1:
+                raise Violated(f"snapshot {stored.seq} is of half a decision")
+            if stored.last_event_id != message.meta.event_id:
+                raise Violated(f"snapshot {stored.seq} does not end with {message}")
+            if stored.fingerprint != fingerprint(ledger):
+                raise Violated(f"snapshot {stored.seq} is not the fold")
+    if ahead := [seq for seq in stock if not 0 < seq <= len(journal)]:
+        raise Violated(f"snapshots {ahead} are ahead of a journal of {len(journal)} events")
