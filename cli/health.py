@@ -1,8 +1,8 @@
-"""`/healthz`, `/readyz` and `/metrics` of the roles that serve no API. Never changes anything."""
+"""`/healthz`, `/readyz`, `/metrics`, `/state` of roles that serve no API. Never changes anything."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -12,8 +12,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 
-def health_app(is_ready: Callable[[], bool]) -> Starlette:
-    """Return the app; `is_ready` says whether the role does its work now."""
+def health_app(
+    is_ready: Callable[[], bool], state: Callable[[], Awaitable[object]] | None = None
+) -> Starlette:
+    """Return the app; `is_ready` says whether the role does its work now.
+
+    `state` returns what `/state` shows as JSON: what a self-check compares with the log.
+    """
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -27,13 +32,18 @@ def health_app(is_ready: Callable[[], bool]) -> Starlette:
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    return Starlette(
-        routes=[
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-            Route("/metrics", metrics),
-        ]
-    )
+    async def show_state(_: Request) -> Response:
+        assert state is not None
+        return JSONResponse(await state())
+
+    routes = [
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        Route("/metrics", metrics),
+    ]
+    if state is not None:
+        routes.append(Route("/state", show_state))
+    return Starlette(routes=routes)
 
 
 @contextlib.asynccontextmanager

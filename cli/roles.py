@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -40,15 +40,22 @@ def new_id() -> str:
     return str(uuid_utils.uuid7())
 
 
-def scheduler_role(*, kafka: str, prefix: str, host: str, health_port: int) -> Role:
+def scheduler_role(
+    *, kafka: str, prefix: str, host: str, health_port: int, snapshot_every: int
+) -> Role:
     """Return the role that makes facts."""
 
     async def role(stop: asyncio.Event) -> None:
         await wait_for_broker(kafka, wait_s=BROKER_WAIT_S)
         clock = Clock(now=now, monotonic_s=time.monotonic)
         async with KafkaLog(kafka, client_id="teo-scheduler") as log:
-            scheduler = Scheduler(log, Topics(prefix), clock, metrics.get_meter("teo.scheduler"))
-            app = health_app(lambda: scheduler.is_ready)
+            meter = metrics.get_meter("teo.scheduler")
+            scheduler = Scheduler(log, Topics(prefix), clock, meter, snapshot_every=snapshot_every)
+
+            async def state() -> object:
+                return {"partitions": [asdict(each) for each in await scheduler.states()]}
+
+            app = health_app(lambda: scheduler.is_ready, state)
             async with serving(app, host=host, port=health_port):
                 await until(stop, scheduler.run())
 

@@ -34,6 +34,12 @@ def scheduler(
     topic_prefix: Prefix = "teo",
     host: Host = "127.0.0.1",
     health_port: HealthPort = 0,
+    snapshot_every: Annotated[
+        int,
+        typer.Option(
+            min=1, envvar="TEO_SNAPSHOT_EVERY", help="Events of a partition between snapshots."
+        ),
+    ] = 20_000,
 ) -> None:
     """Decide commands and reports: assign benches, take executions through their steps."""
     from cli.process import run_role
@@ -41,7 +47,13 @@ def scheduler(
 
     run_role(
         "scheduler",
-        scheduler_role(kafka=kafka, prefix=topic_prefix, host=host, health_port=health_port),
+        scheduler_role(
+            kafka=kafka,
+            prefix=topic_prefix,
+            host=host,
+            health_port=health_port,
+            snapshot_every=snapshot_every,
+        ),
     )
 
 

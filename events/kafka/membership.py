@@ -10,7 +10,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from events.kafka.errors import mapped
 
 SESSION_MS = 6_000
-HEARTBEAT_MS = 2_000
+HEARTBEAT_MS = 500
 JOIN_S_MAX = 30.0
 
 

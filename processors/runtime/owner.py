@@ -6,6 +6,7 @@ is folded again. Never writes outside its transactions.
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -17,6 +18,7 @@ from processors.runtime.log_time import Clock, LogTime
 from processors.runtime.metrics import RuntimeMetrics
 from processors.runtime.records import dead_letter, records_of
 from processors.runtime.recovery import resume
+from processors.runtime.snapshot import fingerprint
 from processors.runtime.snapshot_writer import EVENTS_PER_SNAPSHOT, SnapshotWriter
 from processors.scheduler import core
 from processors.scheduler.deadlines import WORKER_DEADLINE_S
@@ -30,8 +32,20 @@ BACKOFF_S_MAX = 5.0
 FENCED_WAIT_S = 3.0
 """After being fenced: the group tells within a heartbeat interval who owns the partition now."""
 POISON_MAX = 1_000
+ASKED_MAX = 100
 
 logger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveState:
+    """The live state of a partition between two batches: all of it is on the log."""
+
+    partition: int
+    seq: int
+    fingerprint: str
+    snapshot: int
+    """Seq of the snapshot its owner began with; 0: none."""
 
 
 class _Poisoned(Exception):
@@ -59,8 +73,30 @@ class Owner:
         self._metrics = metrics
         self._poison: dict[tuple[str, int], Exception] = {}
         self._snapshots = SnapshotWriter(topics, metrics, snapshot_every)
+        self._asked: list[asyncio.Future[LiveState]] = []
+        self._snapshot = 0
         self.ledger: Ledger | None = None
         """The live state, for checks and metrics; None while there is none."""
+
+    async def state(self) -> LiveState:
+        """Return the live state as it is between two batches; the caller limits the wait."""
+        assert len(self._asked) < ASKED_MAX, "too many ask for the state at once"
+        future: asyncio.Future[LiveState] = asyncio.get_running_loop().create_future()
+        self._asked.append(future)
+        return await future
+
+    def _answer(self, ledger: Ledger) -> None:
+        asked, self._asked = self._asked, []
+        if any(not future.done() for future in asked):
+            state = LiveState(
+                partition=self._number,
+                seq=ledger.seq,
+                fingerprint=fingerprint(ledger),
+                snapshot=self._snapshot,
+            )
+            for future in asked:
+                if not future.done():
+                    future.set_result(state)
 
     async def run(self) -> None:
         """Serve until cancelled; recover from whatever happens."""
@@ -120,6 +156,7 @@ class Owner:
         for reason in found.skipped:
             self._metrics.snapshots_skipped.add(1, {"reason": reason})
         self._snapshots.begin(found)
+        self._snapshot = found.from_seq
         return found.ledger
 
     async def _starts(self, ledger: Ledger) -> dict[Partition, int]:
@@ -135,6 +172,7 @@ class Owner:
     async def _decide_for_ever(self, ledger: Ledger, reader: Reader, writer: Writer) -> None:
         ticked_s = self._clock.monotonic_s()
         while True:
+            self._answer(ledger)
             records = await reader.poll(records_max=INPUTS_PER_BATCH_MAX, wait_s=TICK_S)
             outgoing: list[Outgoing] = []
             for record in records:

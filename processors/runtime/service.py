@@ -11,12 +11,13 @@ from events.log import Log, Membership
 from events.topics import Topics
 from processors.runtime.log_time import Clock
 from processors.runtime.metrics import runtime_metrics
-from processors.runtime.owner import Owner
+from processors.runtime.owner import LiveState, Owner
 from processors.runtime.snapshot_writer import EVENTS_PER_SNAPSHOT
 from processors.scheduler.state import Pool
 
 ASSIGNMENT_WAIT_S = 0.5
 JOIN_BACKOFF_S = 1.0
+STATE_S_MAX = 5.0
 
 logger = structlog.get_logger()
 
@@ -55,6 +56,16 @@ class Scheduler:
     def is_ready(self) -> bool:
         """True if every partition it owns is recovered."""
         return all(owner.ledger is not None for owner in self.owners.values())
+
+    async def states(self) -> list[LiveState]:
+        """Return the live state of each partition it serves now; those that are busy are not in."""
+        asked = [asyncio.ensure_future(owner.state()) for owner in self.owners.values()]
+        if not asked:
+            return []
+        done, late = await asyncio.wait(asked, timeout=STATE_S_MAX)
+        for future in late:
+            future.cancel()
+        return sorted((future.result() for future in done), key=lambda state: state.partition)
 
     async def run(self) -> None:
         """Own partitions until cancelled; then leave the group so that others go on at once."""

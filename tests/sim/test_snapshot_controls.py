@@ -14,7 +14,6 @@ from processors.runtime import snapshot_writer
 from processors.runtime.owner import Owner
 from processors.runtime.snapshot import Taken, take
 from processors.scheduler.decision import Decision
-from processors.scheduler.state import Ledger
 from tests.sim.checkers import Violated
 from tests.sim.loop import run
 from tests.sim.test_simulation import live
@@ -44,16 +43,13 @@ def test_a_snapshot_in_a_transaction_of_its_own_is_caught(
     honest = Owner._commit
 
     async def torn(
-        self: Owner,
-        ledger: Ledger,
-        writer: Writer,
-        decisions: Sequence[Decision],
-        outgoing: list[Outgoing],
+        self: Owner, writer: Writer, decisions: Sequence[Decision], outgoing: list[Outgoing]
     ) -> None:
-        early = list(self._snapshots.goes_with(ledger, decisions, self._clock.now()))
+        assert self.ledger is not None
+        early = list(self._snapshots.goes_with(self.ledger, decisions, self._clock.now()))
         if early:
             await writer.commit(early)
-        await honest(self, ledger, writer, decisions, outgoing)
+        await honest(self, writer, decisions, outgoing)
 
     monkeypatch.setattr(Owner, "_commit", torn)
     assert "snapshot" in objection(tmp_path)
