@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`, `/metrics`, `/state` of roles that serve no API. Never changes anything."""
+"""`/healthz`, `/readyz`, `/metrics`, `/state`, for roles that serve no API. Changes nothing."""
 
 import asyncio
 import contextlib

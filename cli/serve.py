@@ -39,7 +39,7 @@ def scheduler(
         typer.Option(
             min=1, envvar="TEO_SNAPSHOT_EVERY", help="Events of a partition between snapshots."
         ),
-    ] = 20_000,
+    ] = 10_000,
 ) -> None:
     """Decide commands and reports: assign benches, take executions through their steps."""
     from cli.process import run_role

@@ -13,8 +13,8 @@ from processors.runtime.snapshot import SnapshotTooBig, Taken, records_of, take
 from processors.scheduler.decision import Decision
 from processors.scheduler.state import Ledger
 
-EVENTS_PER_SNAPSHOT = 20_000
-"""So many events a recovery folds at most: less than a second."""
+EVENTS_PER_SNAPSHOT = 10_000
+"""So many events a recovery folds at most: a fraction of a second."""
 PATIENCE = 10
 """A state that was too big, or could not be dumped, is tried again after so many times that."""
 
