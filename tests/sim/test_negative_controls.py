@@ -69,8 +69,8 @@ def objections(monkeypatch: pytest.MonkeyPatch, change: Change, **world: Any) ->
     for seed in range(SEEDS_MAX):
         worlds: list[World] = []
 
-        def made(*given: Any, worlds: list[World] = worlds) -> World:
-            worlds.append(World(*given))
+        def made(*given: Any, worlds: list[World] = worlds, **more: Any) -> World:
+            worlds.append(World(*given, **more))
             worlds[0].cluster.is_fencing = world.get("is_fencing", True)
             worlds[0].worker_changes = world.get("worker_changes", {})
             return worlds[0]
