@@ -6,6 +6,7 @@ Two schedulers, three workers, two APIs with a projection each, all behind the f
 import asyncio
 import os
 import random
+import re
 import resource
 import socket
 import sys
@@ -44,7 +45,10 @@ USERS = 10
 SETTLE_S_MAX = 300.0
 READY_S_MAX = 90.0
 KEEPER_S = 3.0
+LIVE_TRIES = 20
+LIVE_WAIT_S = 2.0
 OPEN_FILES = 8_192
+GAUGE = re.compile(r'^teo_scheduler_(\w+)\{[^}]*pool="([^"]+)"[^}]*\} (\S+)$', re.MULTILINE)
 SHIFTED = Path(__file__).with_name("shifted.py")
 
 
@@ -258,7 +262,7 @@ class Lab:
 
     async def _judge(self, history: History, watch: evidence.Watch) -> Judged:
         folder = self._plan.folder
-        live = await _live_counts(self._roles)
+        live = await _settled_counts(self._roles)
         for task_of in self._roles:
             await task_of.stop()
         async with KafkaLog(self._kafka.bootstrap, client_id="judge") as log:
@@ -320,18 +324,29 @@ def _left(journals: Sequence[Sequence[EventMessage]], history: History) -> list[
 
 
 async def _live_counts(roles: Sequence[RoleProcess]) -> dict[str, int]:
-    """Return how much each live scheduler says it knows, by pool and kind, together."""
+    """Return how much the live schedulers say they know together, by pool and kind."""
     counts: dict[str, int] = {}
     async with httpx.AsyncClient(timeout=10.0) as http:
         for role in roles:
             if role.health_port:
-                text = (await http.get(f"http://127.0.0.1:{role.health_port}/metrics")).text
-                for line in text.splitlines():
-                    if line.startswith("teo_scheduler_") and 'pool="' in line:
-                        kind = line.removeprefix("teo_scheduler_").partition("{")[0]
-                        key = f"{line.partition('pool=')[2].split(chr(34))[1]} {kind}"
-                        counts[key] = counts.get(key, 0) + int(float(line.split()[-1]))
+                answer = await http.get(f"http://127.0.0.1:{role.health_port}/metrics")
+                for name, pool, count in GAUGE.findall(answer.text):
+                    key = f"{pool} {name}"
+                    counts[key] = counts.get(key, 0) + int(float(count))
     return counts
+
+
+async def _settled_counts(roles: Sequence[RoleProcess]) -> dict[str, int]:
+    """Return the counts once they stay the same: a partition may just be changing hands."""
+    before: dict[str, int] | None = None
+    for _ in range(LIVE_TRIES):
+        with suppress(httpx.HTTPError):
+            now = await _live_counts(roles)
+            if now == before:
+                return now
+            before = now
+        await asyncio.sleep(LIVE_WAIT_S)
+    raise ChaosFailed(f"the live schedulers do not come to rest: {before}")
 
 
 def _benches() -> list[dict[str, object]]:
