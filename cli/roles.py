@@ -62,6 +62,26 @@ def scheduler_role(
     return role
 
 
+def watcher_role(*, kafka: str, prefix: str, host: str, health_port: int) -> Role:
+    """Return the role that takes sick benches out of placement."""
+    from processors.watchers.bench_health.service import BenchHealthWatcher
+
+    async def role(stop: asyncio.Event) -> None:
+        await until(stop, wait_for_broker(kafka, wait_s=BROKER_WAIT_S))
+        if stop.is_set():
+            return
+        async with KafkaLog(kafka, client_id="teo-watcher") as log:
+            topics = Topics(prefix)
+            for topic in (topics.events, topics.commands):
+                await log.partitions(topic)  # Faust waits for ever for one that is missing.
+            watcher = BenchHealthWatcher(log, topics, kafka, metrics.get_meter("teo.watcher"))
+            app = health_app(lambda: watcher.is_ready)
+            async with serving(app, host=host, port=health_port):
+                await until(stop, watcher.run())
+
+    return role
+
+
 class SystemClock:
     """The machine's clocks, as the worker asks for them."""
 

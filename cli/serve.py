@@ -1,4 +1,4 @@
-"""`teo serve scheduler|worker|api`: one role in this process, until a signal ends it."""
+"""`teo serve scheduler|worker|api|watcher`: one role in this process, until a signal ends it."""
 
 import os
 import socket
@@ -144,4 +144,22 @@ def api(
     run_role("api", api_role(role))
 
 
-app = group("Run one role in this process.", scheduler=scheduler, worker=worker, api=api)
+def watcher(
+    kafka: Kafka = "127.0.0.1:9092",
+    topic_prefix: Prefix = "teo",
+    host: Host = "127.0.0.1",
+    health_port: HealthPort = 0,
+) -> None:
+    """Watch the benches: one that gives infrastructure errors too often is quarantined."""
+    from cli.process import run_role
+    from cli.roles import watcher_role
+
+    run_role(
+        "watcher",
+        watcher_role(kafka=kafka, prefix=topic_prefix, host=host, health_port=health_port),
+    )
+
+
+app = group(
+    "Run one role in this process.", scheduler=scheduler, worker=worker, api=api, watcher=watcher
+)

@@ -147,11 +147,8 @@ def decode(data: bytes | None) -> Any:
     Raises `UnknownSchema` for an id that is not published here, `Undecodable` for anything else
     that is not a whole message.
     """
-    if data is None or len(data) < _PREFIX.size:
-        raise Undecodable(f"a record of {0 if data is None else len(data)} bytes is no message")
-    magic, schema_id = _PREFIX.unpack_from(data)
-    if magic != MAGIC:
-        raise Undecodable(f"first byte is {magic}, not {MAGIC}: not in the Confluent wire format")
+    schema_id = _schema_id(data)
+    assert data is not None
     decoder = _decoder(schema_id)
     if decoder is None:
         raise UnknownSchema(f"schema id {schema_id} is not published here")
@@ -168,6 +165,32 @@ def decode(data: bytes | None) -> Any:
         return build(raw)
     meta = build_meta(raw.pop("meta"))
     return Message(meta, build(raw))
+
+
+def _schema_id(data: bytes | None) -> int:
+    if data is None or len(data) < _PREFIX.size:
+        raise Undecodable(f"a record of {0 if data is None else len(data)} bytes is no message")
+    magic, schema_id = _PREFIX.unpack_from(data)
+    if magic != MAGIC:
+        raise Undecodable(f"first byte is {magic}, not {MAGIC}: not in the Confluent wire format")
+    return int(schema_id)
+
+
+@cache
+def _names() -> Mapping[int, str]:
+    return {version.schema_id: version.name for version in registry.published()}
+
+
+def name_of(data: bytes | None) -> str:
+    """Return the name of the type of message that `data` holds, without reading on.
+
+    For readers of a few types of many. Raises as `decode` does for what it can see.
+    """
+    schema_id = _schema_id(data)
+    name = _names().get(schema_id)
+    if name is None:
+        raise UnknownSchema(f"schema id {schema_id} is not published here")
+    return name
 
 
 def type_name(message: Any) -> str:

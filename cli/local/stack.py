@@ -117,6 +117,7 @@ class _Started:
                            "--slots", str(config.slots),
                            "--state-dir", str(config.folder / "worker"),
                            "--artifacts", str(config.folder / "artifacts")],
+                "watcher": ["watcher"],
             }  # fmt: skip
             for name, arguments in plan.items():
                 role = _Role(name, [*arguments, "--kafka", stack.bootstrap], parent, stack)

@@ -1,0 +1,1 @@
+"""Takes benches out of placement that give the lab's errors too often."""

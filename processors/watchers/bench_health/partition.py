@@ -1,0 +1,78 @@
+"""One partition of the journal as the watcher has read it: where it stands, and what it knows.
+
+Counts and says what it cannot read, and goes on: a watcher only asks, it decides nothing.
+"""
+
+from dataclasses import dataclass, field
+
+import structlog
+
+from events.codec import decode_event, name_of
+from events.errors import JournalBroken, Undecodable, UnknownSchema
+from events.log import Record
+from processors.watchers.bench_health.rule import FACTS, Ask, Health, apply
+
+FACT_NAMES = frozenset(fact.__name__ for fact in FACTS)
+
+logger = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class WatchedPartition:
+    """A fold of one partition, from its first record to `offset`."""
+
+    number: int
+    offset: int = 0
+    """Of the record that is due next; those before it are repeats."""
+    health: Health = field(default_factory=Health)
+    skipped: int = 0
+    """How many records could not be read, in all."""
+    _seq: int = 0
+    _slack: int = 0
+    """How many records that could not be read may have taken a number, since one that could."""
+
+    def take(self, record: Record) -> tuple[Ask, ...]:
+        """Fold the next record in; return what is to be asked for now. A repeat changes nothing.
+
+        Raises `JournalBroken` if an event between this one and the last was not given: whoever
+        hands the records in lost one, and the partition must be read anew.
+        """
+        assert record.partition == self.number, f"{record.partition} is not {self.number}"
+        if record.offset < self.offset:
+            return ()
+        asked: tuple[Ask, ...] = ()
+        try:
+            if name_of(record.value) in FACT_NAMES:
+                message = decode_event(record.value)
+                self._check(message.meta.seq, record.offset)
+                self._seq, self._slack = message.meta.seq, 0
+                asked = apply(self.health, message)
+            self._seq += 1
+        except Undecodable as error:
+            self._skip(record, error)
+        self.offset = record.offset + 1
+        return asked
+
+    def _check(self, seq: int, offset: int) -> None:
+        if seq > self._seq:
+            raise JournalBroken(
+                f"journal partition {self.number}, offset {offset}: seq {seq} where {self._seq} "
+                "was due: events are missing"
+            )
+        if seq < self._seq - self._slack:
+            logger.warning(
+                "watcher.seq_behind", partition=self.number, offset=offset, seq=seq, due=self._seq
+            )
+
+    def _skip(self, record: Record, error: Undecodable) -> None:
+        logger.warning(
+            "watcher.record_skipped",
+            partition=record.partition,
+            offset=record.offset,
+            code=error.code,
+            error=str(error),
+        )
+        numbers = 1 if isinstance(error, UnknownSchema) else 0
+        self._seq += numbers
+        self._slack += numbers
+        self.skipped += 1
