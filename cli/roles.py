@@ -66,10 +66,8 @@ def watcher_role(*, kafka: str, prefix: str, host: str, health_port: int) -> Rol
     """Return the role that takes sick benches out of placement."""
     from processors.watchers.bench_health.service import BenchHealthWatcher
 
-    async def role(stop: asyncio.Event) -> None:
-        await until(stop, wait_for_broker(kafka, wait_s=BROKER_WAIT_S))
-        if stop.is_set():
-            return
+    async def watch() -> None:
+        await wait_for_broker(kafka, wait_s=BROKER_WAIT_S)
         async with KafkaLog(kafka, client_id="teo-watcher") as log:
             topics = Topics(prefix)
             for topic in (topics.events, topics.commands):
@@ -77,7 +75,10 @@ def watcher_role(*, kafka: str, prefix: str, host: str, health_port: int) -> Rol
             watcher = BenchHealthWatcher(log, topics, kafka, metrics.get_meter("teo.watcher"))
             app = health_app(lambda: watcher.is_ready)
             async with serving(app, host=host, port=health_port):
-                await until(stop, watcher.run())
+                await watcher.run()
+
+    async def role(stop: asyncio.Event) -> None:
+        await until(stop, watch())
 
     return role
 

@@ -1,0 +1,281 @@
+"""Real watchers beside a real scheduler and a real worker; the journal is the judge."""
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from events.codec import decode_event, encode
+from events.commands import ApplyBenches, Command, RestoreBench, SubmitExecution
+from events.errors import LogUnavailable, Undecodable
+from events.facts import AttemptFinished, BenchQuarantined, BenchRestored
+from events.kafka.admin import ensure_topics
+from events.kafka.log import KafkaLog
+from events.log import Log, Outgoing, Partition, Record
+from events.message import EventMessage, Message
+from events.shared import BenchSpec, CommandMeta, HealthPolicy, RunSpec
+from events.topics import Topics, specs
+from processors.watchers.bench_health.rule import ACTOR, BENCH_CODES
+
+pytestmark = [pytest.mark.broker, pytest.mark.kill, pytest.mark.timeout(280)]
+
+PARTITIONS = 2
+ERRORS_MAX = 2
+BENCHES = tuple(("lab-a", f"b{n}") for n in range(3)) + tuple(("lab-b", f"b{n}") for n in range(3))
+KILLS = 12
+READY_S_MAX = 60.0
+JUDGED_S_MAX = 90.0
+STOP_S_MAX = 20.0
+"""Generous: a machine under load; the watcher itself gives up after 5 s."""
+RUN = RunSpec(command=("true",), env={}, timeout_s=60.0, junit=(), artifacts=())
+SICK = json.dumps({"provision": {"fail": "the relay sticks"}})
+
+
+class Process:
+    """One role, as an operating system process."""
+
+    def __init__(self, log: Path, *arguments: str) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "cli.main", "serve", *arguments],
+                stdout=output,
+                stderr=output,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def kill(self) -> None:
+        """Kill -9, and wait."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        self._process.wait(30)
+
+    def terminate(self) -> tuple[int, float]:
+        """Send SIGTERM; return the exit code and how long the end took."""
+        began_s = time.monotonic()
+        self._process.terminate()
+        code = self._process.wait(STOP_S_MAX)
+        return code, time.monotonic() - began_s
+
+    def wait(self) -> int:
+        return self._process.wait(READY_S_MAX)
+
+
+@contextmanager
+def role(folder: Path, name: str, *arguments: str) -> Iterator[Process]:
+    process = Process(folder / f"{name}.log", name, *arguments)
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+@contextmanager
+def lab(kafka: str, prefix: str, folder: Path) -> Iterator[None]:
+    """A scheduler, and a worker that serves every pool."""
+    where = ("--kafka", kafka, "--topic-prefix", prefix)
+    kept = ("--state-dir", str(folder / "state"), "--artifacts", str(folder / "artifacts"))
+    with (
+        role(folder, "scheduler", *where),
+        role(folder, "worker", "--id", "w", "--all-pools", "--drain", "1s", *kept, *where),
+    ):
+        yield
+
+
+def watcher(kafka: str, prefix: str, folder: Path, *arguments: str) -> Any:
+    return role(folder, "watcher", "--kafka", kafka, "--topic-prefix", prefix, *arguments)
+
+
+async def send(log: Log, topics: Topics, pool: str, command_id: str, body: Command) -> None:
+    meta = CommandMeta(
+        command_id=command_id,
+        pool=pool,
+        actor="ann",
+        roles=("operator",),
+        issued_at=datetime.now(UTC),
+        correlation_id=command_id,
+        traceparent="",
+        request_hash="h",
+    )
+    value = encode(Message(meta, body))
+    await append(log, [Outgoing(topic=topics.commands, key=pool.encode(), value=value)])
+
+
+async def append(log: Log, records: Sequence[Outgoing]) -> None:
+    while True:
+        with suppress(LogUnavailable):
+            await log.append(records)
+            return
+        await asyncio.sleep(0.2)
+
+
+async def apply_benches(log: Log, topics: Topics, config: str = SICK) -> None:
+    for pool in sorted({pool for pool, _ in BENCHES}):
+        benches = tuple(
+            BenchSpec(name=name, labels={"name": name}, adapter="mock", config=config)
+            for its_pool, name in BENCHES
+            if its_pool == pool
+        )
+        health = HealthPolicy(errors_max=ERRORS_MAX, window_s=3600.0)
+        await send(log, topics, pool, f"apply-{pool}", ApplyBenches(benches=benches, health=health))
+
+
+async def run_on(log: Log, topics: Topics, pool: str, bench: str, execution_id: str) -> None:
+    body = SubmitExecution(
+        execution_id=execution_id, selector=f"name={bench}", priority=0, retries=0, run=RUN
+    )
+    await send(log, topics, pool, execution_id, body)
+
+
+async def read_all(log: Log, topic: str) -> list[Record]:
+    records: list[Record] = []
+    for number in range(PARTITIONS):
+        partition = Partition(topic, number)
+        end = (await log.ends([partition]))[partition]
+        reader = await log.open_reader({partition: 0})
+        try:
+            while await reader.position(partition) < end:
+                records += await reader.poll(records_max=5_000, wait_s=1.0)
+        finally:
+            await reader.close()
+    return records
+
+
+async def journal(log: Log, topics: Topics) -> list[EventMessage]:
+    found = []
+    for record in await read_all(log, topics.events):
+        with suppress(Undecodable):
+            found.append(decode_event(record.value))
+    return found
+
+
+async def until(
+    log: Log, topics: Topics, is_so: Callable[[list[EventMessage]], bool]
+) -> list[EventMessage]:
+    end_s = asyncio.get_running_loop().time() + JUDGED_S_MAX
+    while True:
+        events = await journal(log, topics)
+        if is_so(events):
+            return events
+        told = Counter(type(event.body).__name__ for event in events)
+        assert asyncio.get_running_loop().time() < end_s, f"it did not come to it: {told}"
+        await asyncio.sleep(0.5)
+
+
+def windows(events: list[EventMessage]) -> dict[tuple[str, str], list[tuple[int, int]]]:
+    """Return for each bench its windows, cut at restores: errors before it was taken out, and
+    how often a watcher took it out. Knows nothing of the rule's code but the codes.
+    """
+    found: dict[tuple[str, str], list[list[int]]] = {bench: [[0, 0]] for bench in BENCHES}
+    for message in events:
+        body, pool = message.body, message.meta.pool
+        match body:
+            case AttemptFinished(verdict="error", code=code) if code in BENCH_CODES:
+                errors, asked = found[pool, body.bench][-1]
+                found[pool, body.bench][-1] = [errors + (asked == 0), asked]
+            case BenchQuarantined():
+                assert message.meta.actor == ACTOR, f"{message.meta.actor} took {body.bench} out"
+                found[pool, body.bench][-1][1] += 1
+            case BenchRestored():
+                found[pool, body.bench].append([0, 0])
+            case _:
+                pass
+    return {key: [(errors, asked) for errors, asked in each] for key, each in found.items()}
+
+
+def out(events: list[EventMessage]) -> set[tuple[str, str]]:
+    return {bench for bench, each in windows(events).items() if each[-1][1]}
+
+
+def judge(events: list[EventMessage]) -> None:
+    """Each window with too many errors led to one quarantine, each other one to none."""
+    for bench, each in windows(events).items():
+        for errors, taken_out in each:
+            assert taken_out == (1 if errors > ERRORS_MAX else 0), f"{bench}: {each}"
+
+
+def is_all_out(events: list[EventMessage]) -> bool:
+    return all(
+        taken_out for each in windows(events).values() for errors, taken_out in each[-1:]
+        if errors > ERRORS_MAX
+    )  # fmt: skip
+
+
+async def prepare(kafka: str, topics: Topics) -> None:
+    await ensure_topics(kafka, specs(topics, partitions=PARTITIONS, min_insync=1), replication=1)
+
+
+def test_a_sick_bench_is_taken_out_once_and_a_sound_one_never(
+    kafka: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        topics = Topics(topic_prefix)
+        await prepare(kafka, topics)
+        async with KafkaLog(kafka, client_id="test") as log:
+            with lab(kafka, topic_prefix, tmp_path), watcher(kafka, topic_prefix, tmp_path):
+                await apply_benches(log, topics)
+                for n in range(ERRORS_MAX + 1):
+                    await run_on(log, topics, "lab-a", "b0", f"a{n}")
+                for n in range(ERRORS_MAX):
+                    await run_on(log, topics, "lab-a", "b1", f"b{n}")
+                await until(log, topics, lambda events: ("lab-a", "b0") in out(events))
+                await send(log, topics, "lab-a", "restore", RestoreBench(bench="b0"))
+                await run_on(log, topics, "lab-a", "b0", "after")
+
+                def is_over(events: list[EventMessage]) -> bool:
+                    ended = [e for e in events if isinstance(e.body, AttemptFinished)]
+                    return len(ended) == 2 * ERRORS_MAX + 2
+
+                events = await until(log, topics, is_over)
+        judge(events)
+        assert windows(events)["lab-a", "b0"] == [(ERRORS_MAX + 1, 1), (1, 0)]
+        told = next(e.body for e in events if isinstance(e.body, BenchQuarantined))
+        assert "the relay sticks" in told.reason
+
+    asyncio.run(scenario())
+
+
+def test_killed_at_any_moment_it_misses_nothing_and_asks_once(
+    kafka: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        topics = Topics(topic_prefix)
+        await prepare(kafka, topics)
+        dice = random.Random(4)
+        async with KafkaLog(kafka, client_id="test") as log:
+            with lab(kafka, topic_prefix, tmp_path):
+                await apply_benches(log, topics)
+                count = 0
+                for turn in range(KILLS):
+                    with watcher(kafka, topic_prefix, tmp_path):
+                        ends_s = time.monotonic() + dice.uniform(1.0, 7.0)
+                        for pool, bench in sorted(out(await journal(log, topics))):
+                            body = RestoreBench(bench=bench)
+                            await send(log, topics, pool, f"restore-{turn}-{bench}-{pool}", body)
+                        while time.monotonic() < ends_s:
+                            pool, bench = dice.choice(BENCHES)
+                            await run_on(log, topics, pool, bench, f"x{count}")
+                            count += 1
+                            await asyncio.sleep(dice.uniform(0.0, 0.3))
+                with watcher(kafka, topic_prefix, tmp_path):
+                    await until(log, topics, is_all_out)
+                    await asyncio.sleep(3.0)  # Time enough for a second one, were there any.
+                    judge_at = await until(log, topics, is_all_out)
+        judge(judge_at)
+        taken_out = sum(n for each in windows(judge_at).values() for _, n in each)
+        assert taken_out >= len(BENCHES), f"only {taken_out} windows were of use"
+
+    asyncio.run(scenario())
