@@ -38,6 +38,7 @@ _ROWS: list[Column] = [
     ("config", field("config")),
     ("steps", lambda item: _limits(item.get("steps"))),
     ("since", field("since")),
+    ("quarantined by", field("quarantined_by")),
 ]
 
 
@@ -48,16 +49,18 @@ def apply(
 ) -> None:
     """Add or change the benches of a file; of several documents, each is one pool."""
     output = session.output()
-    asked = [_pool_of(document) for document in read_documents(file)]
+    asked = [(*_pool_of(document), _health_of(document)) for document in read_documents(file)]
     if dry_run:
         applied = [
-            {"pool": pool, **bench, "state": None} for pool, benches in asked for bench in benches
+            {"pool": pool, **bench, "state": None}
+            for pool, benches, _ in asked
+            for bench in benches
         ]
     else:
         applied = []
         with session.client() as client:
-            for pool, benches in asked:
-                body: Json = {"benches": benches}
+            for pool, benches, health in asked:
+                body: Json = {"benches": benches, **health}
                 answer = client.write("PUT", f"/v1/pools/{segment(pool)}/benches", body)
                 applied += answer["benches"]
             _warn_of_adapters(session.screen, client, applied)
@@ -160,7 +163,7 @@ def _limits(steps: list[Json] | None) -> str:
 
 
 def _pool_of(document: Node) -> tuple[str, list[Json]]:
-    keys = document.mapping(allowed=("pool", "benches"), required=("pool", "benches"))
+    keys = document.mapping(allowed=("pool", "benches", "health"), required=("pool", "benches"))
     benches: dict[str, Json] = {}
     if not keys["benches"].items():
         raise keys["benches"].fail("the pool has no benches", next_step="list at least one")
@@ -170,6 +173,17 @@ def _pool_of(document: Node) -> tuple[str, list[Json]]:
             raise node.fail(f"bench {bench['name']!r} is there twice")
         benches[bench["name"]] = bench
     return keys["pool"].text(), list(benches.values())
+
+
+def _health_of(document: Node) -> Json:
+    """Return the rule for sick benches as the API takes it; nothing if the file has none."""
+    node = document.mapping().get("health")
+    if node is None or node.is_null():
+        return {}
+    names = ("errors_max", "window")
+    keys = node.mapping(allowed=names, required=names)
+    errors_max = keys["errors_max"].whole(least=0)
+    return {"health": {"errors_max": errors_max, "window_s": keys["window"].duration_s("window")}}
 
 
 def _bench(node: Node) -> Json:

@@ -29,6 +29,7 @@ CREATE TABLE benches (
     cleaning_reason TEXT NOT NULL DEFAULT '',
     is_quarantined INTEGER NOT NULL DEFAULT 0,
     quarantine_reason TEXT NOT NULL DEFAULT '',
+    quarantined_by TEXT,
     PRIMARY KEY (pool, name)
 ) WITHOUT ROWID;
 CREATE INDEX benches_by_state ON benches (state, pool, name);
@@ -114,11 +115,15 @@ def _cleaned(db: sqlite3.Connection, meta: EventMeta, event: facts.BenchCleaned)
 
 
 def _quarantined(db: sqlite3.Connection, meta: EventMeta, event: facts.BenchQuarantined) -> None:
-    _change(db, meta, event.bench, "is_quarantined = 1, quarantine_reason = ?", event.reason)
+    change = "is_quarantined = 1, quarantine_reason = ?, quarantined_by = ?"
+    _change(db, meta, event.bench, change, event.reason, meta.actor)
 
 
 def _restored(db: sqlite3.Connection, meta: EventMeta, event: facts.BenchRestored) -> None:
-    change = "is_quarantined = 0, quarantine_reason = '', is_cleaning = 0, cleaning_reason = ''"
+    change = (
+        "is_quarantined = 0, quarantine_reason = '', quarantined_by = NULL,"
+        " is_cleaning = 0, cleaning_reason = ''"
+    )
     _change(db, meta, event.bench, change)
 
 

@@ -1,4 +1,4 @@
-"""The pools: how many benches, asks and workers each has.
+"""The pools: how many benches, asks and workers each has, and its rule for sick benches.
 
 Has no table of its own: the counts are taken from the other read models when they are asked for,
 so that they can never disagree with them.
@@ -8,6 +8,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
 
+from projections.policies import health_policies
 from projections.rows import PoolRow
 
 _COUNTS = {
@@ -30,6 +31,7 @@ def pools(db: sqlite3.Connection) -> Sequence[PoolRow]:
     for pool, state, count in counted.fetchall():
         states[pool][state] = count
     counts = {name: dict(db.execute(query).fetchall()) for name, query in _COUNTS.items()}
+    rules = health_policies(db)
     return [
         PoolRow(
             pool=name,
@@ -38,6 +40,7 @@ def pools(db: sqlite3.Connection) -> Sequence[PoolRow]:
             executions_queued=counts["executions_queued"].get(name, 0),
             executions_active=counts["executions_active"].get(name, 0),
             workers=counts["workers"].get(name, 0),
+            health=rules.get(name),
         )
         for (name,) in names.fetchall()
     ]

@@ -42,7 +42,7 @@ _COMMAND = (
 )
 _BENCH = (
     "SELECT pool, name, labels, adapter, config, steps, state, fence, holder_kind, holder_id,"
-    " reason, since FROM benches"
+    " reason, since, quarantined_by FROM benches"
 )
 _WORKER = (
     "SELECT worker, pool, epoch, state, adapters, benches, slots, version, since, reason"
@@ -102,7 +102,7 @@ def benches(db: sqlite3.Connection, which: BenchFilter, part: Slice) -> Page[Ben
 
 def _bench(row: Row) -> BenchRow:
     pool, name, labels, adapter, config, steps, state, fence = row[:8]
-    holder_kind, holder_id, reason, since = row[8:]
+    holder_kind, holder_id, reason, since, quarantined_by = row[8:]
     return BenchRow(
         pool=pool,
         name=name,
@@ -116,6 +116,7 @@ def _bench(row: Row) -> BenchRow:
         holder_id=holder_id,
         reason=reason,
         since=moment(since),
+        quarantined_by=quarantined_by,
     )
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Generic, TypeVar
 
 from events.selector import Selector
-from events.shared import Grant, Totals
+from events.shared import Grant, HealthPolicy, Totals
 
 RowT = TypeVar("RowT", covariant=True)
 EVERY_BENCH = Selector()
@@ -30,7 +30,7 @@ class CommandRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolRow:
-    """A pool and its counts."""
+    """A pool and its counts. `health` is None: it was given no rule for sick benches."""
 
     pool: str
     benches_by_state: Mapping[str, int]
@@ -38,11 +38,15 @@ class PoolRow:
     executions_queued: int
     executions_active: int
     workers: int
+    health: HealthPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchRow:
-    """A bench. `config` is a JSON object, `steps` a list of step policies; both as text."""
+    """A bench. `config` is a JSON object, `steps` a list of step policies; both as text.
+
+    `quarantined_by` says who took it out of placement, None: nobody.
+    """
 
     pool: str
     name: str
@@ -56,6 +60,7 @@ class BenchRow:
     holder_id: str | None
     reason: str
     since: datetime
+    quarantined_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

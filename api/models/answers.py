@@ -35,8 +35,15 @@ class Benches(Answer):
     by_state: dict[str, int]
 
 
+class Health(Answer):
+    """When a bench of a pool counts as sick: more errors than are borne within the window."""
+
+    errors_max: int
+    window_s: float
+
+
 class Pool(Answer):
-    """A pool and its counts."""
+    """A pool and its counts. `health` is null for a pool that was given no rule of its own."""
 
     pool: str
     benches: Benches
@@ -44,6 +51,7 @@ class Pool(Answer):
     executions_queued: int
     executions_active: int
     workers: int
+    health: Health | None
 
 
 class StepPolicy(Answer):
@@ -56,7 +64,7 @@ class StepPolicy(Answer):
 
 
 class Bench(Answer):
-    """A bench and its holder."""
+    """A bench and its holder. `quarantined_by` is who took it out of placement, null: nobody."""
 
     pool: str
     name: str
@@ -70,6 +78,7 @@ class Bench(Answer):
     holder_id: str | None
     reason: str
     since: datetime
+    quarantined_by: str | None
 
 
 class AppliedBenches(Answer):

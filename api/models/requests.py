@@ -31,6 +31,7 @@ COMMAND_ARGS_MAX = 1_000
 ENV_MAX = 1_000
 GLOBS_MAX = 100
 REASON_CHARS_MAX = 1_000
+HEALTH_ERRORS_MAX = 1_000
 DURATION_S_MAX = 30 * 24 * 3600.0
 PRIORITY_MAX = 1_000
 RETRIES_MAX = 10
@@ -140,10 +141,24 @@ class BenchBody(RequestBody):
     )
 
 
+class HealthBody(RequestBody):
+    """When a bench of the pool counts as sick."""
+
+    errors_max: int = Field(
+        ge=0,
+        le=HEALTH_ERRORS_MAX,
+        description="Infrastructure errors within the window that are borne; one more is too many.",
+    )
+    window_s: Duration = Field(description="Length of the sliding window.")
+
+
 class ApplyBenchesBody(RequestBody):
     """Benches to register, or to change where the name is known."""
 
     benches: list[BenchBody] = Field(min_length=1, max_length=BENCHES_MAX)
+    health: HealthBody | None = Field(
+        default=None, description="The pool's rule for sick benches; null: as before."
+    )
 
 
 class QuarantineBody(RequestBody):

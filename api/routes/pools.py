@@ -13,7 +13,7 @@ from api.models.requests import NAME_PATTERN, ApplyBenchesBody
 from api.operations import Operation
 from api.problems import Problem
 from events.commands import ApplyBenches
-from events.shared import BenchSpec, StepPolicy
+from events.shared import BenchSpec, HealthPolicy, StepPolicy
 from projections.read_model import ReadModel
 from projections.rows import PoolRow
 
@@ -36,6 +36,7 @@ def _pool(row: PoolRow) -> Pool:
             "executions_queued": row.executions_queued,
             "executions_active": row.executions_active,
             "workers": row.workers,
+            "health": row.health,
         }
     )
 
@@ -46,7 +47,8 @@ async def apply_benches(call: Call) -> Response:
     if not _NAME.fullmatch(pool):
         detail = f"{pool!r} is no name of a pool; use letters, digits, '.', '_' and '-'"
         raise Problem(422, "invalid_pool", detail)
-    wanted = call.body_as(ApplyBenchesBody).benches
+    body = call.body_as(ApplyBenchesBody)
+    wanted = body.benches
     names = [bench.name for bench in wanted]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -71,12 +73,14 @@ async def apply_benches(call: Call) -> Response:
         for bench in wanted
     )
 
+    health = None if body.health is None else HealthPolicy(**body.health.model_dump())
+
     async def read(_: str) -> AppliedBenches | None:
         rows = [await call.service.reads.bench(pool, name) for name in names]
         found = [Bench.model_validate(row) for row in rows if row is not None]
         return AppliedBenches(pool=pool, benches=found) if len(found) == len(names) else None
 
-    return await command_answer(call, pool, ApplyBenches(benches=benches), read)
+    return await command_answer(call, pool, ApplyBenches(benches=benches, health=health), read)
 
 
 async def pool_or_only(reads: ReadModel, pool: str | None) -> str:
