@@ -1,8 +1,15 @@
 """`teo pool`: shows pools."""
 
+from typing import Annotated
+
+import typer
+
+from cli import durations
 from cli.client import Json
 from cli.command import group
-from cli.render import Column, field, plain, show_list
+from cli.exit_codes import ExitCode
+from cli.problems import Problem
+from cli.render import Column, field, plain, show_list, show_one
 from cli.session import Session
 
 _COLUMNS: list[Column] = [
@@ -13,7 +20,9 @@ _COLUMNS: list[Column] = [
     ("RUNNING", field("executions_active")),
     ("RUNS QUEUED", field("executions_queued")),
     ("RESERVATIONS QUEUED", field("reservations_queued")),
+    ("SICK PAST", lambda item: _health(item)),
 ]
+_ROWS: list[Column] = [(name.lower(), text) for name, text in _COLUMNS]
 
 
 def list_(session: Session) -> None:
@@ -31,7 +40,32 @@ def list_(session: Session) -> None:
     )
 
 
-app = group("Show pools.", list=list_)
+def show(
+    session: Session,
+    pool: Annotated[str, typer.Argument(metavar="POOL", help="Name of a pool.")],
+) -> None:
+    """Show one pool."""
+    output = session.output()
+    with session.client() as client:
+        pools = client.pages("/v1/pools", has_limit=False)
+        found = next((item for item in pools if item["pool"] == pool), None)
+    if found is None:
+        raise Problem(
+            f"there is no pool {pool}",
+            next_step="`teo pool list` shows the pools there are",
+            exit_code=ExitCode.NO_BENCH_OR_DENIED,
+        )
+    show_one(session.screen, found, _ROWS, output=output, name="pool")
+
+
+app = group("Show pools.", list=list_, show=show)
+
+
+def _health(item: Json) -> str:
+    rule = item.get("health")
+    if rule is None:
+        return "default"
+    return f"{rule['errors_max']} errors in {durations.humanise(rule['window_s'])}"
 
 
 def _states(item: Json) -> str:

@@ -42,7 +42,7 @@ def up(
         bool, typer.Option("--detach", help="Return once it is up; stop it with `teo down`.")
     ] = False,
 ) -> int:
-    """Start everything on this machine: Kafka, scheduler, worker, API."""
+    """Start everything on this machine: Kafka, scheduler, worker, watcher, API."""
     folder = data_dir.expanduser().absolute()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     state = read_state(folder)

@@ -144,6 +144,28 @@ def test_clients_outlive_a_killed_api_and_a_killed_scheduler(lab: Lab) -> None:
     assert rest.split() == list("2345678"), "each line once, in order"
 
 
+def test_a_sick_bench_is_taken_out_and_can_be_restored(lab: Lab) -> None:
+    rule = lab.teo(
+        "bench", "apply", "-f", "-", stdin=f"{BENCHES}health: {{errors_max: 1, window: 1h}}"
+    )
+    assert rule.returncode == 0, rule.stderr
+    (pool,) = lab.json("pool", "list")
+    assert pool["health"] == {"errors_max": 1, "window_s": 3600.0}
+    for _ in range(2):
+        lab.ok("run", "--detach", "-l", "board=broken", "--retries", "0", "--", "true")
+    bench = until(
+        lambda: (b := lab.json("bench", "show", "bench-4"))["state"] == "quarantined" and b,
+        "the broken bench in quarantine",
+    )
+    assert bench["quarantined_by"] == "watcher:bench_health"
+    assert "no power" in bench["reason"]
+    shown = lab.ok("bench", "show", "bench-4")
+    assert "watcher:bench_health" in shown
+    assert "no power" in shown
+    lab.ok("bench", "restore", "bench-4")
+    assert lab.json("bench", "show", "bench-4")["quarantined_by"] is None
+
+
 def test_the_event_stream_tells_what_happened(lab: Lab) -> None:
     execution_id = lab.ok("run", "--detach", "-l", "board=rpi4", "--", "true")
     lab.ok("wait", execution_id)

@@ -112,6 +112,35 @@ def test_an_execution_inside_a_reservation_takes_its_pool(tmp_path: Path) -> Non
     in_lab(scene, tmp_path)
 
 
+def test_a_pool_has_the_rule_for_sick_benches_it_was_given_last(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        path = "/v1/pools/lab/benches"
+        benches = [{"name": "bench-1", "adapter": "mock"}]
+
+        async def put(status: int, **rule: Any) -> Any:
+            body = {"benches": benches, **rule}
+            return await lab.call("PUT", path, body, token="t-olga", status=status)
+
+        async def rule() -> Any:
+            (pool,) = (await lab.call("GET", "/v1/pools")).json()["items"]
+            return pool["health"]
+
+        await put(200)
+        assert await rule() is None
+        first = {"errors_max": 0, "window_s": 90.5}
+        await put(200, health=first)
+        assert await rule() == first
+        await put(200)
+        await put(200, health=None)
+        assert await rule() == first
+        await put(422, health={"errors_max": -1, "window_s": 90.5})
+        await put(422, health={"errors_max": 1, "window_s": 0.0})
+        await put(422, health={"errors_max": 1})
+        assert await rule() == first
+
+    in_lab(scene, tmp_path)
+
+
 def test_benches_are_changed_quarantined_and_restored(tmp_path: Path) -> None:
     async def scene(lab: Lab) -> None:
         await lab.benches("bench-1", "bench-2")
@@ -120,11 +149,16 @@ def test_benches_are_changed_quarantined_and_restored(tmp_path: Path) -> None:
         answer = await lab.call("POST", f"{path}/quarantine", reason, token="t-olga", status=200)
         bench = answer.json()
         assert (bench["state"], bench["reason"]) == ("quarantined", "smoke")
+        assert (bench["quarantined_by"], bench["since"] != "") == ("olga", True)
+        page = (await lab.call("GET", "/", status=200)).text
+        assert "smoke" in page
+        assert "by olga, " in page
         assert bench["config"] == {"a": 1}
         listed = (await lab.call("GET", "/v1/benches?state=idle&pool=lab")).json()["items"]
         assert [each["name"] for each in listed] == ["bench-2"]
         answer = await lab.call("POST", f"{path}/restore", token="t-olga", status=200)
-        assert answer.json()["state"] == "idle"
+        bench = answer.json()
+        assert (bench["state"], bench["quarantined_by"]) == ("idle", None)
         answer = await lab.call("POST", f"{path}/restore", token="t-olga", status=409)
         assert answer.json()["code"] == "not_quarantined"
         (pool,) = (await lab.call("GET", "/v1/pools")).json()["items"]

@@ -71,6 +71,25 @@ def spawn(env, *args, **streams):
     return subprocess.Popen([sys.executable, "-c", code, *args], env=env, cwd=TREE, **piped)
 
 
+def test_pools_are_shown_with_their_rule_for_sick_benches(api, teo):
+    api.rules = {"lab-b": {"errors_max": 3, "window_s": 600.0}}
+    api.pools = ["lab-a", "lab-b", "lab-c"]
+    code, out, _ = teo("pool", "list")
+    assert code == 0
+    assert [line.split()[-4:] for line in out.splitlines()[1:]][1] == [
+        "3",
+        "errors",
+        "in",
+        "10m00s",
+    ]
+    assert out.count("default") == 2
+    code, out, _ = teo("pool", "show", "lab-b", "-o", "json")
+    assert (code, json.loads(out)["health"]["errors_max"]) == (0, 3)
+    code, out, err = teo("pool", "show", "nowhere")
+    assert (code, out) == (6, "")
+    assert "no pool nowhere" in err
+
+
 def test_run_streams_both_streams_exactly_and_passes(api, teo):
     api.frames = [lines(1, 1, "a\tb ", "oops", "", stderr=[1]), lines(1, 4, "\x1b[31mred\r")]
     code, out, err = teo("run", "-l", "board=rpi4", "-l", "site=muc", "--", "pytest", "-q")

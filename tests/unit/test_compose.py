@@ -70,7 +70,7 @@ def env_names(command: Any) -> set[str]:
 
 
 def test_the_services_of_the_system_are_there():
-    assert set(SERVICES) == {"kafka", "init", "scheduler", "worker", "api"}
+    assert set(SERVICES) == {"kafka", "init", "scheduler", "watcher", "worker", "api"}
     assert set(SERVICES) - {"kafka"} == OURS
 
 

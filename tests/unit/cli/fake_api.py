@@ -76,6 +76,7 @@ class FakeApi:
             "queue_position": None,
         }
         self.pools = ["lab-a"]
+        self.rules = {}
         self.frames = []
         self.cuts = set()
         self.is_endless = False
@@ -171,7 +172,8 @@ class FakeApi:
         return await self.items(request, self.cases)
 
     async def list_pools(self, request):
-        return await self.items(request, [{"pool": pool} for pool in self.pools])
+        pools = [{"pool": pool, "health": self.rules.get(pool)} for pool in self.pools]
+        return await self.items(request, pools)
 
     async def list_benches(self, request):
         return await self.items(request, [BENCH])

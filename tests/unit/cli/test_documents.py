@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.benches import _pool_of
+from cli.benches import _health_of, _pool_of
 from cli.documents import read_documents
 from cli.problems import BadUsage
 from cli.run_spec import RunSpec, read_spec
@@ -38,6 +38,41 @@ def test_a_bench_file_keeps_labels_as_they_are_written(tmp_path):
             "config": {"delay_s": 0.5, "steps": [1, None, True], "when": "2026-01-01"},
         }
     ]
+
+
+def health(tmp_path, text):
+    path = tmp_path / "health.yaml"
+    path.write_text(text)
+    (document,) = read_documents(str(path))
+    _pool_of(document)
+    return _health_of(document)
+
+
+POOL = "pool: a\nbenches: [{name: b, adapter: m}]\n"
+
+
+def test_a_bench_file_may_have_the_pools_rule_for_sick_benches(tmp_path):
+    assert health(tmp_path, POOL) == {}
+    assert health(tmp_path, f"{POOL}health:\n") == {}
+    rule = health(tmp_path, f"{POOL}health: {{errors_max: 0, window: 1m30s}}\n")
+    assert rule == {"health": {"errors_max": 0, "window_s": 90.0}}
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("{errors_max: 3}", "key 'window' is missing"),
+        ("{errors_max: -1, window: 10m}", "-1 is less than 0"),
+        ("{errors_max: 1.5, window: 10m}", "no whole number"),
+        ("{errors_max: 3, window: 10}", "has no unit"),
+        ("{errors_max: 3, window: 10m, windw: 1m}", "unknown key 'windw'; did you mean 'window'?"),
+        ("3 in 10m", "a mapping was expected"),
+    ],
+)
+def test_a_wrong_rule_is_told_with_its_line(tmp_path, rule, said):
+    with pytest.raises(BadUsage, match=r"health.yaml:3: ") as told:
+        health(tmp_path, f"{POOL}health: {rule}\n")
+    assert said in str(told.value)
 
 
 @pytest.mark.parametrize(

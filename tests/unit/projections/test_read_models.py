@@ -6,7 +6,7 @@ import pytest
 
 from events import facts
 from events.selector import parse
-from events.shared import Artifact, Case, Grant, Totals
+from events.shared import Artifact, Case, Grant, HealthPolicy, Totals
 from projections import queries
 from projections.pools import pools
 from projections.rows import BenchFilter, ExecutionFilter, ReservationFilter, Slice
@@ -373,6 +373,26 @@ def test_pools_count_what_they_have() -> None:
         assert (row.pool, row.benches_by_state) == ("lab", {"idle": 1, "offline": 1})
         assert (row.reservations_queued, row.executions_queued) == (1, 1)
         assert (row.executions_active, row.workers) == (1, 1)
+        assert row.health is None
+
+
+def test_a_pool_shows_its_last_rule_for_sick_benches() -> None:
+    first = facts.HealthPolicySet(health=HealthPolicy(errors_max=3, window_s=600.0))
+    last = facts.HealthPolicySet(health=HealthPolicy(errors_max=0, window_s=0.5))
+    with projected(REGISTERED, first, last) as store:
+        (row,) = pools(store.db)
+        assert row.health == last.health
+
+
+def test_a_bench_in_quarantine_shows_who_took_it_out_last() -> None:
+    with projected(REGISTERED, ILL) as store:
+        row = queries.bench(store.db, "lab", "b1")
+        assert row is not None
+        assert row.quarantined_by == "ann"
+        project(store, decision(WELL, seq=2))
+        row = queries.bench(store.db, "lab", "b1")
+        assert row is not None
+        assert row.quarantined_by is None
 
 
 def test_times_keep_their_microseconds() -> None:
