@@ -3,15 +3,12 @@
 import asyncio
 import json
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,11 +18,12 @@ from events.errors import LogUnavailable, Undecodable
 from events.facts import AttemptFinished, BenchQuarantined, BenchRestored
 from events.kafka.admin import ensure_topics
 from events.kafka.log import KafkaLog
-from events.log import Log, Outgoing, Partition, Record
+from events.log import Log, Outgoing
 from events.message import EventMessage, Message
 from events.shared import BenchSpec, CommandMeta, HealthPolicy, RunSpec
 from events.topics import Topics, specs
 from processors.watchers.bench_health.rule import ACTOR, BENCH_CODES
+from tests.integration.roles import read_all, role, watcher
 
 pytestmark = [pytest.mark.broker, pytest.mark.kill, pytest.mark.timeout(280)]
 
@@ -33,54 +31,9 @@ PARTITIONS = 2
 ERRORS_MAX = 2
 BENCHES = tuple(("lab-a", f"b{n}") for n in range(3)) + tuple(("lab-b", f"b{n}") for n in range(3))
 KILLS = 12
-READY_S_MAX = 60.0
 JUDGED_S_MAX = 90.0
-STOP_S_MAX = 20.0
-"""Generous: a machine under load; the watcher itself gives up after 5 s."""
 RUN = RunSpec(command=("true",), env={}, timeout_s=60.0, junit=(), artifacts=())
 SICK = json.dumps({"provision": {"fail": "the relay sticks"}})
-
-
-class Process:
-    """One role, as an operating system process."""
-
-    def __init__(self, log: Path, *arguments: str) -> None:
-        self.log = log
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "cli.main", "serve", *arguments],
-                stdout=output,
-                stderr=output,
-            )
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def kill(self) -> None:
-        """Kill -9, and wait."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        self._process.wait(30)
-
-    def terminate(self) -> tuple[int, float]:
-        """Send SIGTERM; return the exit code and how long the end took."""
-        began_s = time.monotonic()
-        self._process.terminate()
-        code = self._process.wait(STOP_S_MAX)
-        return code, time.monotonic() - began_s
-
-    def wait(self) -> int:
-        return self._process.wait(READY_S_MAX)
-
-
-@contextmanager
-def role(folder: Path, name: str, *arguments: str) -> Iterator[Process]:
-    process = Process(folder / f"{name}.log", name, *arguments)
-    try:
-        yield process
-    finally:
-        process.kill()
 
 
 @contextmanager
@@ -93,10 +46,6 @@ def lab(kafka: str, prefix: str, folder: Path) -> Iterator[None]:
         role(folder, "worker", "--id", "w", "--all-pools", "--drain", "1s", *kept, *where),
     ):
         yield
-
-
-def watcher(kafka: str, prefix: str, folder: Path, *arguments: str) -> Any:
-    return role(folder, "watcher", "--kafka", kafka, "--topic-prefix", prefix, *arguments)
 
 
 async def send(log: Log, topics: Topics, pool: str, command_id: str, body: Command) -> None:
@@ -140,23 +89,9 @@ async def run_on(log: Log, topics: Topics, pool: str, bench: str, execution_id: 
     await send(log, topics, pool, execution_id, body)
 
 
-async def read_all(log: Log, topic: str) -> list[Record]:
-    records: list[Record] = []
-    for number in range(PARTITIONS):
-        partition = Partition(topic, number)
-        end = (await log.ends([partition]))[partition]
-        reader = await log.open_reader({partition: 0})
-        try:
-            while await reader.position(partition) < end:
-                records += await reader.poll(records_max=5_000, wait_s=1.0)
-        finally:
-            await reader.close()
-    return records
-
-
 async def journal(log: Log, topics: Topics) -> list[EventMessage]:
     found = []
-    for record in await read_all(log, topics.events):
+    for record in await read_all(log, topics.events, PARTITIONS):
         with suppress(Undecodable):
             found.append(decode_event(record.value))
     return found
