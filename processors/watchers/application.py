@@ -4,7 +4,8 @@ What it changes of Faust's ways, and why:
 - records are read committed (Faust reads aborted ones unless it is told exactly_once);
 - streams begin where the watcher's own fold of the journal ended, never where the group committed:
   a commit of Faust can step over a record whose work was not done;
-- nothing is kept on disk or in a table, no topic is made, and the environment sets nothing.
+- nothing is kept on disk or in a table, no topic is made;
+- the environment sets nothing unless it says `TEO_FAUST_` (`TEO_FAUST_BROKER_SESSION_TIMEOUT=…`).
 """
 
 from collections.abc import Callable, Mapping
@@ -15,8 +16,9 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from faust.types import TP
 from yarl import URL
 
-SESSION_S = 10.0
-HEARTBEAT_S = 3.0
+SESSION_S = 6.0
+"""A watcher that was killed is missed after this, and another gets its partitions."""
+HEARTBEAT_S = 2.0
 REQUEST_S_MAX = 30.0
 COMMIT_EVERY_S = 3.0
 

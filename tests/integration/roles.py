@@ -1,5 +1,6 @@
 """Roles of `teo` as operating system processes, and what they left on the log."""
 
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,10 @@ END_S_MAX = 60.0
 """Generous: a machine under load."""
 
 
+FAST = {"TEO_FAUST_BROKER_SESSION_TIMEOUT": "2.5", "TEO_FAUST_BROKER_HEARTBEAT_INTERVAL": "0.8"}
+"""A watcher that was killed is missed after 2.5 s: more kills in a test's time."""
+
+
 class Process:
     """One role, as an operating system process."""
 
@@ -23,6 +28,7 @@ class Process:
                 [sys.executable, "-m", "cli.main", "serve", *arguments],
                 stdout=output,
                 stderr=output,
+                env={**os.environ, **FAST},
             )
 
     @property
@@ -41,6 +47,10 @@ class Process:
         self._process.terminate()
         code = self._process.wait(END_S_MAX)
         return code, time.monotonic() - began_s
+
+    def told(self, event: str) -> int:
+        """Return how many lines of its log name `event`; a log may be that of several lives."""
+        return self.log.read_text().count(f'"{event}"')
 
     def wait(self) -> int:
         return self._process.wait(END_S_MAX)
@@ -61,15 +71,23 @@ def watcher(
     return role(folder, "watcher", "--kafka", kafka, "--topic-prefix", prefix, *arguments)
 
 
-async def read_all(log: Log, topic: str, partitions: int) -> list[Record]:
+async def read_all(
+    log: Log, topic: str, partitions: int, starts: dict[int, int] | None = None
+) -> list[Record]:
+    """Return the records from `starts` on, or all; `starts` then says where to go on."""
     records: list[Record] = []
     for number in range(partitions):
         partition = Partition(topic, number)
         end = (await log.ends([partition]))[partition]
-        reader = await log.open_reader({partition: 0})
+        start = (starts or {}).get(number, 0)
+        if start >= end:
+            continue
+        reader = await log.open_reader({partition: start})
         try:
-            while await reader.position(partition) < end:
+            while (position := await reader.position(partition)) < end:
                 records += await reader.poll(records_max=5_000, wait_s=1.0)
         finally:
             await reader.close()
+        if starts is not None:
+            starts[number] = position
     return records

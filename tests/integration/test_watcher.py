@@ -1,9 +1,9 @@
 """Real watchers beside a real scheduler and a real worker; the journal is the judge."""
 
 import asyncio
+import itertools
 import json
 import random
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,7 +14,7 @@ import pytest
 
 from events.codec import decode_event, encode
 from events.commands import ApplyBenches, Command, RestoreBench, SubmitExecution
-from events.errors import LogUnavailable, Undecodable
+from events.errors import LogUnavailable
 from events.facts import AttemptFinished, BenchQuarantined, BenchRestored
 from events.kafka.admin import ensure_topics
 from events.kafka.log import KafkaLog
@@ -23,14 +23,14 @@ from events.message import EventMessage, Message
 from events.shared import BenchSpec, CommandMeta, HealthPolicy, RunSpec
 from events.topics import Topics, specs
 from processors.watchers.bench_health.rule import ACTOR, BENCH_CODES
-from tests.integration.roles import read_all, role, watcher
+from tests.integration.roles import Process, read_all, role, watcher
 
 pytestmark = [pytest.mark.broker, pytest.mark.kill, pytest.mark.timeout(280)]
 
 PARTITIONS = 2
 ERRORS_MAX = 2
 BENCHES = tuple(("lab-a", f"b{n}") for n in range(3)) + tuple(("lab-b", f"b{n}") for n in range(3))
-KILLS = 12
+KILLS = 10
 JUDGED_S_MAX = 90.0
 RUN = RunSpec(command=("true",), env={}, timeout_s=60.0, junit=(), artifacts=())
 SICK = json.dumps({"provision": {"fail": "the relay sticks"}})
@@ -89,25 +89,27 @@ async def run_on(log: Log, topics: Topics, pool: str, bench: str, execution_id: 
     await send(log, topics, pool, execution_id, body)
 
 
-async def journal(log: Log, topics: Topics) -> list[EventMessage]:
-    found = []
-    for record in await read_all(log, topics.events, PARTITIONS):
-        with suppress(Undecodable):
-            found.append(decode_event(record.value))
-    return found
+class Journal:
+    """All events there are; each reading goes on where the last one ended."""
 
+    def __init__(self, log: Log, topics: Topics) -> None:
+        self._log = log
+        self._topic = topics.events
+        self._starts: dict[int, int] = {}
+        self._events: list[EventMessage] = []
 
-async def until(
-    log: Log, topics: Topics, is_so: Callable[[list[EventMessage]], bool]
-) -> list[EventMessage]:
-    end_s = asyncio.get_running_loop().time() + JUDGED_S_MAX
-    while True:
-        events = await journal(log, topics)
-        if is_so(events):
-            return events
-        told = Counter(type(event.body).__name__ for event in events)
-        assert asyncio.get_running_loop().time() < end_s, f"it did not come to it: {told}"
-        await asyncio.sleep(0.5)
+    async def read(self) -> list[EventMessage]:
+        for record in await read_all(self._log, self._topic, PARTITIONS, self._starts):
+            self._events.append(decode_event(record.value))
+        return self._events
+
+    async def until(self, is_so: Callable[[list[EventMessage]], bool]) -> list[EventMessage]:
+        end_s = asyncio.get_running_loop().time() + JUDGED_S_MAX
+        while not is_so(await self.read()):
+            told = Counter(type(event.body).__name__ for event in self._events)
+            assert asyncio.get_running_loop().time() < end_s, f"it did not come to it: {told}"
+            await asyncio.sleep(0.3)
+        return self._events
 
 
 def windows(events: list[EventMessage]) -> dict[tuple[str, str], list[tuple[int, int]]]:
@@ -166,7 +168,7 @@ def test_a_sick_bench_is_taken_out_once_and_a_sound_one_never(
                     await run_on(log, topics, "lab-a", "b0", f"a{n}")
                 for n in range(ERRORS_MAX):
                     await run_on(log, topics, "lab-a", "b1", f"b{n}")
-                await until(log, topics, lambda events: ("lab-a", "b0") in out(events))
+                await Journal(log, topics).until(lambda events: ("lab-a", "b0") in out(events))
                 await send(log, topics, "lab-a", "restore", RestoreBench(bench="b0"))
                 await run_on(log, topics, "lab-a", "b0", "after")
 
@@ -174,13 +176,43 @@ def test_a_sick_bench_is_taken_out_once_and_a_sound_one_never(
                     ended = [e for e in events if isinstance(e.body, AttemptFinished)]
                     return len(ended) == 2 * ERRORS_MAX + 2
 
-                events = await until(log, topics, is_over)
+                events = await Journal(log, topics).until(is_over)
         judge(events)
         assert windows(events)["lab-a", "b0"] == [(ERRORS_MAX + 1, 1), (1, 0)]
         told = next(e.body for e in events if isinstance(e.body, BenchQuarantined))
         assert "the relay sticks" in told.reason
 
     asyncio.run(scenario())
+
+
+async def until_at_work(process: Process) -> None:
+    """Wait until it was given partitions; the log is also that of the lives before."""
+    known = process.told("partition.taken")
+    end_s = asyncio.get_running_loop().time() + JUDGED_S_MAX
+    while process.told("partition.taken") == known:
+        assert asyncio.get_running_loop().time() < end_s, "it got no partition"
+        await asyncio.sleep(0.05)
+
+
+async def use(log: Log, topics: Topics, dice: random.Random, over: asyncio.Event) -> None:
+    """Run tests on sick benches until it is over."""
+    for count in itertools.count():
+        if over.is_set():
+            return
+        pool, bench = dice.choice(BENCHES)
+        await run_on(log, topics, pool, bench, f"x{count}")
+        await asyncio.sleep(dice.uniform(0.0, 0.15))
+
+
+async def repair(log: Log, topics: Topics, over: asyncio.Event) -> None:
+    """Restore what was taken out, again and again, until it is over."""
+    journal = Journal(log, topics)
+    for turn in itertools.count():
+        if over.is_set():
+            return
+        for pool, bench in sorted(out(await journal.read())):
+            await send(log, topics, pool, f"{pool}-{bench}-{turn}", RestoreBench(bench=bench))
+        await asyncio.sleep(0.3)
 
 
 def test_killed_at_any_moment_it_misses_nothing_and_asks_once(
@@ -193,24 +225,23 @@ def test_killed_at_any_moment_it_misses_nothing_and_asks_once(
         async with KafkaLog(kafka, client_id="test") as log:
             with lab(kafka, topic_prefix, tmp_path):
                 await apply_benches(log, topics)
-                count = 0
-                for turn in range(KILLS):
-                    with watcher(kafka, topic_prefix, tmp_path):
-                        ends_s = time.monotonic() + dice.uniform(1.0, 7.0)
-                        for pool, bench in sorted(out(await journal(log, topics))):
-                            body = RestoreBench(bench=bench)
-                            await send(log, topics, pool, f"restore-{turn}-{bench}-{pool}", body)
-                        while time.monotonic() < ends_s:
-                            pool, bench = dice.choice(BENCHES)
-                            await run_on(log, topics, pool, bench, f"x{count}")
-                            count += 1
-                            await asyncio.sleep(dice.uniform(0.0, 0.3))
+                over = asyncio.Event()
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(use(log, topics, dice, over))
+                    group.create_task(repair(log, topics, over))
+                    for turn in range(KILLS):
+                        with watcher(kafka, topic_prefix, tmp_path) as process:
+                            if turn % 4:
+                                await until_at_work(process)
+                            await asyncio.sleep(dice.uniform(0.0, 3.0))
+                    over.set()
                 with watcher(kafka, topic_prefix, tmp_path):
-                    await until(log, topics, is_all_out)
+                    journal = Journal(log, topics)
+                    await journal.until(is_all_out)
                     await asyncio.sleep(3.0)  # Time enough for a second one, were there any.
-                    judge_at = await until(log, topics, is_all_out)
-        judge(judge_at)
-        taken_out = sum(n for each in windows(judge_at).values() for _, n in each)
-        assert taken_out >= len(BENCHES), f"only {taken_out} windows were of use"
+                    events = await journal.until(is_all_out)
+        judge(events)
+        taken_out = sum(n for each in windows(events).values() for _, n in each)
+        assert taken_out >= KILLS, f"only {taken_out} windows were of use"
 
     asyncio.run(scenario())
