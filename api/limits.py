@@ -36,7 +36,7 @@ LONG_POLL_S_MAX = 60.0
 
 LIST_LIMIT_DEFAULT = 100
 LIST_LIMIT_MAX = 500
-CURSOR_CHARS_MAX = 500
+CURSOR_CHARS_MAX = 8_000
 QUERY_CHARS_MAX = 1_000
 
 SSE_CLIENTS_MAX = 500
@@ -82,3 +82,15 @@ ARTIFACT_CHUNK_BYTES = 256 * 1024
 DASHBOARD_ROWS_MAX = 15
 DASHBOARD_BENCHES_MAX = 400
 DASHBOARD_CASES_MAX = 500
+
+LETTERS_SCANNED_MAX = 5_000
+"""Dead letters that one part of a list looks at; a filter that finds fewer goes on by cursor."""
+LETTERS_WINDOW = 200
+"""Offsets of each partition of the dead letters that are read at once, from the newest back."""
+LETTER_RECORDS_MAX = 50
+"""Dead letters in memory with all they hold; each may be as large as a record."""
+LETTER_READ_S_MAX = 15.0
+LETTER_HEX_BYTES_MAX = 65_536
+"""How much of what cannot be decoded is shown."""
+LETTER_OUTCOME_WAIT_S = 3.0
+"""How long the outcome of a command that was put back is waited for: poison has none."""

@@ -11,6 +11,7 @@ from api.deps import Deps
 from api.ending import end
 from api.gateway import Gateway
 from api.hub import Hub
+from api.letter_box import LetterBox
 from api.limits import LOG_PROBE_S, TAIL_RETRY_S
 from api.log_search import LogSearch
 from api.problems import Problem
@@ -31,6 +32,7 @@ class Service:
         self.hub = Hub(deps.feed)
         self.tail = LogTail(deps.log, deps.topics.logs, deps.clock)
         self.search = LogSearch(deps.log, self.tail)
+        self.letters = LetterBox(deps.log, deps.topics.dlq)
         self.streams = Streams(clients_max=deps.settings.sse_clients_max, stopping=deps.stopping)
         self.failure: str | None = None
         """Why the app cannot go on; None: it can."""

@@ -110,8 +110,8 @@ class Client:
             page_size = min(PAGE_ITEMS, wanted - len(items)) if has_limit else None
             page = self.get(path, {**(params or {}), "limit": page_size, "cursor": cursor})
             items += page["items"]
-            cursor = page.get("next_cursor")
-            if cursor is None or not page["items"]:
+            before, cursor = cursor, page.get("next_cursor")
+            if cursor in (None, before):
                 return Page(items, has_more=False)
         return Page(items, has_more=cursor is not None)
 

@@ -36,6 +36,9 @@ COMMAND_OF: Mapping[type, str] = {
     facts.ExecutionSubmitted: "SubmitExecution",
     facts.ExecutionCancelRequested: "CancelExecution",
     facts.ExecutionFinished: "CancelExecution",
+    facts.WorkerDrained: "DrainWorker",
+    facts.DeadLetterReplayed: "ReplayDeadLetter",
+    facts.DeadLetterDiscarded: "DiscardDeadLetter",
 }
 """Which command is accepted with which fact."""
 
@@ -74,7 +77,7 @@ def _subject(event: facts.Event) -> str:
     """Return the id of the thing a command was about."""
     if isinstance(event, facts.BenchRegistered):
         return event.bench.name
-    for name in ("execution_id", "reservation_id", "bench", "worker"):
+    for name in ("execution_id", "reservation_id", "bench", "worker", "letter_id"):
         subject = getattr(event, name, None)
         if isinstance(subject, str):
             return subject

@@ -3,10 +3,10 @@
 Never waits on the database: a call reads on the loop, between two batches of the projector.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from events.log import Position
-from projections import pools, queries
+from projections import dead_letters, pools, queries
 from projections.rows import (
     ArtifactRow,
     BenchFilter,
@@ -20,6 +20,7 @@ from projections.rows import (
     PoolRow,
     ReservationFilter,
     ReservationRow,
+    SettledRow,
     Slice,
     WorkerRow,
 )
@@ -88,3 +89,7 @@ class ReadModel:
     async def artifacts(self, execution_id: str, attempt: int | None) -> Sequence[ArtifactRow]:
         """Return the files kept of one attempt, or of all."""
         return queries.artifacts(self._store.db, execution_id, attempt)
+
+    async def settled(self, letter_ids: Iterable[str]) -> Mapping[str, SettledRow]:
+        """Return how dead letters were settled; one that is missing is open."""
+        return dead_letters.settled(self._store.db, letter_ids)

@@ -179,6 +179,19 @@ class ArtifactRow:
     uri: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettledRow:
+    """How a dead letter was settled: replayed or discarded, and by whom."""
+
+    letter_id: str
+    status: str
+    actor: str
+    at: datetime
+    reason: str
+    replays: int
+    """How often it was put back, in all."""
+
+
 class InvalidCursor(ValueError):
     """Raised when a cursor was not made by this read model for this kind of list."""
 

@@ -20,7 +20,15 @@ from events.facts import (
 from events.log import Position
 from events.message import EventMessage
 from events.shared import EventMeta
-from projections import benches, commands, executions, policies, reservations, workers
+from projections import (
+    benches,
+    commands,
+    dead_letters,
+    executions,
+    policies,
+    reservations,
+    workers,
+)
 
 REVISION = 1
 """To be raised when the same events lead to other rows without a change of the tables."""
@@ -39,7 +47,7 @@ CREATE TABLE marks (
     skipped INTEGER NOT NULL
 );
 """
-_MODELS = (benches, policies, reservations, executions, workers)
+_MODELS = (benches, policies, reservations, executions, workers, dead_letters)
 TABLES = "\n".join([_META_TABLES, *(model.TABLES for model in _MODELS), commands.TABLES])
 NO_ROWS = (
     TeardownRequested,

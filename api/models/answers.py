@@ -243,6 +243,54 @@ class CommandOutcome(Answer):
     position: str
 
 
+class DeadLetter(Answer):
+    """An input that nobody could take, or an execution that the lab could not run."""
+
+    id: str
+    kind: str
+    status: str
+    pool: str
+    execution_id: str | None
+    type: str
+    error: str
+    found_at: datetime
+    found_by: str
+    source_topic: str
+    source_partition: int
+    source_offset: int
+    source_at: datetime
+    size_bytes: int
+    settled_by: str | None
+    settled_at: datetime | None
+    settled_reason: str
+    replays: int
+
+
+class WholeDeadLetter(DeadLetter):
+    """A dead letter with all it holds; `value_hex` (its first bytes) if it cannot be decoded."""
+
+    stack: str
+    key: str | None
+    headers: dict[str, str]
+    value: dict[str, Any] | None
+    undecodable: str
+    value_hex: str
+
+
+class ReplayedLetter(DeadLetter):
+    """What became of a replay; not put back: what it holds was decided before.
+
+    `outcome` is that of the command it holds; null: it holds none, or it is not decided yet.
+    """
+
+    is_put_back: bool
+    put_back_offset: int | None
+    command_id: str | None
+    outcome: str | None
+    outcome_reason: str
+    new_execution_id: str | None
+
+
 class Pending(Answer):
     """A command whose outcome takes longer; `href` is where to look."""
 

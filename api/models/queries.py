@@ -166,6 +166,16 @@ class LogsQuery(Query):
     )
 
 
+class DeadLettersQuery(ListQuery):
+    """Which dead letters."""
+
+    pool: Text | None = None
+    kind: Words = Field(default="", description="`record`, `execution`, or both.")
+    status: Words = Field(
+        default="", description="`open`, `replayed`, `discarded`; several joined by commas."
+    )
+
+
 class EventsQuery(Query):
     """Which events."""
 

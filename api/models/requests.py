@@ -171,6 +171,25 @@ class RestoreBody(RequestBody):
     """Nothing: the bench is named by the path."""
 
 
+class DrainBody(RequestBody):
+    """Why a worker shall leave."""
+
+    reason: Reason = ""
+
+
+class ReplayBody(RequestBody):
+    """Why a dead letter is put back, and whether also if it still cannot be read."""
+
+    reason: Reason = ""
+    force: bool = Field(default=False, description="Also if it still cannot be read.")
+
+
+class DiscardBody(RequestBody):
+    """Why a dead letter is settled without replaying it."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=REASON_CHARS_MAX)]
+
+
 class ReservationBody(RequestBody):
     """An ask for benches to hold for a time; all of them or none."""
 

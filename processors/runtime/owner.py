@@ -16,7 +16,7 @@ from events.log import Log, Outgoing, Partition, Reader, Record, Writer
 from events.topics import Topics
 from processors.runtime.log_time import Clock, LogTime
 from processors.runtime.metrics import RuntimeMetrics
-from processors.runtime.records import dead_letter, records_of
+from processors.runtime.records import pool_of, records_of, set_aside_record
 from processors.runtime.recovery import resume
 from processors.runtime.snapshot import fingerprint
 from processors.runtime.snapshot_writer import EVENTS_PER_SNAPSHOT, SnapshotWriter
@@ -227,13 +227,13 @@ class Owner:
             error=str(error),
         )
         self._metrics.set_aside.add(1, {"topic": record.topic})
-        outgoing.append(dead_letter(self._topics, record, error, self._clock.now()))
+        outgoing.append(set_aside_record(self._topics, record, error, self._clock.now()))
         return core.set_aside(
             ledger,
             topic=record.topic,
             offset=record.offset,
             at=record.timestamp,
-            pool=(record.key or b"").decode("utf-8", "replace"),
+            pool=pool_of(record),
             error=f"{type(error).__name__}: {error}",
         )
 

@@ -1,18 +1,16 @@
 """Decisions and dead letters as records to write. Never decides anything."""
 
-import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from events.codec import encode, type_name
 from events.dlq import DeadLetter
+from events.letters import dead_letter
 from events.log import Outgoing, Record
 from events.message import EventMessage, TaskMessage
 from events.topics import Topics
-from processors.saga.letters import on_topic
+from processors.saga.letters import FOUND_BY, on_topic
 from processors.scheduler.decision import Decision
-
-STACK_CHARS_MAX = 8_000
 
 
 def records_of(topics: Topics, partition: int, decisions: Iterable[Decision]) -> Iterator[Outgoing]:
@@ -53,23 +51,17 @@ def _headers(message: EventMessage | TaskMessage, message_id: str) -> Mapping[st
     }
 
 
-def dead_letter(topics: Topics, record: Record, error: BaseException, now: datetime) -> Outgoing:
+def set_aside_record(
+    topics: Topics, record: Record, error: BaseException, now: datetime
+) -> Outgoing:
     """Return the record that keeps `record`, whole, with what was wrong."""
-    stack = "".join(traceback.format_exception(error))
-    letter = DeadLetter(
-        source_topic=record.topic,
-        source_partition=record.partition,
-        source_offset=record.offset,
-        source_timestamp=record.timestamp,
-        key=record.key,
-        value=record.value,
-        headers=record.headers,
-        error=f"{type(error).__name__}: {error}",
-        stack=stack[-STACK_CHARS_MAX:],
-        found_by="scheduler",
-        found_at=now,
-    )
-    return _letter(topics, letter)
+    pool = pool_of(record)
+    return _letter(topics, dead_letter(record, error, pool=pool, found_by=FOUND_BY, found_at=now))
+
+
+def pool_of(record: Record) -> str:
+    """Return the pool that the key of an input names, however garbled."""
+    return (record.key or b"").decode("utf-8", "replace")
 
 
 def _letter(topics: Topics, letter: DeadLetter) -> Outgoing:

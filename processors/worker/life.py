@@ -14,6 +14,7 @@ import structlog
 from adapters.contract import Adapter
 from events.codec import decode_task, encode
 from events.errors import LogUnavailable, Undecodable
+from events.letters import dead_letter
 from events.log import Log, Outgoing, Reader, Record
 from events.message import TaskMessage
 from events.reports import (
@@ -38,7 +39,6 @@ from processors.worker.calls import Strays
 from processors.worker.clock import Clock, monotonic_s
 from processors.worker.compensation import tear_down_bench
 from processors.worker.contact import Contact
-from processors.worker.dead_letter import dead_letter
 from processors.worker.leave import Leave
 from processors.worker.outbox import Outbox
 from processors.worker.parts import Parts
@@ -241,7 +241,13 @@ class Life:
             log.warning("worker.task_undecodable", offset=record.offset, error=str(error))
             self._telemetry.task_refused("undecodable")
             found_by = f"worker {self._settings.worker}"
-            letter = dead_letter(record, error, found_by=found_by, found_at=self._clock.now())
+            letter = dead_letter(
+                record,
+                error,
+                pool=self._settings.pool,
+                found_by=found_by,
+                found_at=self._clock.now(),
+            )
             await self._outbox.put_record(
                 Outgoing(topic=self._topics.dlq, key=record.key, value=encode(letter))
             )
