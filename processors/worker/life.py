@@ -277,7 +277,7 @@ class Life:
             case TearDownBench():
                 self._tear_down(task, meta)
             case LeaveWhenIdle():
-                self._leave.ask(task.reason, hurry=False)
+                self._leave.ask(task.reason, hurry=False, soon=False)
             case _:
                 assert_never(task)
 
@@ -402,16 +402,21 @@ class Life:
 
     async def _until_idle(self) -> None:
         """Return once nothing runs, or the time for it is up, or it was asked to hurry."""
+        await self._idle_or(self._leave.soon)
         try:
             async with asyncio.timeout(self._settings.drain_s):
-                hurry = self._group.create_task(self._leave.hurry.wait(), name="hurry")
-                try:
-                    while not hurry.done() and (tasks := [*self._attempt_tasks.values()]):
-                        await asyncio.wait([*tasks, hurry], return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    hurry.cancel()
+                await self._idle_or(self._leave.hurry)
         except TimeoutError:
             log.warning("worker.drain_over", limit_s=self._settings.drain_s)
+
+    async def _idle_or(self, asked: asyncio.Event) -> None:
+        """Return once nothing runs, or `asked` is set."""
+        wish = self._group.create_task(asked.wait(), name="wish")
+        try:
+            while not wish.done() and (tasks := [*self._attempt_tasks.values()]):
+                await asyncio.wait([*tasks, wish], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            wish.cancel()
 
     def _report_slots(self) -> None:
         self._telemetry.slots(used=len(self._attempts), total=self._settings.slots)

@@ -84,6 +84,9 @@ class FakeApi:
         self.cases = []
         self.files = {}
         self.ranges = []
+        self.letters = {}
+        self.workers = []
+        self.queries = []
         self.port = None
         self._server = self._thread = None
 
@@ -104,6 +107,11 @@ class FakeApi:
                 Route("/v1/pools", self.list_pools),
                 Route("/v1/pools/{pool}/benches", self.apply, methods=["PUT"]),
                 Route("/v1/benches", self.list_benches),
+                Route("/v1/dead-letters", self.list_letters),
+                Route("/v1/dead-letters/{letter}", self.letter),
+                Route("/v1/dead-letters/{letter}/{verb}", self.settle, methods=["POST"]),
+                Route("/v1/workers", self.list_workers),
+                Route("/v1/pools/{pool}/workers/{worker}/drain", self.drain, methods=["POST"]),
                 Route("/v1/commands/cmd-1", self.command),
                 Route("/v1/events", self.events),
                 Route("/v1/whoami", self.whoami),
@@ -177,6 +185,34 @@ class FakeApi:
 
     async def list_benches(self, request):
         return await self.items(request, [BENCH])
+
+    async def list_letters(self, request):
+        self.queries.append(dict(request.query_params))
+        status = request.query_params.get("status", "")
+        found = [item for item in self.letters.values() if not status or item["status"] in status]
+        return await self.items(request, found)
+
+    async def letter(self, request):
+        found = self.letters.get(request.path_params["letter"])
+        if found is None:
+            return problem(404, "no_such_dead_letter", "there is no dead_letter 9-9; look again")
+        return JSONResponse(found)
+
+    async def settle(self, request):
+        found = self.letters.get(request.path_params["letter"])
+        if found is None:
+            return problem(404, "no_such_dead_letter", "there is no dead_letter 9-9; look again")
+        verb = request.path_params["verb"]
+        found["status"] = {"replay": "replayed", "discard": "discarded"}[verb]
+        return JSONResponse({**found, **REPLAYED} if verb == "replay" else found)
+
+    async def list_workers(self, request):
+        return await self.items(request, self.workers)
+
+    async def drain(self, request):
+        found = next(w for w in self.workers if w["worker"] == request.path_params["worker"])
+        found["state"] = "draining"
+        return JSONResponse(found)
 
     async def submit(self, request):
         if self.execution is None:
@@ -292,6 +328,46 @@ class FakeApi:
 
 
 BENCH = {"pool": "lab-a", "name": "bench-1", "state": "idle", "labels": {"board": "rpi4"}}
+
+
+REPLAYED = {
+    "is_put_back": True,
+    "put_back_offset": 12,
+    "command_id": "cmd-7",
+    "outcome": "accepted",
+    "outcome_reason": "",
+    "new_execution_id": "exe-0190cc",
+}
+
+
+def letter(number, **given):
+    return {
+        "id": f"0-{number}",
+        "kind": "execution",
+        "status": "open",
+        "pool": "lab-a",
+        "execution_id": EXE,
+        "type": "SubmitExecution",
+        "error": "provision_failed: no power",
+        "found_at": "2026-01-01T00:00:13Z",
+        "found_by": "scheduler",
+        "source_topic": "teo.commands",
+        "source_partition": 0,
+        "source_offset": 7,
+        "source_at": "2026-01-01T00:00:00Z",
+        "size_bytes": 20,
+        "settled_by": None,
+        "settled_at": None,
+        "settled_reason": "",
+        "replays": 0,
+        "stack": "",
+        "key": "lab-a",
+        "headers": {"ce_type": "SubmitExecution"},
+        "value": {"meta": {}, "type": "SubmitExecution", "data": {"run": {"command": ["true"]}}},
+        "undecodable": "",
+        "value_hex": "",
+        **given,
+    }
 
 
 def problem(status, code, detail):

@@ -1,0 +1,153 @@
+"""What operators do with `teo`, against a real HTTP server that plays the API."""
+
+import json
+import sys
+
+import pytest
+
+from cli.dlq import hex_dump
+from cli.main import VERBS
+from cli.root import build
+from tests.unit.cli.fake_api import TOKEN, FakeApi, letter
+
+
+@pytest.fixture
+def api():
+    fake = FakeApi()
+    fake.start()
+    yield fake
+    fake.stop()
+
+
+@pytest.fixture
+def teo(api, tmp_path, monkeypatch, capsys):
+    for name in ("TEO_CONTEXT", "TEO_POOL", "TRACEPARENT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TEO_SERVER", api.url)
+    monkeypatch.setenv("TEO_TOKEN", TOKEN)
+    monkeypatch.setenv("TEO_CONFIG", str(tmp_path / "config.yaml"))
+
+    def run(*args):
+        with pytest.raises(SystemExit) as left:
+            build(VERBS)(list(args), prog_name="teo")
+        out, err = capsys.readouterr()
+        return int(left.value.code or 0), out, err
+
+    return run
+
+
+def put(api, *letters):
+    api.letters = {each["id"]: each for each in letters}
+
+
+def settled(api, number, verb):
+    return api.bodies("POST", f"/v1/dead-letters/0-{number}/{verb}")
+
+
+def test_the_list_shows_open_letters_and_chooses_others(api, teo):
+    put(api, letter(1, status="replayed"), letter(2), letter(3), letter(4, error="x" * 200))
+    code, out, _ = teo("dlq", "list", "-o", "name")
+    assert (code, out.split()) == (0, ["0-2", "0-3", "0-4"])
+    code, out, _ = teo("dlq", "list", "--status", "", "--pool", "lab-a", "--kind", "execution")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["LETTER", "0-1", "0-2", "0-3", "0-4"]
+    assert max(map(len, out.splitlines())) < 200
+    assert api.queries[-1]["pool"] == "lab-a"
+    put(api)
+    code, out, err = teo("dlq", "list")
+    assert (code, out, err) == (0, "", "no open dead letters\n")
+
+
+def test_show_tells_everything(api, teo):
+    raw = bytes(range(40))
+    put(
+        api,
+        letter(1),
+        letter(
+            2,
+            kind="record",
+            execution_id=None,
+            value=None,
+            undecodable="first byte is 9",
+            value_hex=raw.hex(),
+            size_bytes=50,
+            stack="Traceback\n  deep\n\x1b[31mred",
+        ),
+    )
+    code, out, _ = teo("dlq", "show", "0-1")
+    assert code == 0
+    assert '"command": [' in out
+    assert "provision_failed: no power" in out
+    code, out, err = teo("dlq", "show", "0-2")
+    assert "teo.commands, partition 0, offset 7" in out
+    assert "00000010  10 11" in out
+    assert "\x1b" not in out
+    assert "first 40 bytes" in err
+    code, _, err = teo("dlq", "show", "9-9")
+    assert (code, "look again" in err) == (2, True)
+    assert json.loads(teo("dlq", "show", "0-1", "-o", "json")[1])["id"] == "0-1"
+
+
+def test_one_letter_is_replayed_without_a_question(api, teo):
+    put(api, letter(1))
+    code, _, err = teo("dlq", "replay", "0-1", "--reason", "power is back")
+    assert (code, "exe-0190cc" in err) == (0, True)
+    assert settled(api, 1, "replay") == [{"reason": "power is back", "force": False}]
+
+
+def test_several_need_a_yes_and_one_that_is_refused_keeps_back_no_other(api, teo):
+    put(api, letter(1), letter(2))
+    code, _, err = teo("dlq", "replay", "0-1", "0-2")
+    assert (code, "-y" in err) == (2, True)
+    assert settled(api, 1, "replay") == []
+    code, _, err = teo("dlq", "replay", "0-1", "9-9", "0-2", "-y", "--force")
+    assert code == 2
+    assert "look again" in err
+    assert settled(api, 1, "replay") == settled(api, 2, "replay")
+    assert settled(api, 2, "replay") == [{"reason": "", "force": True}]
+
+
+def test_all_open_letters_go_back_oldest_first(api, teo):
+    put(api, letter(3), letter(2, status="discarded"), letter(1))
+    code, _, _ = teo("dlq", "replay", "--all", "--kind", "execution", "-y")
+    assert code == 0
+    paths = [path for method, path, _, _ in api.asked if method == "POST"]
+    assert paths == ["/v1/dead-letters/0-1/replay", "/v1/dead-letters/0-3/replay"]
+    assert api.queries[-1]["kind"] == "execution"
+    code, _, err = teo("dlq", "replay", "--all", "-y")
+    assert (code, err) == (0, "no open dead letters\n")
+
+
+def test_discard_wants_a_reason(api, teo):
+    put(api, letter(1), letter(2))
+    assert teo("dlq", "discard", "0-1")[0] == 2
+    code, out, _ = teo("dlq", "discard", "0-1", "0-2", "--reason", "noise", "-y", "-o", "json")
+    assert (code, [item["status"] for item in json.loads(out)]) == (0, ["discarded"] * 2)
+    assert settled(api, 1, "discard") == [{"reason": "noise"}]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["replay"], ["replay", "0-1", "--all"], ["replay", "0-1", "--kind", "record"]],
+)
+def test_it_must_be_clear_which_letters(api, teo, arguments):
+    put(api, letter(1))
+    assert teo("dlq", *arguments)[0] == 2
+    assert settled(api, 1, "replay") == []
+
+
+def test_a_no_changes_nothing(api, teo, monkeypatch):
+    put(api, letter(1), letter(2))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("typer.confirm", lambda *_, **__: False)
+    code, _, err = teo("dlq", "replay", "--all")
+    assert (code, "nothing was changed" in err) == (4, True)
+    assert settled(api, 1, "replay") == []
+
+
+def test_a_hex_dump_is_aligned():
+    assert list(hex_dump(b"0123456789abcdef\n")) == [
+        "00000000  30 31 32 33 34 35 36 37 38 39 61 62 63 64 65 66  0123456789abcdef",
+        "00000010  0a                                               .",
+    ]
