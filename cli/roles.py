@@ -131,6 +131,7 @@ def worker_role(role: WorkerRole) -> Role:
     async def serve(stop: asyncio.Event) -> None:
         await wait_for_broker(role.kafka, wait_s=BROKER_WAIT_S)
         workers: dict[str, Worker] = {}
+        all_left = asyncio.Event()
         app = health_app(lambda: all(each.is_registered for each in workers.values()))
         async with (
             KafkaLog(role.kafka, client_id=f"teo-worker-{role.worker}") as log,
@@ -153,7 +154,15 @@ def worker_role(role: WorkerRole) -> Role:
                     new_id=new_id,
                 )
                 logger.info("worker.serves", pool=pool, adapters=sorted(adapters))
-                group.create_task(workers[pool].run())
+                group.create_task(serve_pool(pool, workers[pool]))
+
+            async def serve_pool(pool: str, worker: Worker) -> None:
+                await worker.run()
+                # It was drained: others of this process go on; without any it ends.
+                logger.info("worker.left", pool=pool)
+                del workers[pool]
+                if not workers:
+                    all_left.set()
 
             async def discover() -> None:
                 async for pool in pools(log, Topics(role.prefix)):
@@ -161,8 +170,8 @@ def worker_role(role: WorkerRole) -> Role:
 
             for pool in role.pools:
                 begin(pool)
-            await until(stop, stop.wait() if role.pools else discover())
-            for each in workers.values():
+            await until(stop, all_left.wait() if role.pools else discover())
+            for each in [*workers.values()]:
                 each.drain()
 
     return serve

@@ -69,6 +69,7 @@ CREATE TABLE attempts (
     skipped INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (execution_id, pool, number)
 ) WITHOUT ROWID;
+CREATE INDEX attempts_live ON attempts (pool, worker) WHERE finished_at IS NULL;
 CREATE TABLE cases (
     execution_id TEXT NOT NULL,
     pool TEXT NOT NULL,

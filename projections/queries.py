@@ -17,6 +17,7 @@ from projections.rows import (
     ReservationFilter,
     ReservationRow,
     Slice,
+    WorkerFilter,
     WorkerRow,
 )
 from projections.values import moment, moment_or_none, of_text
@@ -31,6 +32,7 @@ __all__ = [
     "executions",
     "reservation",
     "reservations",
+    "worker",
     "workers",
 ]
 
@@ -45,8 +47,9 @@ _BENCH = (
     " reason, since, quarantined_by FROM benches"
 )
 _WORKER = (
-    "SELECT worker, pool, epoch, state, adapters, benches, slots, version, since, reason"
-    " FROM workers"
+    "SELECT worker, pool, epoch, state, adapters, benches, slots, (SELECT count(*) FROM attempts"
+    " WHERE attempts.pool = workers.pool AND attempts.worker = workers.worker"
+    " AND finished_at IS NULL), version, since, reason FROM workers"
 )
 _RESERVATION = (
     "SELECT id, pool, status, owner, selectors, priority, age, duration_s, benches, requested_at,"
@@ -120,9 +123,15 @@ def _bench(row: Row) -> BenchRow:
     )
 
 
-def workers(db: sqlite3.Connection, pool: str | None, part: Slice) -> Page[WorkerRow]:
+def worker(db: sqlite3.Connection, pool: str, name: str) -> WorkerRow | None:
+    """Return one worker; None: there never was one."""
+    row = db.execute(f"{_WORKER} WHERE pool = ? AND worker = ?", (pool, name)).fetchone()
+    return None if row is None else _worker(row)
+
+
+def workers(db: sqlite3.Connection, which: WorkerFilter, part: Slice) -> Page[WorkerRow]:
     """Return workers by pool and id."""
-    where = Filter().equal("pool", pool)
+    where = Filter().equal("pool", which.pool).any_of("state", which.states)
     if part.cursor is not None:
         where.after(("pool", "worker"), cursors.decode("workers", part.cursor, (str, str)))
     query = f"{_WORKER} {where.text} ORDER BY pool, worker LIMIT ?"
@@ -134,15 +143,16 @@ def workers(db: sqlite3.Connection, pool: str | None, part: Slice) -> Page[Worke
 
 
 def _worker(row: Row) -> WorkerRow:
-    worker, pool, epoch, state, adapters, benches_, slots, version, since, reason = row
+    name, pool, epoch, state, adapters, benches_, slots, used, version, since, reason = row
     return WorkerRow(
-        worker=worker,
+        worker=name,
         pool=pool,
         epoch=epoch,
         state=state,
         adapters=tuple(of_text(adapters)),
         benches=tuple(of_text(benches_)),
         slots=slots,
+        slots_used=used,
         version=version,
         since=moment(since),
         reason=reason,

@@ -22,6 +22,7 @@ from projections.rows import (
     ReservationRow,
     SettledRow,
     Slice,
+    WorkerFilter,
     WorkerRow,
 )
 from projections.runtime import Projector
@@ -62,9 +63,13 @@ class ReadModel:
         """Return one bench."""
         return queries.bench(self._store.db, pool, name)
 
-    async def workers(self, pool: str | None, part: Slice) -> Page[WorkerRow]:
+    async def workers(self, which: WorkerFilter, part: Slice) -> Page[WorkerRow]:
         """Return workers by pool and id."""
-        return queries.workers(self._store.db, pool, part)
+        return queries.workers(self._store.db, which, part)
+
+    async def worker(self, pool: str, name: str) -> WorkerRow | None:
+        """Return one worker."""
+        return queries.worker(self._store.db, pool, name)
 
     async def reservations(self, which: ReservationFilter, part: Slice) -> Page[ReservationRow]:
         """Return reservations, newest first."""

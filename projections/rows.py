@@ -74,6 +74,7 @@ class WorkerRow:
     adapters: tuple[str, ...]
     benches: tuple[str, ...]
     slots: int
+    slots_used: int
     version: str
     since: datetime
     reason: str
@@ -219,6 +220,14 @@ class BenchFilter:
     pool: str | None = None
     states: tuple[str, ...] = ()
     selector: Selector = EVERY_BENCH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerFilter:
+    """Which workers; None or empty: any."""
+
+    pool: str | None = None
+    states: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

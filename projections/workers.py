@@ -27,7 +27,7 @@ CREATE TABLE workers (
 
 def _registered(db: sqlite3.Connection, meta: EventMeta, event: facts.WorkerRegistered) -> None:
     db.execute(
-        "INSERT OR REPLACE INTO workers VALUES (?, ?, ?, 'active', ?, ?, ?, ?, ?, '')",
+        "INSERT OR REPLACE INTO workers VALUES (?, ?, ?, 'online', ?, ?, ?, ?, ?, '')",
         (
             meta.pool,
             event.worker,

@@ -18,6 +18,7 @@ from projections.rows import (
     ReservationFilter,
     ReservationRow,
     Slice,
+    WorkerFilter,
     WorkerRow,
 )
 
@@ -120,12 +121,13 @@ async def _pool(service: Service, pool: PoolRow) -> PoolView:
     benches = await service.reads.benches(
         BenchFilter(pool=pool.pool), Slice(limit=DASHBOARD_BENCHES_MAX)
     )
-    workers = await service.reads.workers(pool.pool, Slice(limit=DASHBOARD_ROWS_MAX))
+    live = WorkerFilter(pool=pool.pool, states=("online", "draining"))
+    workers = await service.reads.workers(live, Slice(limit=DASHBOARD_ROWS_MAX))
     total = sum(pool.benches_by_state.values())
     return PoolView(
         pool=pool,
         benches=benches.items,
-        workers=[each for each in workers.items if each.state in ("active", "draining")],
+        workers=workers.items,
         hidden=max(0, total - len(benches.items)),
     )
 

@@ -98,6 +98,7 @@ class Worker(Answer):
     adapters: list[str]
     benches: list[str]
     slots: int
+    slots_used: int
     version: str
     since: datetime
     reason: str

@@ -88,6 +88,9 @@ class WorkersQuery(ListQuery):
     """Which workers."""
 
     pool: Text | None = None
+    state: Words = Field(
+        default="", description="`online`, `draining`, `lost`, `gone`; several joined by commas."
+    )
 
 
 class ReservationsQuery(ListQuery):

@@ -32,7 +32,7 @@ from processors.scheduler.reservations import (
 from processors.scheduler.state import Pool
 from processors.scheduler.workers import drain_worker
 
-WITHOUT_BENCHES = (ApplyBenches, ReplayDeadLetter, DiscardDeadLetter)
+WITHOUT_BENCHES = (ApplyBenches, DrainWorker, ReplayDeadLetter, DiscardDeadLetter)
 """Commands that make sense for a pool that has no bench: yet, or because its name was garbled."""
 
 

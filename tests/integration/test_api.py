@@ -164,7 +164,7 @@ def test_benches_are_changed_quarantined_and_restored(tmp_path: Path) -> None:
         (pool,) = (await lab.call("GET", "/v1/pools")).json()["items"]
         assert pool["benches"] == {"total": 2, "by_state": {"idle": 2}}
         (worker,) = (await lab.call("GET", "/v1/workers?pool=lab")).json()["items"]
-        assert (worker["worker"], worker["state"], worker["slots"]) == ("worker-lab", "active", 4)
+        assert (worker["worker"], worker["state"], worker["slots"]) == ("worker-lab", "online", 4)
 
     in_lab(scene, tmp_path)
 

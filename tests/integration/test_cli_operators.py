@@ -151,3 +151,52 @@ def test_a_hex_dump_is_aligned():
         "00000000  30 31 32 33 34 35 36 37 38 39 61 62 63 64 65 66  0123456789abcdef",
         "00000010  0a                                               .",
     ]
+
+
+def worker(name, **given):
+    return {
+        "worker": name,
+        "pool": "lab-a",
+        "epoch": 3,
+        "state": "online",
+        "adapters": ["local", "mock"],
+        "benches": [],
+        "slots": 4,
+        "slots_used": 1,
+        "version": "1",
+        "since": "2026-01-01T00:00:00Z",
+        "reason": "",
+        **given,
+    }
+
+
+def test_workers_are_listed_with_their_slots_and_reason(api, teo):
+    api.workers = [worker("w-1"), worker("w-2", state="lost", reason="silent for 10 s")]
+    code, out, _ = teo("worker", "list")
+    assert code == 0
+    _, first, second = out.splitlines()
+    assert first.split()[:7] == ["w-1", "lab-a", "online", "3", "1/4", "local,mock", "any"]
+    assert second.endswith("silent for 10 s")
+
+
+def test_a_worker_is_drained_in_its_pool(api, teo):
+    api.workers = [worker("w-1")]
+    code, _, err = teo("worker", "drain", "w-1", "--reason", "new disk")
+    assert (code, err) == (0, "w-1 is draining; it still runs 1\n")
+    path = "/v1/pools/lab-a/workers/w-1/drain"
+    assert api.bodies("POST", path) == [{"reason": "new disk"}]
+    code, _, err = teo("worker", "drain", "w-9")
+    assert (code, "teo worker list" in err) == (2, True)
+    api.workers.append(worker("w-1", pool="lab-b"))
+    code, _, err = teo("worker", "drain", "w-1")
+    assert (code, "lab-a, lab-b" in err) == (2, True)
+    assert len(api.bodies("POST", path)) == 1
+
+
+def test_drain_waits_until_the_worker_is_gone(api, teo):
+    api.workers = [worker("w-1")]
+    code, out, _ = teo("worker", "drain", "w-1", "--wait", "-o", "json")
+    assert (code, json.loads(out)["state"]) == (0, "gone")
+    api.workers, api.is_stubborn = [worker("w-1")], True
+    code, _, err = teo("worker", "drain", "w-1", "--wait", "--timeout", "100ms")
+    assert (code, "still runs 1" in err) == (7, True)

@@ -112,6 +112,7 @@ class FakeApi:
                 Route("/v1/dead-letters/{letter}/{verb}", self.settle, methods=["POST"]),
                 Route("/v1/workers", self.list_workers),
                 Route("/v1/pools/{pool}/workers/{worker}/drain", self.drain, methods=["POST"]),
+                Route("/v1/pools/{pool}/workers/{worker}", self.one_worker),
                 Route("/v1/commands/cmd-1", self.command),
                 Route("/v1/events", self.events),
                 Route("/v1/whoami", self.whoami),
@@ -212,6 +213,12 @@ class FakeApi:
     async def drain(self, request):
         found = next(w for w in self.workers if w["worker"] == request.path_params["worker"])
         found["state"] = "draining"
+        return JSONResponse(found)
+
+    async def one_worker(self, request):
+        found = next(w for w in self.workers if w["worker"] == request.path_params["worker"])
+        if not self.is_stubborn:
+            found["state"] = "gone"
         return JSONResponse(found)
 
     async def submit(self, request):

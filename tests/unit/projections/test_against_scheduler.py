@@ -8,7 +8,7 @@ from events.message import EventMessage
 from events.topics import Topics
 from processors.scheduler.state import Bench, Pool
 from projections import queries
-from projections.rows import BenchFilter, ExecutionFilter, ReservationFilter, Slice
+from projections.rows import BenchFilter, ExecutionFilter, ReservationFilter, Slice, WorkerFilter
 from projections.runtime import Projector
 from projections.schema import fingerprint
 from projections.store import Store
@@ -90,8 +90,8 @@ def check_queue(store: Store, pool: Pool) -> None:
 
 
 def check_workers(store: Store, pool: Pool) -> None:
-    rows = queries.workers(store.db, None, ALL).items
-    live = {row.worker: row for row in rows if row.state in ("active", "draining")}
+    rows = queries.workers(store.db, WorkerFilter(), ALL).items
+    live = {row.worker: row for row in rows if row.state in ("online", "draining")}
     assert set(live) == set(pool.workers)
     for name, worker in pool.workers.items():
         assert (live[name].epoch, live[name].slots) == (worker.epoch, worker.slots)

@@ -9,7 +9,7 @@ from events.selector import parse
 from events.shared import Artifact, Case, Grant, HealthPolicy, Totals
 from projections import queries
 from projections.pools import pools
-from projections.rows import BenchFilter, ExecutionFilter, ReservationFilter, Slice
+from projections.rows import BenchFilter, ExecutionFilter, ReservationFilter, Slice, WorkerFilter
 from projections.schema import APPLY, NO_ROWS
 from projections.store import Store
 from tests.unit.projections.given import RUN, at, decision, project, projected, spec
@@ -301,14 +301,14 @@ def test_workers_and_their_lives() -> None:
 
     lost = facts.WorkerLost(worker="w1", epoch=1, reason="silent")
     with projected(registered(1), facts.WorkerDrained(worker="w1", epoch=1, reason="")) as store:
-        (row,) = queries.workers(store.db, "lab", ALL).items
+        (row,) = queries.workers(store.db, WorkerFilter(pool="lab"), ALL).items
         assert (row.state, row.epoch, row.adapters, row.slots) == ("draining", 1, ("mock",), 2)
         project(store, decision(registered(2), seq=2))
         project(store, decision(lost, seq=3))
-        (row,) = queries.workers(store.db, None, ALL).items
-        assert (row.state, row.epoch, row.since) == ("active", 2, at(2))
+        (row,) = queries.workers(store.db, WorkerFilter(), ALL).items
+        assert (row.state, row.epoch, row.since) == ("online", 2, at(2))
         project(store, decision(facts.WorkerGone(worker="w1", epoch=2, reason="bye"), seq=4))
-        (row,) = queries.workers(store.db, None, ALL).items
+        (row,) = queries.workers(store.db, WorkerFilter(), ALL).items
         assert (row.state, row.reason) == ("gone", "bye")
 
 
