@@ -20,24 +20,27 @@ def init(
     partitions: Annotated[
         int, typer.Option(min=1, max=512, help="Of every topic; fixed from then on.")
     ] = 8,
-    replication: Annotated[int, typer.Option(min=1, help="Copies of each partition.")] = 1,
+    replication: Annotated[
+        int,
+        typer.Option(min=1, help="Copies of each partition; 3 also asks for two at each write."),
+    ] = 1,
 ) -> int:
     """Create the topics, or check those that are there."""
     from events.kafka.admin import ensure_topics, wait_for_broker
     from events.topics import Topics, specs
 
-    wanted = specs(
-        Topics(topic_prefix), partitions=partitions, min_insync=2 if replication > 2 else 1
-    )
+    min_insync = 2 if replication > 2 else 1
+    wanted = specs(Topics(topic_prefix), partitions=partitions, min_insync=min_insync)
 
-    async def create() -> None:
+    async def create() -> frozenset[str]:
         await wait_for_broker(kafka, wait_s=BROKER_WAIT_S)
-        await ensure_topics(kafka, wanted, replication=replication)
+        return await ensure_topics(kafka, wanted, replication=replication)
 
     try:
-        asyncio.run(create())
+        made = asyncio.run(create())
     except TeoError as error:
         raise Problem(str(error), exit_code=3) from error
     for spec in wanted:
-        session.screen.note(f"{spec.name}: {spec.partitions} partitions")
+        done = "created" if spec.name in made else "is there and safe"
+        session.screen.note(f"{spec.name}: {done}, {spec.partitions} partitions")
     return 0

@@ -16,7 +16,7 @@ from api.deps import Deps, Settings
 from cli.health import health_app, serving
 from cli.process import Role, now, until
 from cli.version import version
-from events.kafka.admin import wait_for_broker
+from events.kafka.admin import check_topics, wait_for_broker
 from events.kafka.log import KafkaLog
 from events.topics import Topics
 from processors.artifacts.files import FileStore
@@ -40,13 +40,19 @@ def new_id() -> str:
     return str(uuid_utils.uuid7())
 
 
+async def _safe_log(kafka: str, topics: Topics) -> None:
+    """Return once a broker answers whose topics lose nothing. Raises `TopicRefused`."""
+    await wait_for_broker(kafka, wait_s=BROKER_WAIT_S)
+    await check_topics(kafka, topics)
+
+
 def scheduler_role(
     *, kafka: str, prefix: str, host: str, health_port: int, snapshot_every: int
 ) -> Role:
     """Return the role that makes facts."""
 
     async def role(stop: asyncio.Event) -> None:
-        await wait_for_broker(kafka, wait_s=BROKER_WAIT_S)
+        await _safe_log(kafka, Topics(prefix))
         clock = Clock(now=now, monotonic_s=time.monotonic)
         async with KafkaLog(kafka, client_id="teo-scheduler") as log:
             meter = metrics.get_meter("teo.scheduler")
@@ -129,7 +135,7 @@ def worker_role(role: WorkerRole) -> Role:
     """Return the role that runs attempts: one worker for each pool it serves."""
 
     async def serve(stop: asyncio.Event) -> None:
-        await wait_for_broker(role.kafka, wait_s=BROKER_WAIT_S)
+        await _safe_log(role.kafka, Topics(role.prefix))
         workers: dict[str, Worker] = {}
         all_left = asyncio.Event()
         app = health_app(lambda: all(each.is_registered for each in workers.values()))
@@ -195,8 +201,8 @@ def api_role(role: ApiRole) -> Role:
     from api.app import create_app
 
     async def serve(stop: asyncio.Event) -> None:
-        await wait_for_broker(role.kafka, wait_s=BROKER_WAIT_S)
         topics = Topics(role.prefix)
+        await _safe_log(role.kafka, topics)
         role.database.parent.mkdir(parents=True, exist_ok=True)
         with Store(role.database) as store:
             async with KafkaLog(role.kafka, client_id="teo-api") as log:

@@ -24,9 +24,15 @@ class Fenced(TeoError):
 
 
 class TopicMissing(TeoError):
-    """Raised when a topic does not exist, or has other partitions than were asked for."""
+    """Raised when a topic does not exist."""
 
     code = "topic_missing"
+
+
+class TopicRefused(TeoError):
+    """Raised when a topic is such that facts or their order would be lost: see `topic_rules`."""
+
+    code = "topic_refused"
 
 
 class Undecodable(TeoError):

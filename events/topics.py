@@ -2,7 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
+Role = Literal["input", "journal", "snapshots", "tasks", "public"]
+"""What a topic is for: what may be lost of it, and whether its key is the pool, follows from it."""
+POOL_KEYED: tuple[Role, ...] = ("input", "journal", "snapshots")
 PARTITIONS_DEFAULT = 8
 DAY_MS = 24 * 3600 * 1000
 
@@ -69,6 +73,7 @@ class TopicSpec:
     name: str
     partitions: int
     config: Mapping[str, str]
+    role: Role = "public"
 
 
 def specs(
@@ -80,7 +85,7 @@ def specs(
     from them. The journal is kept for ever.
     """
 
-    def spec(name: str, retention_ms: int, **extra: str) -> TopicSpec:
+    def spec(name: str, retention_ms: int, role: Role = "public", **extra: str) -> TopicSpec:
         config = {
             "retention.ms": str(retention_ms),
             "retention.bytes": "-1",
@@ -89,15 +94,15 @@ def specs(
             "unclean.leader.election.enable": "false",
             **{key.replace("_", "."): value for key, value in extra.items()},
         }
-        return TopicSpec(name=name, partitions=partitions, config=config)
+        return TopicSpec(name=name, partitions=partitions, config=config, role=role)
 
     return (
-        spec(topics.commands, 7 * DAY_MS, message_timestamp_type="LogAppendTime"),
-        spec(topics.reports, 7 * DAY_MS, message_timestamp_type="LogAppendTime"),
-        spec(topics.events, -1),
-        spec(topics.tasks, 7 * DAY_MS),
+        spec(topics.commands, 7 * DAY_MS, "input", message_timestamp_type="LogAppendTime"),
+        spec(topics.reports, 7 * DAY_MS, "input", message_timestamp_type="LogAppendTime"),
+        spec(topics.events, -1, "journal"),
+        spec(topics.tasks, 7 * DAY_MS, "tasks"),
         spec(topics.results, 90 * DAY_MS),
         spec(topics.logs, 7 * DAY_MS),
         spec(topics.dlq, 30 * DAY_MS),
-        spec(topics.snapshots, -1, cleanup_policy="compact", **SNAPSHOT_COMPACTION),
+        spec(topics.snapshots, -1, "snapshots", cleanup_policy="compact", **SNAPSHOT_COMPACTION),
     )

@@ -1,20 +1,27 @@
 """Creates the topics, or refuses topics that would lose facts. Never deletes or changes any."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
 
+import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
-from events.errors import LogUnavailable, TopicMissing
+from events.errors import LogUnavailable, TopicMissing, TopicRefused
 from events.kafka.errors import mapped
-from events.topics import TopicSpec
+from events.topic_rules import TopicFound, faults
+from events.topics import POOL_KEYED, Topics, TopicSpec, specs
 
 POLL_S = 0.1
 REQUEST_MS = 15_000
-CHECKED = ("retention.ms", "cleanup.policy", "unclean.leader.election.enable")
+APPEAR_TRIES = 100
 TOPIC_EXISTS = 36
+INVALID_REPLICATION = 38
+
+log = structlog.get_logger()
 
 
 async def wait_for_broker(bootstrap: str, *, wait_s: float) -> None:
@@ -36,24 +43,93 @@ async def wait_for_broker(bootstrap: str, *, wait_s: float) -> None:
             await client.close()
 
 
-async def ensure_topics(bootstrap: str, specs: Sequence[TopicSpec], *, replication: int) -> None:
-    """Create the topics that are missing; check those that exist.
+async def cluster_id(bootstrap: str) -> str:
+    """Return the id that the cluster got when it was made. Raises `LogUnavailable`."""
+    async with _admin(bootstrap, "ask for the cluster's id") as client:
+        described = await client.describe_cluster()
+    found = described.get("cluster_id")
+    if not found:
+        raise LogUnavailable(f"Kafka at {bootstrap} does not tell its cluster id")
+    return str(found)
 
-    Raises `TopicMissing` if a topic has other partitions, or settings that lose facts.
+
+async def ensure_topics(
+    bootstrap: str, wanted: Sequence[TopicSpec], *, replication: int
+) -> frozenset[str]:
+    """Create the topics that are missing, check those that exist; return the new ones' names.
+
+    Raises `TopicRefused` if a topic has other partitions, fewer copies, or settings that lose
+    facts: it says all that is wrong with it, and the commands that mend it.
     """
+    async with _admin(bootstrap, "create topics") as client:
+        made = await _create(client, wanted, replication)
+        names = [spec.name for spec in wanted]
+        for _ in range(APPEAR_TRIES):
+            found = await _found(client, names)
+            if len(found) == len(names):
+                break
+            await asyncio.sleep(POLL_S)
+        missing = sorted({*names} - found.keys())
+        if missing:
+            raise TopicMissing(f"topics {', '.join(missing)} cannot be seen; try `teo init` again")
+    said = [
+        f"topic {spec.name}: {fault}"
+        for spec in wanted
+        for fault in faults(
+            spec,
+            found[spec.name],
+            bootstrap=bootstrap,
+            replication=replication,
+            partitions=spec.partitions,
+        )
+    ]
+    _refuse(said)
+    return made
+
+
+async def check_topics(bootstrap: str, topics: Topics) -> None:
+    """Raise `TopicRefused` if the topics are such that a role would go wrong sooner or later.
+
+    Topics that are not there yet are no danger: who needs them waits for them. Nor are settings
+    that this process may not see.
+    """
+    async with _admin(bootstrap, "check topics") as client:
+        every = specs(topics, min_insync=1)
+        found = await _found(client, [spec.name for spec in every])
+    journal = found.get(topics.events)
+    said = [
+        f"topic {spec.name}: {fault}"
+        for spec in every
+        if spec.name in found
+        for fault in faults(
+            spec,
+            found[spec.name],
+            bootstrap=bootstrap,
+            partitions=journal.partitions if journal and spec.role in POOL_KEYED else None,
+        )
+    ]
+    _refuse(said)
+
+
+def _refuse(said: Sequence[str]) -> None:
+    if said:
+        raise TopicRefused("\n  ".join(["the topics would lose facts or order:", *said]))
+
+
+@asynccontextmanager
+async def _admin(bootstrap: str, what: str) -> AsyncIterator[AIOKafkaAdminClient]:
     client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_MS)
-    with mapped(f"create topics at {bootstrap}"):
-        await client.start()
+    with mapped(f"{what} at {bootstrap}"):
         try:
-            await _create(client, specs, replication)
-            await _check(client, specs)
+            await client.start()
+            yield client
         finally:
             await client.close()
 
 
 async def _create(
-    client: AIOKafkaAdminClient, specs: Sequence[TopicSpec], replication: int
-) -> None:
+    client: AIOKafkaAdminClient, wanted: Sequence[TopicSpec], replication: int
+) -> frozenset[str]:
     new = [
         NewTopic(
             name=spec.name,
@@ -61,41 +137,51 @@ async def _create(
             replication_factor=replication,
             topic_configs=dict(spec.config),
         )
-        for spec in specs
+        for spec in wanted
     ]
+    made: set[str] = set()
     answer = await client.create_topics(new)
     for topic, code, *message in answer.topic_errors:
+        if code == INVALID_REPLICATION:
+            raise TopicRefused(
+                f"topic {topic} cannot have {replication} copies ({message}): start as many "
+                "brokers, or ask for fewer with --replication"
+            )
         if code not in (0, TOPIC_EXISTS):
             raise LogUnavailable(f"topic {topic} could not be created: error {code} {message}")
+        if code == 0:
+            made.add(topic)
+    return frozenset(made)
 
 
-async def _check(client: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:
-    names = [spec.name for spec in specs]
-    for _ in range(100):
-        described = {each["topic"]: each for each in await client.describe_topics(names)}
-        if all(described.get(name, {}).get("error_code") == 0 for name in names):
-            break
-        await asyncio.sleep(POLL_S)
-    configs = await _configs(client, names)
-    for spec in specs:
-        found = len(described[spec.name].get("partitions", ()))
-        if found != spec.partitions:
-            raise TopicMissing(
-                f"topic {spec.name} has {found} partitions, {spec.partitions} are asked for: "
-                "the number is fixed at the first start; use it, or another topic prefix"
-            )
-        for key in CHECKED:
-            value, wanted = configs[spec.name].get(key), spec.config.get(key)
-            if wanted is not None and value is not None and value != wanted:
-                raise TopicMissing(
-                    f"topic {spec.name} has {key}={value}, it must be {wanted}: mend the topic"
-                )
+async def _found(client: AIOKafkaAdminClient, names: Sequence[str]) -> Mapping[str, TopicFound]:
+    """Return those of the topics that are there."""
+    described = await client.describe_topics(list(names))
+    there: dict[str, Sequence[Mapping[str, Any]]] = {
+        each["topic"]: each["partitions"] for each in described if each["error_code"] == 0
+    }
+    configs = await _configs(client, sorted(there))
+    return {
+        name: TopicFound(
+            name=name,
+            partitions=len(parts),
+            replicas_min=min((len(part["replicas"]) for part in parts), default=0),
+            config=configs.get(name, {}),
+        )
+        for name, parts in there.items()
+        if parts
+    }
 
 
 async def _configs(client: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     found: dict[str, dict[str, str]] = {}
+    if not resources:
+        return found
     for answer in await client.describe_configs(resources):
-        for _code, _message, _kind, name, entries in answer.resources:
-            found[name] = {entry[0]: entry[1] for entry in entries}
+        for code, message, _kind, name, entries in answer.resources:
+            if code != 0:
+                log.warning("topics.not_checked", topic=name, code=code, reason=str(message))
+                continue
+            found[name] = {entry[0]: entry[1] for entry in entries if entry[1] is not None}
     return found

@@ -1,0 +1,111 @@
+"""Which settings of a topic would lose facts or order, and what mends each. Pure.
+
+What only costs comfort (how long results, logs or dead letters are kept) is the owner's choice.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from events.topics import DAY_MS, TopicSpec
+
+INPUT_RETENTION_MS_MIN = DAY_MS
+"""An input must outlive any pause of the schedulers that people would not notice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicFound:
+    """A topic as it is on the broker. `config` has what the broker tells, defaults included."""
+
+    name: str
+    partitions: int
+    replicas_min: int
+    """Copies of the partition that has fewest."""
+    config: Mapping[str, str]
+
+
+def faults(
+    spec: TopicSpec,
+    found: TopicFound,
+    *,
+    bootstrap: str,
+    replication: int = 1,
+    partitions: int | None = None,
+) -> Iterator[str]:
+    """Yield what is dangerous in `found`: the setting, why, and the command that mends it.
+
+    `partitions` None: any number will do.
+    """
+    if partitions is not None and found.partitions != partitions:
+        yield (
+            f"it has {found.partitions} partitions, {partitions} are needed: a pool would be in "
+            "different partitions of different topics; the number is fixed at the first start, so "
+            "name that number, or choose another topic prefix"
+        )
+    if found.replicas_min < replication:
+        yield (
+            f"it has {found.replicas_min} copies of a partition, {replication} are asked for: one "
+            "broker lost is facts lost; add copies with `kafka-reassign-partitions.sh "
+            f"--bootstrap-server {bootstrap}`, or ask for --replication {found.replicas_min}"
+        )
+    for key, wanted, why in (
+        *_durability(spec, found),
+        *_retention(spec, found),
+        *_time(spec, found),
+    ):
+        yield f"it has {key}={found.config[key]}: {why}; {_mend(bootstrap, spec.name, key, wanted)}"
+
+
+Fault = tuple[str, str, str]
+"""A setting, the value it must have, and why."""
+
+
+def _durability(spec: TopicSpec, found: TopicFound) -> Iterator[Fault]:
+    config = found.config
+    if config.get("unclean.leader.election.enable", "false") != "false":
+        why = "a broker that missed records may become leader, and acknowledged facts are gone"
+        yield "unclean.leader.election.enable", "false", why
+    wanted = spec.config["min.insync.replicas"]
+    if int(config.get("min.insync.replicas", wanted)) < int(wanted):
+        why = f"a write acknowledged by fewer than {wanted} brokers can be lost with one of them"
+        yield "min.insync.replicas", wanted, why
+
+
+def _retention(spec: TopicSpec, found: TopicFound) -> Iterator[Fault]:
+    config = found.config
+    policy = config.get("cleanup.policy", spec.config["cleanup.policy"])
+    if spec.role == "snapshots":
+        if "compact" not in policy:
+            why = "old snapshots would pile up, or the newest of a quiet pool would go"
+            yield "cleanup.policy", "compact", why
+        return
+    if "compact" in policy:
+        why = "records of the same key would be thrown away, and each of them counts"
+        yield "cleanup.policy", "delete", why
+    if spec.role == "public":
+        return
+    is_journal = spec.role == "journal"
+    kept_ms = int(config.get("retention.ms", "-1"))
+    if is_journal and kept_ms != -1:
+        why = "the journal is all there is, and it would forget its beginning"
+        yield "retention.ms", "-1", why
+    elif 0 <= kept_ms < INPUT_RETENTION_MS_MIN:
+        why = "what is not decided within that time would be lost"
+        yield "retention.ms", spec.config["retention.ms"], why
+    if config.get("retention.bytes", "-1") != "-1":
+        why = "a busy day would push out " + ("facts" if is_journal else "what is not decided yet")
+        yield "retention.bytes", "-1", why
+
+
+def _time(spec: TopicSpec, found: TopicFound) -> Iterator[Fault]:
+    key = "message.timestamp.type"
+    wanted = spec.config.get(key)
+    if wanted is not None and found.config.get(key, wanted) != wanted:
+        why = "decisions would take the time from the senders' clocks instead of the broker's"
+        yield key, wanted, why
+
+
+def _mend(bootstrap: str, topic: str, key: str, value: str) -> str:
+    return (
+        f"`kafka-configs.sh --bootstrap-server {bootstrap} --alter --entity-type topics "
+        f"--entity-name {topic} --add-config {key}={value}`"
+    )

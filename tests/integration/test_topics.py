@@ -1,0 +1,139 @@
+"""`teo init` and the roles against topics that are right, missing or dangerous, on real brokers."""
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from cli.local.cluster import EmbeddedKafka
+from events.errors import TopicRefused
+from events.kafka.admin import check_topics, cluster_id, ensure_topics
+from events.topics import Topics, specs
+
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(200)]
+
+PARTITIONS = 2
+ROLE_S_MAX = 60.0
+
+
+def teo(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=ROLE_S_MAX,
+        check=False,
+    )
+
+
+def init(kafka: str, prefix: str, *more: str) -> "subprocess.CompletedProcess[str]":
+    where = ["--kafka", kafka, "--topic-prefix", prefix, "--partitions", str(PARTITIONS)]
+    return teo("init", *where, *more)
+
+
+async def alter(kafka: str, topic: str, **config: str) -> None:
+    """Change a topic as somebody with the Kafka tools would."""
+    client = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await client.start()
+    try:
+        given = {key.replace("_", "."): value for key, value in config.items()}
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs=given)
+        await client.alter_configs([resource])
+    finally:
+        await client.close()
+
+
+async def create(kafka: str, topic: str, partitions: int) -> None:
+    client = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await client.start()
+    try:
+        answer = await client.create_topics(
+            [NewTopic(name=topic, num_partitions=partitions, replication_factor=1)]
+        )
+        assert [code for _, code, *_ in answer.topic_errors] == [0]
+    finally:
+        await client.close()
+
+
+def test_init_creates_then_checks_and_changes_nothing(kafka: str, topic_prefix: str) -> None:
+    first = init(kafka, topic_prefix)
+    assert first.returncode == 0, first.stderr
+    assert first.stderr.count("created, 2 partitions") == 8
+    again = init(kafka, topic_prefix)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("is there and safe") == 8
+
+
+def test_dangerous_topics_are_refused_by_init_and_by_each_role(
+    kafka: str, topic_prefix: str
+) -> None:
+    topics = Topics(topic_prefix)
+    assert init(kafka, topic_prefix).returncode == 0
+    asyncio.run(alter(kafka, topics.events, retention_ms="604800000"))
+    asyncio.run(alter(kafka, topics.reports, message_timestamp_type="CreateTime"))
+    where = ["--kafka", kafka, "--topic-prefix", topic_prefix]
+    for command in (
+        ["init", *where, "--partitions", str(PARTITIONS)],
+        ["serve", "scheduler", *where],
+        ["serve", "worker", "--all-pools", "--id", "w", *where],
+        ["serve", "api", "--port", "0", *where],
+    ):
+        refused = teo(*command)
+        assert refused.returncode == 3, (command, refused.stdout, refused.stderr)
+        assert f"topic {topics.events}: it has retention.ms=604800000" in refused.stderr
+        assert f"--entity-name {topics.events} --add-config retention.ms=-1" in refused.stderr
+        assert f"topic {topics.reports}: it has message.timestamp.type" in refused.stderr
+    # What the message says mends it.
+    asyncio.run(alter(kafka, topics.events, retention_ms="-1"))
+    asyncio.run(alter(kafka, topics.reports, message_timestamp_type="LogAppendTime"))
+    assert init(kafka, topic_prefix).returncode == 0
+
+
+def test_a_wrong_number_of_partitions_is_refused(kafka: str, topic_prefix: str) -> None:
+    topics = Topics(topic_prefix)
+
+    async def scenario() -> None:
+        await create(kafka, topics.reports, PARTITIONS + 1)
+        wanted = specs(topics, partitions=PARTITIONS, min_insync=1)
+        with pytest.raises(TopicRefused, match=r"reports: it has 3 partitions, 2 are needed"):
+            await ensure_topics(kafka, wanted, replication=1)
+        # The others are there now, so the roles see that the four do not fit together.
+        with pytest.raises(TopicRefused, match=r"reports: it has 3 partitions, 2 are needed"):
+            await check_topics(kafka, topics)
+
+    asyncio.run(scenario())
+
+
+def test_topics_that_are_not_there_are_no_danger_to_a_role(kafka: str, topic_prefix: str) -> None:
+    asyncio.run(check_topics(kafka, Topics(topic_prefix)))
+
+
+def test_three_brokers_keep_three_copies_or_are_refused(
+    three_brokers: EmbeddedKafka, kafka: str, topic_prefix: str
+) -> None:
+    bootstrap = three_brokers.bootstrap
+    asked = ["--replication", "3"]
+    made = init(bootstrap, topic_prefix, *asked)
+    assert made.returncode == 0, made.stderr
+    assert init(bootstrap, topic_prefix, *asked).returncode == 0
+    topics = Topics(topic_prefix)
+    asyncio.run(alter(bootstrap, topics.events, min_insync_replicas="1", retention_ms="-1"))
+    asyncio.run(alter(bootstrap, topics.dlq, unclean_leader_election_enable="true"))
+    refused = init(bootstrap, topic_prefix, *asked)
+    assert refused.returncode == 3
+    assert f"topic {topics.events}: it has min.insync.replicas=1" in refused.stderr
+    assert f"topic {topics.dlq}: it has unclean.leader.election.enable=true" in refused.stderr
+
+    single = Topics(f"{topic_prefix}single")
+    assert init(bootstrap, single.prefix).returncode == 0
+    refused = init(bootstrap, single.prefix, *asked)
+    assert refused.returncode == 3
+    assert f"topic {single.events}: it has 1 copies of a partition, 3" in refused.stderr
+    assert "kafka-reassign-partitions.sh" in refused.stderr
+
+    alone = init(kafka, topic_prefix, *asked)
+    assert (alone.returncode, "start as many brokers" in alone.stderr) == (3, True)
+    assert asyncio.run(cluster_id(bootstrap)) != asyncio.run(cluster_id(kafka))

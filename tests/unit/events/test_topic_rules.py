@@ -1,0 +1,86 @@
+"""Which settings of topics are refused, each with its reason and what mends it."""
+
+from dataclasses import replace
+
+import pytest
+
+from events.topic_rules import TopicFound, faults
+from events.topics import Topics, TopicSpec, specs
+
+TOPICS = Topics("teo")
+SPECS = {spec.name.removeprefix("teo."): spec for spec in specs(TOPICS, min_insync=2)}
+
+
+def found(spec: TopicSpec, **config: str) -> TopicFound:
+    given = {key.replace("_", "."): value for key, value in config.items()}
+    return TopicFound(name=spec.name, partitions=8, replicas_min=3, config={**spec.config, **given})
+
+
+def said(topic: TopicSpec, there: TopicFound) -> list[str]:
+    return list(faults(topic, there, bootstrap="kafka:9092", replication=3, partitions=8))
+
+
+@pytest.mark.parametrize("topic", sorted(SPECS))
+def test_what_we_make_ourselves_is_safe(topic: str) -> None:
+    assert said(SPECS[topic], found(SPECS[topic])) == []
+    assert said(SPECS[topic], replace(found(SPECS[topic]), config={})) == [], "unseen is not unsafe"
+
+
+@pytest.mark.parametrize(
+    ("topic", "config", "mended", "why"),
+    [
+        ("events", {"retention_ms": "604800000"}, "retention.ms=-1", "beginning"),
+        ("events", {"retention_bytes": "1000000"}, "retention.bytes=-1", "push out facts"),
+        ("events", {"cleanup_policy": "compact"}, "cleanup.policy=delete", "each of them counts"),
+        ("events", {"cleanup_policy": "compact,delete"}, "cleanup.policy=delete", "thrown away"),
+        ("events", {"unclean_leader_election_enable": "true"}, "enable=false", "missed records"),
+        ("events", {"min_insync_replicas": "1"}, "min.insync.replicas=2", "fewer than 2"),
+        ("commands", {"message_timestamp_type": "CreateTime"}, "type=LogAppendTime", "clocks"),
+        ("reports", {"message_timestamp_type": "CreateTime"}, "type=LogAppendTime", "clocks"),
+        ("commands", {"retention_ms": "3600000"}, "retention.ms=604800000", "not decided"),
+        ("reports", {"retention_bytes": "1000"}, "retention.bytes=-1", "not decided yet"),
+        ("tasks", {"cleanup_policy": "compact"}, "cleanup.policy=delete", "thrown away"),
+        ("snapshots", {"cleanup_policy": "delete"}, "cleanup.policy=compact", "pile up"),
+        ("dlq", {"cleanup_policy": "compact"}, "cleanup.policy=delete", "thrown away"),
+    ],
+)
+def test_what_is_dangerous_is_named_with_what_mends_it(
+    topic: str, config: dict[str, str], mended: str, why: str
+) -> None:
+    spec = SPECS[topic]
+    (fault,) = said(spec, found(spec, **config))
+    ((key, value),) = config.items()
+    assert f"{key.replace('_', '.')}={value}" in fault
+    assert why in fault
+    assert "kafka-configs.sh --bootstrap-server kafka:9092 --alter" in fault
+    assert f"--entity-name {spec.name} --add-config" in fault
+    assert mended in fault
+
+
+@pytest.mark.parametrize(
+    ("topic", "config"),
+    [
+        ("results", {"retention_ms": "3600000"}),
+        ("logs", {"retention_bytes": "1000000"}),
+        ("dlq", {"retention_ms": "-1"}),
+        ("commands", {"retention_ms": "-1"}),
+        ("events", {"min_insync_replicas": "3"}),
+        ("snapshots", {"cleanup_policy": "compact,delete"}),
+    ],
+)
+def test_what_costs_only_comfort_is_the_owners_choice(topic: str, config: dict[str, str]) -> None:
+    assert said(SPECS[topic], found(SPECS[topic], **config)) == []
+
+
+def test_the_number_of_partitions_and_copies_is_checked() -> None:
+    spec = SPECS["events"]
+    (fault,) = said(spec, replace(found(spec), partitions=4))
+    assert "4 partitions, 8" in fault
+    assert "another topic prefix" in fault
+    (fault,) = said(spec, replace(found(spec), replicas_min=1))
+    assert "1 copies" in fault
+    assert "kafka-reassign-partitions.sh" in fault
+    everything = replace(
+        found(spec, retention_ms="1", cleanup_policy="compact"), partitions=1, replicas_min=1
+    )
+    assert len(said(spec, everything)) == 4, "all of it is said at once"
