@@ -22,21 +22,25 @@ def rebuild(
     topic_prefix: Prefix = "teo",
 ) -> int:
     """Rebuild the read models of an API that is stopped."""
+    from events.kafka.admin import cluster_id
     from events.kafka.log import KafkaLog
     from events.topics import Topics
     from projections.rebuild import Rebuilt
     from projections.rebuild import rebuild as rebuild_file
 
     async def work() -> Rebuilt:
+        cluster = await cluster_id(kafka)
         async with KafkaLog(kafka, client_id="teo-rebuild") as log:
-            return await rebuild_file(log, Topics(topic_prefix), database)
+            return await rebuild_file(log, Topics(topic_prefix), database, cluster=cluster)
 
     try:
         with session.screen.spinner("rebuilding from the journal"):
             done = asyncio.run(work())
     except TeoError as error:
         raise Problem(
-            str(error), next_step="stop the API that has the file open, or try again", exit_code=3
+            str(error),
+            next_step="" if "; " in str(error) else "try again once Kafka answers",
+            exit_code=3,
         ) from error
     same = "the same as before" if done.before == done.after else "other than before"
     session.screen.note(f"rebuilt from {done.events} events; the read models are {same}")

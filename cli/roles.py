@@ -16,7 +16,7 @@ from api.deps import Deps, Settings
 from cli.health import health_app, serving
 from cli.process import Role, now, until
 from cli.version import version
-from events.kafka.admin import check_topics, wait_for_broker
+from events.kafka.admin import check_topics, cluster_id, wait_for_broker
 from events.kafka.log import KafkaLog
 from events.topics import Topics
 from processors.artifacts.files import FileStore
@@ -204,7 +204,9 @@ def api_role(role: ApiRole) -> Role:
         topics = Topics(role.prefix)
         await _safe_log(role.kafka, topics)
         role.database.parent.mkdir(parents=True, exist_ok=True)
+        cluster = await cluster_id(role.kafka)
         with Store(role.database) as store:
+            store.belong_to(cluster, topics.events)
             async with KafkaLog(role.kafka, client_id="teo-api") as log:
                 projector = Projector(log, topics, store)
                 deps = Deps(

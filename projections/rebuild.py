@@ -33,16 +33,18 @@ class Rebuilt:
     after: str
 
 
-async def rebuild(log_: Log, topics: Topics, path: Path) -> Rebuilt:
+async def rebuild(log_: Log, topics: Topics, path: Path, *, cluster: str = "") -> Rebuilt:
     """Rebuild the read model at `path`, which no process may have open, up to the journal's end.
 
-    Raises `StoreBusy` if one has it, `LogUnavailable`, `TopicMissing`, `JournalBroken`; the old
-    read model is then as it was.
+    Raises `StoreBusy` if one has it, `ForeignStore` if it is not of this cluster and prefix,
+    `LogUnavailable`, `TopicMissing`, `JournalBroken`; the old read model is then as it was.
     """
     count = await log_.partitions(topics.events)
     partitions = [Partition(topics.events, number) for number in range(count)]
     ends = {p.number: end for p, end in (await log_.ends(partitions)).items()}
     with Store(path) as old, _Beside(path) as beside:
+        if cluster:
+            old.belong_to(cluster, topics.events)
         events = await beside.fill(log_, topics, ends)
         return beside.swap_into(old, events)
 
@@ -97,6 +99,7 @@ class _Beside:
         """Put the fresh database in the place of `live`."""
         assert self._store is not None
         before, after = fingerprint(live.db), fingerprint(self._store.db)
+        self._store.take_cluster_of(live)
         self._store.close()
         live.swap_in(self._path)
         log.info("projection.rebuilt", events=events, is_same=before == after)

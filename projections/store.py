@@ -39,6 +39,12 @@ class StoreBusy(TeoError):
     code = "store_busy"
 
 
+class ForeignStore(TeoError):
+    """Raised when a read model was built from the journal of another cluster or prefix."""
+
+    code = "foreign_store"
+
+
 class Store:
     """One database file, or one in memory (`path` None); open from the start until `close`."""
 
@@ -76,14 +82,46 @@ class Store:
     @property
     def journal(self) -> str:
         """Which journal this was built from; empty: none yet."""
-        row = self.db.execute("SELECT value FROM about WHERE name = 'journal'").fetchone()
-        return "" if row is None else str(row[0])
+        return self._about("journal")
+
+    @property
+    def cluster(self) -> str:
+        """Id of the Kafka cluster it belongs to; empty: nobody said yet."""
+        return self._about("cluster")
+
+    def belong_to(self, cluster: str, topic: str) -> None:
+        """Say whose journal this is for; one that does not say yet is taken over.
+
+        Raises `ForeignStore` if it belongs to another cluster or another topic prefix: somebody
+        may need it, and it would be shown as if it were of this one until it is rebuilt.
+        """
+        known = self.cluster, self.journal.rpartition("/")[0]
+        for what, had, wanted in zip(("cluster", "journal"), known, (cluster, topic), strict=True):
+            if had not in ("", wanted):
+                raise ForeignStore(
+                    f"the read model {self.path or ':memory:'} was built from {what} {had}, not "
+                    f"from {wanted}; give each its own file, or remove this one: it is built again "
+                    "from the journal"
+                )
+        self._say("cluster", cluster)
+
+    def take_cluster_of(self, other: "Store") -> None:
+        """Belong to the cluster that `other` belongs to."""
+        if other.cluster:
+            self._say("cluster", other.cluster)
 
     def bind(self, journal: str) -> None:
         """Say which journal is applied; what was built from another is thrown away."""
         if self.journal not in ("", journal):
             self.reset(f"it was built from {self.journal}, not from {journal}")
-        self.db.execute("INSERT OR REPLACE INTO about VALUES ('journal', ?)", (journal,))
+        self._say("journal", journal)
+
+    def _about(self, name: str) -> str:
+        row = self.db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
+        return "" if row is None else str(row[0])
+
+    def _say(self, name: str, value: str) -> None:
+        self.db.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, value))
 
     def apply(self, decisions: Mapping[int, Iterable[Decision]]) -> None:
         """Apply decisions by partition and move the positions: all in one transaction, or none."""
@@ -117,10 +155,13 @@ class Store:
     def reset(self, reason: str) -> None:
         """Throw everything away: it is built again from the journal's start."""
         log.warning("projection.reset", path=str(self.path or ":memory:"), reason=reason)
+        cluster = self.cluster
         self.db.close()
         if self.path is not None:
             _remove(self.path)
         self.db = self._open()
+        if cluster:
+            self._say("cluster", cluster)
 
     def swap_in(self, path: Path) -> None:
         """Put the closed database at `path` in the place of this one, at once or not at all.

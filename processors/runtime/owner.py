@@ -164,10 +164,18 @@ class Owner:
             Partition(topic, self._number)
             for topic in (self._topics.commands, self._topics.reports)
         ]
-        begins = await self._log.begins(inputs)
-        return {
+        begins, ends = await self._log.begins(inputs), await self._log.ends(inputs)
+        starts = {
             each: max(begins[each], ledger.positions.get(each.topic, -1) + 1) for each in inputs
         }
+        for each, start in starts.items():
+            if start > ends[each]:
+                raise JournalBroken(
+                    f"{each.topic} partition {each.number} ends at {ends[each]}, but the journal "
+                    f"decided offset {start - 1} of it: the topic was made anew, or is of another "
+                    "cluster; restore it, or give the journal and its inputs a new topic prefix"
+                )
+        return starts
 
     async def _decide_for_ever(self, ledger: Ledger, reader: Reader, writer: Writer) -> None:
         ticked_s = self._clock.monotonic_s()

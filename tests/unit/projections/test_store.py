@@ -10,7 +10,7 @@ from events import facts
 from events.message import EventMessage
 from projections import queries, schema
 from projections.schema import fingerprint
-from projections.store import Store, StoreBusy
+from projections.store import ForeignStore, Store, StoreBusy
 from tests.unit.processors.scheduler.history import lab, reserve, submit
 from tests.unit.projections.given import decision, decisions, project, spec
 
@@ -111,15 +111,34 @@ def test_a_file_belongs_to_one_process(tmp_path: Path) -> None:
     Store(path).close()
 
 
-def test_another_journal_means_a_new_read_model(tmp_path: Path) -> None:
+def test_a_journal_that_was_made_anew_means_a_new_read_model(tmp_path: Path) -> None:
     with Store(tmp_path / "read.db") as store:
+        store.belong_to("cluster-1", "teo.events")
         store.bind("teo.events/8")
         project(store, decision(REGISTERED))
         store.bind("teo.events/8")
         assert store.marks
-        store.bind("dev.events/8")
+        store.bind("teo.events/4")
         assert not store.marks
-        assert store.journal == "dev.events/8"
+        assert (store.journal, store.cluster) == ("teo.events/4", "cluster-1")
+
+
+def test_the_read_model_of_another_cluster_or_prefix_is_refused_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "read.db"
+    with Store(path) as store:
+        store.bind("teo.events/8")
+        project(store, decision(REGISTERED))
+    with Store(path) as store:
+        # It was written before stores said whose they are: whoever comes first takes it over.
+        assert store.cluster == ""
+        store.belong_to("cluster-1", "teo.events")
+    with Store(path) as store:
+        with pytest.raises(ForeignStore, match="built from cluster cluster-1, not from cluster-2"):
+            store.belong_to("cluster-2", "teo.events")
+        with pytest.raises(ForeignStore, match=r"built from journal teo\.events, .* dev\.events"):
+            store.belong_to("cluster-1", "dev.events")
+        store.belong_to("cluster-1", "teo.events")
+        assert store.marks
 
 
 def scheduled() -> Sequence[EventMessage]:
