@@ -47,6 +47,12 @@ class UnknownSchema(Undecodable):
     code = "unknown_schema"
 
 
+class TooLate(TeoError):
+    """Raised when a command is so old that it may have been decided and forgotten."""
+
+    code = "too_late"
+
+
 class JournalBroken(TeoError):
     """Raised when the journal breaks its own rules (a hole in `seq`, half a decision)."""
 

@@ -18,6 +18,7 @@ class RuntimeMetrics:
     snapshots: Counter
     snapshots_skipped: Counter
     snapshot_bytes: Histogram
+    ignored: Counter
 
 
 def runtime_metrics(meter: Meter) -> RuntimeMetrics:
@@ -49,5 +50,8 @@ def runtime_metrics(meter: Meter) -> RuntimeMetrics:
         ),
         snapshot_bytes=meter.create_histogram(
             "teo_scheduler_snapshot_bytes", unit="By", description="Size of a snapshot as written"
+        ),
+        ignored=meter.create_counter(
+            "teo_scheduler_inputs_ignored", description="Repeats and stale reports, by reason"
         ),
     )

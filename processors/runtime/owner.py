@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from events.codec import decode_command, decode_report
+from events.codec import decode_command, decode_report, type_name
 from events.errors import Fenced, JournalBroken, TeoError, Undecodable
+from events.letters import REPLAYED_FROM
 from events.log import Log, Outgoing, Partition, Reader, Record, Writer
 from events.topics import Topics
 from processors.runtime.log_time import Clock, LogTime
@@ -217,12 +218,18 @@ class Owner:
             received_s=self._clock.monotonic_s(),
             message=message,
         )
+        late = core.too_late(given)
+        if late is not None and REPLAYED_FROM not in record.headers:
+            return self._set_aside(ledger, record, late, outgoing)
         try:
-            return core.handle(ledger, given)
+            decision = core.handle(ledger, given)
         except Exception as error:
             assert len(self._poison) < POISON_MAX, "too many poisonous inputs: stop and look"
             self._poison[record.topic, record.offset] = error
             raise _Poisoned from error
+        for reason in decision.ignored:
+            self._metrics.ignored.add(1, {"type": type_name(message), "reason": reason})
+        return decision
 
     def _set_aside(
         self, ledger: Ledger, record: Record, error: Exception, outgoing: list[Outgoing]
@@ -234,7 +241,8 @@ class Owner:
             offset=record.offset,
             error=str(error),
         )
-        self._metrics.set_aside.add(1, {"topic": record.topic})
+        reason = error.code if isinstance(error, TeoError) else "crashed"
+        self._metrics.set_aside.add(1, {"topic": record.topic, "reason": reason})
         outgoing.append(set_aside_record(self._topics, record, error, self._clock.now()))
         return core.set_aside(
             ledger,

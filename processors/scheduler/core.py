@@ -12,6 +12,7 @@ from typing import cast
 
 from events.commands import Command
 from events.dlq import DeadLetter
+from events.errors import TooLate
 from events.facts import Event, ExecutionFinished, InputSetAside
 from events.message import EventMessage, Message, TaskMessage
 from events.reports import Report
@@ -22,8 +23,8 @@ from processors.saga.reactions import react
 from processors.saga.results import result_of
 from processors.scheduler.commands import decide_command
 from processors.scheduler.deadlines import decide_tick
-from processors.scheduler.decision import Decision, Effect, Input, Order, Tick
-from processors.scheduler.evolve import fold
+from processors.scheduler.decision import Decision, Effect, Ignored, Input, Order, Tick
+from processors.scheduler.evolve import IDEMPOTENCY_WINDOW, fold
 from processors.scheduler.ids import derived_id
 from processors.scheduler.placement import place
 from processors.scheduler.reports import decide_report, is_current
@@ -43,7 +44,7 @@ def handle(ledger: Ledger, given: Input) -> Decision:
     pool = ledger.pools.get(meta.pool) or Pool(meta.pool)
     if isinstance(meta, CommandMeta):
         if meta.command_id in ledger.known:
-            return Decision()
+            return Decision(ignored=("repeat",))
         cause = _Cause(
             at=at,
             actor=meta.actor,
@@ -70,6 +71,21 @@ def handle(ledger: Ledger, given: Input) -> Decision:
             ledger.heard[meta.pool, meta.worker] = given.received_s
     draft.place()
     return draft.finish()
+
+
+def too_late(given: Input) -> TooLate | None:
+    """Return what is wrong with a command that is older than repeats are known; None: nothing.
+
+    It may be a copy of one that was decided and forgotten, so it must not be decided again.
+    """
+    meta = given.message.meta
+    if not isinstance(meta, CommandMeta) or given.at - meta.issued_at <= IDEMPOTENCY_WINDOW:
+        return None
+    return TooLate(
+        f"command {meta.command_id} was asked at {meta.issued_at.isoformat()} and written at "
+        f"{given.at.isoformat()}: repeats are known for a day, so it may have been decided before; "
+        "see whether it was, or whether its sender's clock is right, then replay or discard it"
+    )
 
 
 def tick(ledger: Ledger, given: Tick) -> Sequence[Decision]:
@@ -123,13 +139,16 @@ class _Draft:
     tasks: list[TaskMessage] = field(default_factory=list)
     results: list[ExecutionResult] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
 
     def apply(self, effects: Iterable[Effect]) -> None:
         """Put down each effect with all it leads to, before the next one is asked for."""
         for effect in effects:
             size = len(self.events) + len(self.tasks)
             assert size < EFFECTS_PER_DECISION_MAX, f"a decision of {size} effects has no end"
-            if isinstance(effect, Order):
+            if isinstance(effect, Ignored):
+                self.ignored.append(effect.reason)
+            elif isinstance(effect, Order):
                 self._order(effect)
             else:
                 self._event(effect)
@@ -150,6 +169,7 @@ class _Draft:
             tasks=tuple(self.tasks),
             results=tuple(self.results),
             letters=tuple(self.letters),
+            ignored=tuple(self.ignored),
         )
 
     def _event(self, event: Event) -> None:

@@ -41,8 +41,15 @@ class Order:
     task: Task
 
 
-Effect = Event | Order
-"""What decisions and reactions return: facts to put down, and orders that follow."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ignored:
+    """An input that changes nothing, and why: one word, for whoever counts."""
+
+    reason: str
+
+
+Effect = Event | Order | Ignored
+"""What decisions and reactions return: facts to put down, orders that follow, and why not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,3 +60,5 @@ class Decision:
     tasks: tuple[TaskMessage, ...] = ()
     results: tuple[ExecutionResult, ...] = ()
     letters: tuple[DeadLetter, ...] = ()
+    ignored: tuple[str, ...] = ()
+    """Why the input changed nothing. Not written: a repeat would grow the journal."""

@@ -14,7 +14,6 @@ from events.facts import (
     AttemptStepStarted,
     BenchCleaned,
     BenchQuarantined,
-    Event,
     WorkerDrained,
     WorkerGone,
     WorkerLost,
@@ -33,19 +32,22 @@ from events.reports import (
 )
 from events.shared import ReportMeta
 from events.tasks import StopAttempt, WorkerSuperseded
-from processors.scheduler.decision import Effect, Order
+from processors.scheduler.decision import Effect, Ignored, Order
 from processors.scheduler.state import Execution, Pool, Worker
 
 STEPS = ("provision", "run", "collect", "teardown")
+REPEAT = Ignored(reason="repeat")
 
 
 def decide_report(pool: Pool, report: Report, meta: ReportMeta) -> Sequence[Effect]:
-    """Return what follows from a report; [] if it is a repeat or stale."""
+    """Return what follows from a report; why nothing does, if it is a repeat or stale."""
     if isinstance(report, WorkerStarted):
         return _worker_started(pool, report, meta)
     worker = pool.workers.get(meta.worker)
     if worker is None or worker.epoch != meta.epoch:
-        return [_superseded(pool, meta)] if isinstance(report, WorkerHeartbeat) else []
+        ignored = Ignored(reason="unknown_worker" if worker is None else "other_epoch")
+        is_beat = isinstance(report, WorkerHeartbeat)
+        return [_superseded(pool, meta), ignored] if is_beat else [ignored]
     match report:
         case WorkerHeartbeat():
             return _strays(pool, report, meta)
@@ -80,9 +82,9 @@ def _superseded(pool: Pool, meta: ReportMeta) -> Order:
 def _worker_started(pool: Pool, report: WorkerStarted, meta: ReportMeta) -> Sequence[Effect]:
     known = pool.workers.get(meta.worker)
     if known is not None and known.epoch == meta.epoch:
-        return []
+        return [REPEAT]
     if meta.epoch <= pool.epochs.get(meta.worker, -1):
-        return [_superseded(pool, meta)]
+        return [_superseded(pool, meta), Ignored(reason="other_epoch")]
     registered = WorkerRegistered(
         worker=meta.worker,
         epoch=meta.epoch,
@@ -113,9 +115,9 @@ def _strays(pool: Pool, report: WorkerHeartbeat, meta: ReportMeta) -> Sequence[E
     return orders
 
 
-def _draining(worker: Worker, report: WorkerDraining) -> Sequence[Event]:
+def _draining(worker: Worker, report: WorkerDraining) -> Sequence[Effect]:
     if worker.is_draining:
-        return []
+        return [REPEAT]
     return [WorkerDrained(worker=worker.id, epoch=worker.epoch, reason=report.reason)]
 
 
@@ -135,17 +137,25 @@ def _current(pool: Pool, meta: ReportMeta, execution_id: str, attempt: int) -> E
 
 def _fenced(
     pool: Pool, meta: ReportMeta, report: StepStarted | ResultsCollected | AttemptEnded
-) -> Execution | None:
+) -> Execution | Ignored:
+    """Return the execution a report may speak of, or why it may not."""
     execution = _current(pool, meta, report.execution_id, report.attempt)
-    return execution if execution is not None and execution.fence == report.fence else None
+    if execution is not None:
+        return execution if execution.fence == report.fence else Ignored(reason="other_fence")
+    is_known = report.execution_id in pool.executions or report.execution_id in pool.ended
+    return Ignored(reason="attempt_over" if is_known else "unknown_execution")
 
 
-def _step_started(pool: Pool, report: StepStarted, meta: ReportMeta) -> Sequence[Event]:
+def _step_started(pool: Pool, report: StepStarted, meta: ReportMeta) -> Sequence[Effect]:
     execution = _fenced(pool, meta, report)
-    if execution is None or report.step not in STEPS:
-        return []
-    if execution.step and STEPS.index(report.step) <= STEPS.index(execution.step):
-        return []
+    if isinstance(execution, Ignored):
+        return [execution]
+    if report.step not in STEPS:
+        return [Ignored(reason="unknown_step")]
+    if report.step == execution.step:
+        return [REPEAT]
+    if execution.step and STEPS.index(report.step) < STEPS.index(execution.step):
+        return [Ignored(reason="step_backwards")]
     return [
         AttemptStepStarted(
             execution_id=execution.id,
@@ -156,10 +166,14 @@ def _step_started(pool: Pool, report: StepStarted, meta: ReportMeta) -> Sequence
     ]
 
 
-def _results_collected(pool: Pool, report: ResultsCollected, meta: ReportMeta) -> Sequence[Event]:
+def _results_collected(pool: Pool, report: ResultsCollected, meta: ReportMeta) -> Sequence[Effect]:
     execution = _fenced(pool, meta, report)
-    if execution is None or report.first_case != execution.cases or not report.cases:
-        return []
+    if isinstance(execution, Ignored):
+        return [execution]
+    if report.first_case < execution.cases:
+        return [REPEAT]
+    if report.first_case > execution.cases or not report.cases:
+        return [Ignored(reason="cases_missing")]
     return [
         AttemptCasesRecorded(
             execution_id=execution.id,
@@ -170,10 +184,10 @@ def _results_collected(pool: Pool, report: ResultsCollected, meta: ReportMeta) -
     ]
 
 
-def _attempt_ended(pool: Pool, report: AttemptEnded, meta: ReportMeta) -> Sequence[Event]:
+def _attempt_ended(pool: Pool, report: AttemptEnded, meta: ReportMeta) -> Sequence[Effect]:
     execution = _fenced(pool, meta, report)
-    if execution is None:
-        return []
+    if isinstance(execution, Ignored):
+        return [execution]
     finished = AttemptFinished(
         execution_id=execution.id,
         attempt=execution.attempt,
@@ -194,15 +208,15 @@ def _attempt_ended(pool: Pool, report: AttemptEnded, meta: ReportMeta) -> Sequen
     return [finished, BenchQuarantined(bench=execution.bench, reason=reason)]
 
 
-def _bench_torn_down(pool: Pool, report: BenchTornDown, meta: ReportMeta) -> Sequence[Event]:
+def _bench_torn_down(pool: Pool, report: BenchTornDown, meta: ReportMeta) -> Sequence[Effect]:
     bench = pool.benches.get(report.bench)
     cleaning = bench.cleaning if bench is not None else None
     if bench is None or cleaning is None:
-        return []
+        return [Ignored(reason="no_teardown_owed")]
     if (cleaning.worker, cleaning.epoch) != (meta.worker, meta.epoch):
-        return []
+        return [Ignored(reason="no_teardown_owed")]
     if (cleaning.execution_id, cleaning.fence) != (report.execution_id, report.fence):
-        return []
+        return [Ignored(reason="other_fence")]
     if not report.error:
         return [BenchCleaned(bench=report.bench, fence=cleaning.fence)]
     reason = f"teardown of {report.execution_id} failed: {report.error}"
