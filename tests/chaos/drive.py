@@ -56,7 +56,7 @@ def main() -> int:
             (Path(os.environ["TEO_ARTIFACTS_DIR"]) / "data.bin").write_bytes(content)
             mark("artifact", sha256=hashlib.sha256(content).hexdigest())
         mark("stop")
-    return asked.exit
+    return int(asked.exit)
 
 
 def _parse() -> argparse.Namespace:

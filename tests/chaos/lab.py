@@ -4,52 +4,24 @@ Two schedulers, three workers, two APIs with a projection each, all behind the f
 """
 
 import asyncio
-import os
-import random
-import re
-import resource
-import socket
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
-
-from api.auth.principal import Principal
-from api.auth.token_file import new_token, write_token_file
-from cli.local.cluster import EmbeddedKafka
-from events import facts
 from events.errors import LogUnavailable
-from events.kafka.admin import ensure_topics
 from events.kafka.log import KafkaLog
-from events.message import EventMessage
-from events.topics import Topics, specs
 from tests.chaos import evidence
 from tests.chaos.clients import Client, History, User
-from tests.chaos.cluster import proxied_kafka
-from tests.chaos.disk import Disk
 from tests.chaos.judge import Judged, judge
 from tests.chaos.nemesis import Nemesis, Targets
-from tests.chaos.proxy import Proxy
-from tests.chaos.roles import RoleProcess, owner_of
+from tests.chaos.settling import in_step, settled_counts, what_is_left
+from tests.chaos.stage import BROKERS, POOLS, SPECS, TOPICS, Stage, benches, stage
 
-POOLS = ("lab-a", "lab-b")
-PARTITIONS = 4
-BROKERS = 3
-USERS = 10
 SETTLE_S_MAX = 300.0
 READY_S_MAX = 90.0
 KEEPER_S = 3.0
-LIVE_TRIES = 20
-LIVE_WAIT_S = 2.0
-OPEN_FILES = 8_192
-GAUGE = re.compile(r'^teo_scheduler_(\w+)\{[^}]*pool="([^"]+)"[^}]*\} (\S+)$', re.MULTILINE)
-SHIFTED = Path(__file__).with_name("shifted.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +76,9 @@ async def run(plan: Plan, note: Callable[[str], None]) -> Report:
     """Do a run. Raises `ChaosFailed`."""
     report = Report(plan)
     try:
-        async with AsyncExitStack() as stack:
-            lab = await stack.enter_async_context(_lab(plan, note))
-            await lab.run(report)
+        async with stage(plan.folder, plan.seed, note) as running:
+            await Lab(plan, running, note).run(report)
     except Exception as error:
-        if isinstance(error, asyncio.CancelledError):
-            raise
         raise ChaosFailed(
             f"SEED={plan.seed} (evidence in {plan.folder}): {error!r}\n{report.text()}"
         ) from error
@@ -117,52 +86,33 @@ async def run(plan: Plan, note: Callable[[str], None]) -> Report:
 
 
 class Lab:
-    """Everything that runs."""
+    """A stage with users, a keeper, a nemesis and a judge."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        note: Callable[[str], None],
-        *,
-        kafka: EmbeddedKafka,
-        proxy: Proxy,
-        roles: list[RoleProcess],
-        servers: list[str],
-        tokens: Mapping[str, str],
-        disk: Disk,
-    ) -> None:
-        self.topics = Topics("chaos")
+    def __init__(self, plan: Plan, stage: Stage, note: Callable[[str], None]) -> None:
         self._plan = plan
         self._note = note
-        self._kafka = kafka
-        self._proxy = proxy
-        self._roles = roles
-        self._servers = servers
-        self._tokens = tokens
+        self._stage = stage
         self._marks = plan.folder / "marks"
         self._stop = asyncio.Event()
-        self._nemesis = Nemesis(
-            Targets(
-                kafka=kafka,
-                proxy=proxy,
-                roles=roles,
-                disk=disk,
-                clock_file=plan.folder / "clock",
-                in_step=self._in_step,
-            ),
-            plan.seed,
-            note,
+        targets = Targets(
+            kafka=stage.kafka,
+            proxy=stage.proxy,
+            roles=stage.roles,
+            disk=stage.disk,
+            clock_file=plan.folder / "clock",
+            in_step=lambda: in_step(stage.kafka.bootstrap, [spec.name for spec in SPECS], BROKERS),
         )
+        self._nemesis = Nemesis(targets, plan.seed, note)
 
     async def run(self, report: Report) -> None:
         """Serve, break, mend, settle, judge."""
         watch = evidence.Watch(self._marks)
         history = report.history
         clients = {
-            name: Client(name, token, self._servers, history, self._plan.seed)
-            for name, token in self._tokens.items()
+            name: Client(name, token, self._stage.servers, history, self._plan.seed)
+            for name, token in self._stage.tokens.items()
         }
-        keepers = [asyncio.create_task(role.keep()) for role in self._roles]
+        keepers = [asyncio.create_task(role.keep()) for role in self._stage.roles]
         keepers.append(asyncio.create_task(watch.run()))
         try:
             await self._prepare(clients["admin"])
@@ -199,15 +149,15 @@ class Lab:
         report.faults = self._nemesis.counts
         report.skipped = self._nemesis.skipped
         report.requests = {
-            f"{action.value} of {api}": n for (action, api), n in self._proxy.counts.items()
+            f"{action.value} of {api}": n for (action, api), n in self._stage.proxy.counts.items()
         }
         report.ended_by_itself = {
-            role.name: role.ended_by_itself for role in self._roles if role.ended_by_itself
+            role.name: role.ended_by_itself for role in self._stage.roles if role.ended_by_itself
         }
 
     async def _prepare(self, admin: Client) -> None:
         for pool in POOLS:
-            await admin.ask("PUT", f"/v1/pools/{pool}/benches", {"benches": _benches()})
+            await admin.ask("PUT", f"/v1/pools/{pool}/benches", {"benches": benches()})
         end_s = time.monotonic() + READY_S_MAX
         while True:
             listed = await admin.get("/v1/benches?limit=500")
@@ -249,11 +199,11 @@ class Lab:
             raise ChaosFailed(f"{len(waiting)} clients are not answered")
         for user in users:
             user.result()
-        async with KafkaLog(self._kafka.bootstrap, client_id="judge") as log:
+        async with KafkaLog(self._stage.kafka.bootstrap, client_id="judge") as log:
             while True:
                 left = ["the log does not answer"]
                 with suppress(LogUnavailable):
-                    left = _left(await evidence.journals(log, self.topics), history)
+                    left = what_is_left(await evidence.journals(log, TOPICS), history)
                 if not left:
                     return
                 if time.monotonic() > end_s:
@@ -262,13 +212,13 @@ class Lab:
 
     async def _judge(self, history: History, watch: evidence.Watch) -> Judged:
         folder = self._plan.folder
-        live = await _settled_counts(self._roles)
-        for task_of in self._roles:
+        live = await settled_counts(self._stage.roles)
+        for task_of in self._stage.roles:
             await task_of.stop()
-        async with KafkaLog(self._kafka.bootstrap, client_id="judge") as log:
+        async with KafkaLog(self._stage.kafka.bootstrap, client_id="judge") as log:
             return await judge(
                 log,
-                self.topics,
+                TOPICS,
                 history=history,
                 marks=self._marks,
                 artifacts=folder / "artifacts",
@@ -276,212 +226,3 @@ class Lab:
                 sightings=[*watch.seen.values(), *evidence.look(self._marks)],
                 live=live,
             )
-
-    async def _in_step(self) -> bool:
-        client = AIOKafkaAdminClient(
-            bootstrap_servers=self._kafka.bootstrap, request_timeout_ms=5_000
-        )
-        names = [spec.name for spec in specs(self.topics, partitions=PARTITIONS, min_insync=2)]
-        try:
-            async with asyncio.timeout(10.0):
-                await client.start()
-                topics = await client.describe_topics(names)
-        except (KafkaError, OSError, TimeoutError):
-            return False
-        finally:
-            await client.close()
-        return all(
-            len(partition["isr"]) == BROKERS
-            for topic in topics
-            for partition in topic["partitions"]
-        )
-
-
-def _left(journals: Sequence[Sequence[EventMessage]], history: History) -> list[str]:
-    """Return what is still open: executions, reservations, and asks without an outcome."""
-    is_open: dict[str, None] = dict.fromkeys(sorted(history.executions))
-    decided: set[str] = set()
-    for message in (each for journal in journals for each in journal):
-        decided.add(message.meta.causation_id)
-        match message.body:
-            case facts.ExecutionSubmitted() as body:
-                is_open[body.execution_id] = None
-            case facts.ReservationRequested() as body:
-                is_open[body.reservation_id] = None
-    for message in (each for journal in journals for each in journal):
-        match message.body:
-            case facts.ExecutionFinished() as body:
-                is_open.pop(body.execution_id, None)
-            case (
-                facts.ReservationReleased()
-                | facts.ReservationExpired()
-                | facts.ReservationCancelled()
-                | facts.ReservationRevoked()
-            ) as body:
-                is_open.pop(body.reservation_id, None)
-    undecided = sorted({ack.command_id for ack in history.acks} - decided)
-    return [*is_open, *(f"command {each}" for each in undecided)]
-
-
-async def _live_counts(roles: Sequence[RoleProcess]) -> dict[str, int]:
-    """Return how much the live schedulers say they know together, by pool and kind."""
-    counts: dict[str, int] = {}
-    async with httpx.AsyncClient(timeout=10.0) as http:
-        for role in roles:
-            if role.health_port:
-                answer = await http.get(f"http://127.0.0.1:{role.health_port}/metrics")
-                for name, pool, count in GAUGE.findall(answer.text):
-                    key = f"{pool} {name}"
-                    counts[key] = counts.get(key, 0) + int(float(count))
-    return counts
-
-
-async def _settled_counts(roles: Sequence[RoleProcess]) -> dict[str, int]:
-    """Return the counts once they stay the same: a partition may just be changing hands."""
-    before: dict[str, int] | None = None
-    for _ in range(LIVE_TRIES):
-        with suppress(httpx.HTTPError):
-            now = await _live_counts(roles)
-            if now == before:
-                return now
-            before = now
-        await asyncio.sleep(LIVE_WAIT_S)
-    raise ChaosFailed(f"the live schedulers do not come to rest: {before}")
-
-
-def _benches() -> list[dict[str, object]]:
-    def bench(name: str, kind: str, **config: object) -> dict[str, object]:
-        adapter = "local" if kind == "local" else "mock"
-        return {"name": name, "labels": {"kind": kind}, "adapter": adapter, "config": config}
-
-    return [
-        *(bench(f"local-{n}", "local") for n in range(1, 5)),
-        bench("mock-1", "mock", run={"delay_s": 0.5}, artifacts={"trace.bin": 10_000}),
-        bench("mock-2", "mock", exit_codes=[1], lines=20, junit={"passed": 2, "failed": 1}),
-        bench("flaky-1", "flaky", provision={"fail": "no power", "fail_times": 1}),
-        bench("flaky-2", "flaky", run={"delay_s": 0.2, "fail": "link lost", "fail_times": 2}),
-    ]
-
-
-@asynccontextmanager
-async def _lab(plan: Plan, note: Callable[[str], None]) -> AsyncIterator[Lab]:
-    """Start everything; end everything."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, most), most))
-    folder = plan.folder
-    for name in ("marks", "logs", "artifacts", "api-1", "api-2"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / "clock").write_text("0")
-    roles: list[RoleProcess] = []
-    dice = random.Random(f"proxy/{plan.seed}")
-
-    def group_of(port: int) -> str:
-        return owner_of(port, roles)
-
-    async with (
-        _disk(folder / "worker-1") as disk,
-        proxied_kafka(folder / "kafka", nodes=BROKERS, dice=dice, group_of=group_of) as (
-            kafka,
-            proxy,
-        ),
-    ):
-        await ensure_topics(
-            kafka.bootstrap,
-            specs(Topics("chaos"), partitions=PARTITIONS, min_insync=2),
-            replication=BROKERS,
-        )
-        tokens = _tokens(folder)
-        ports = [_free_port() for _ in range(4)]
-        parent, child = os.pipe()
-        try:
-            roles += _roles(folder, kafka.bootstrap, ports, parent)
-            for role in roles:
-                role.start()
-            servers = [f"http://127.0.0.1:{port}" for port in ports[:2]]
-            note(f"up: Kafka {kafka.bootstrap}, APIs {', '.join(servers)}")
-            try:
-                yield Lab(
-                    plan,
-                    note,
-                    kafka=kafka,
-                    proxy=proxy,
-                    roles=roles,
-                    servers=servers,
-                    tokens=tokens,
-                    disk=disk,
-                )
-            finally:
-                for role in roles:
-                    await role.kill()
-        finally:
-            os.close(parent)
-            os.close(child)
-
-
-@asynccontextmanager
-async def _disk(folder: Path) -> AsyncIterator[Disk]:
-    disk = Disk(folder)
-    try:
-        yield disk
-    finally:
-        disk.close()
-
-
-def _tokens(folder: Path) -> dict[str, str]:
-    tokens = {f"user-{n}": new_token() for n in range(1, USERS + 1)}
-    principals = {token: Principal(actor=name, roles=("user",)) for name, token in tokens.items()}
-    tokens["admin"] = new_token()
-    principals[tokens["admin"]] = Principal(actor="admin", roles=("admin",))
-    write_token_file(folder / "tokens.json", principals)
-    return tokens
-
-
-def _roles(folder: Path, kafka: str, ports: Sequence[int], parent_fd: int) -> list[RoleProcess]:
-    env = {key: value for key, value in os.environ.items() if not key.startswith("TEO_")}
-    env["TEO_CHAOS_CLOCK"] = str(folder / "clock")
-    env["PYTHONPATH"] = str(SHIFTED.parents[2])
-    common = ["--kafka", kafka, "--topic-prefix", "chaos"]
-    artifacts = ["--artifacts", str(folder / "artifacts")]
-
-    def role(
-        name: str, *arguments: str, health_port: int = 0, shifted: bool = False
-    ) -> RoleProcess:
-        start = [str(SHIFTED)] if shifted else ["-m", "cli.main"]
-        return RoleProcess(
-            name,
-            [sys.executable, *start, "serve", *arguments, *common],
-            log=folder / "logs" / f"{name}.log",
-            env=env,
-            parent_fd=parent_fd,
-            health_port=health_port,
-        )
-
-    def worker(number: int) -> RoleProcess:
-        name = f"worker-{number}"
-        pools = [word for pool in POOLS for word in ("--pool", pool)]
-        state = ["--state-dir", str(folder / name), "--drain", "5s"]
-        return role(name, "worker", "--id", name, *pools, *state, *artifacts, shifted=number == 2)
-
-    def api(number: int) -> RoleProcess:
-        name = f"api-{number}"
-        files = ["--tokens", str(folder / "tokens.json"), "--database",
-                 str(folder / name / "db.sqlite")]  # fmt: skip
-        return role(name, "api", "--port", str(ports[number - 1]), *files, *artifacts)
-
-    def scheduler(number: int) -> RoleProcess:
-        port = ports[number + 1]
-        return role(
-            f"scheduler-{number}", "scheduler", "--health-port", str(port), health_port=port
-        )
-
-    return [
-        *(scheduler(number) for number in (1, 2)),
-        *(worker(number) for number in (1, 2, 3)),
-        *(api(number) for number in (1, 2)),
-    ]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any, Self
@@ -48,4 +47,4 @@ if __name__ == "__main__":
     shift()
     from cli.main import main
 
-    sys.exit(main())
+    main()

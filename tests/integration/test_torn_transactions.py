@@ -36,13 +36,13 @@ from tests.chaos.cluster import proxied_kafka
 from tests.chaos.proxy import ADD_PARTITIONS_TO_TXN, END_TXN, PRODUCE, Action, Proxy, Rule
 from tests.sim.checkers import Violated, check_journal
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(420)]
 
 TOPICS = Topics("torn")
 PARTITIONS = 12
 FAULTS = 1_000
-STORM_S_MAX = 120.0
-CONTROL_S_MAX = 90.0
+STORM_S_MAX = 240.0
+CONTROL_S_MAX = 240.0
 DECIDED_S_MAX = 60.0
 COMMIT_S = 1.0
 """What a commit may take here; in production ten times as long."""
@@ -199,8 +199,10 @@ class Storm:
                     for apis, action, odds, delay_s in BAD
                 ]
                 end_s = time.monotonic() + limit_s
-                while time.monotonic() < end_s and not await is_enough():
+                while not await is_enough():
                     await asyncio.sleep(1.0)
+                    if time.monotonic() > end_s:
+                        break
                 self.proxy.clear()
                 asking.cancel()
                 if settle:
@@ -336,21 +338,23 @@ def test_control_the_same_storm_tears_the_journal_of_a_client_that_repeats(
     monkeypatch.setattr(kafka_writer, "StrictSender", Sender)
 
     async def scenario() -> None:
-        async with world(tmp_path / "kafka") as (bootstrap, proxy):
-            async with KafkaLog(bootstrap, client_id="test") as log:
+        async with (
+            world(tmp_path / "kafka") as (bootstrap, proxy),
+            KafkaLog(bootstrap, client_id="test") as log,
+        ):
 
-                async def is_torn() -> bool:
-                    for journal in await journals(log):
-                        with suppress(IndexError):
-                            try:
-                                check_journal(journal)
-                            except Violated as violated:
-                                print(f"\nafter {proxy.counts.total()} faults: {violated!s:.200}")
-                                return True
-                    return False
+            async def is_torn() -> bool:
+                for journal in await journals(log):
+                    with suppress(IndexError):
+                        try:
+                            check_journal(journal)
+                        except Violated as violated:
+                            print(f"\nafter {proxy.counts.total()} faults: {violated!s:.200}")
+                            return True
+                return False
 
-                storm = Storm(bootstrap, proxy)
-                await storm.blow(is_torn, CONTROL_S_MAX, settle=False)
-                assert await is_torn(), f"no tear in {proxy.counts.total()} faults"
+            storm = Storm(bootstrap, proxy)
+            await storm.blow(is_torn, CONTROL_S_MAX, settle=False)
+            assert await is_torn(), f"no tear in {proxy.counts.total()} faults"
 
     asyncio.run(scenario())

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cli.local import DataFolderRefused, PortBusy
+from cli.local.cluster import ClusterConfig
 from cli.local.properties import (
     Layout,
     Node,
@@ -81,6 +82,11 @@ def test_clients_are_sent_to_the_advertised_port_and_brokers_are_not() -> None:
     ports = [port for n in layout.nodes for port in (n.port, n.controller_port, n.internal_port)]
     assert len(set(ports)) == 9
     assert Layout.from_json(layout.to_json()) == layout
+
+
+def test_every_node_or_none_is_advertised(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="from 1 to 3, not for \\[1, 2\\]"):
+        ClusterConfig(data_dir=tmp_path, nodes=3, advertised={1: 1, 2: 2})
 
 
 def test_a_folder_without_internal_ports_says_nothing_of_them() -> None:
