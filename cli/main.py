@@ -47,6 +47,7 @@ VERBS: dict[str, Verb] = {
     "serve": Verb("cli.serve", "app", "Run one role: api, scheduler or worker."),
     "init": Verb("cli.init", "init", "Create the topics of an environment."),
     "demo": Verb("cli.demo", "demo", "Run real tests on virtual benches, and show it."),
+    "fsck": Verb("cli.fsck", "fsck", "Replay the journal and check that everything agrees."),
     "projections": Verb("cli.projections", "app", "Rebuild read models from the log."),
 }
 

@@ -4,9 +4,12 @@ The live one serves until the moment of the swap and never goes back: what is sw
 exactly where the live one stands.
 """
 
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Self
 
 import structlog
@@ -16,9 +19,9 @@ from events.topics import Topics
 from projections.runtime import Projector
 from projections.schema import fingerprint
 from projections.store import Store
-from projections.tail import Tail, fill
+from projections.tail import OtherJournal, Tail, fill
 
-__all__ = ["Rebuilt", "fingerprint", "rebuild", "rebuild_live"]
+__all__ = ["Compared", "Rebuilt", "compare", "fingerprint", "rebuild", "rebuild_live"]
 
 log = structlog.get_logger()
 
@@ -61,6 +64,49 @@ async def rebuild_live(log_: Log, topics: Topics, projector: Projector) -> Rebui
         async with projector.turn:
             events += await beside.fill(log_, topics, _ends_of(store))
             return beside.swap_into(store, events)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """A read model beside a fresh one that stands where it stands."""
+
+    events: int
+    live: str
+    """Fingerprint of the read model."""
+    fresh: str
+    """Fingerprint of the fresh one; empty: there is nothing to compare."""
+
+
+async def compare(log_: Log, topics: Topics, path: Path) -> Compared:
+    """Compare the read model at `path` with a fresh one, on copies: it may be in use.
+
+    Raises `OtherJournal`, `LogUnavailable`, `TopicMissing`, `JournalBroken`, `sqlite3.Error`.
+    """
+    with TemporaryDirectory(prefix="teo-compare-") as folder:
+        copy = Path(folder) / "copy.sqlite"
+        _copy(path, copy)
+        with Store(copy) as live, Store(Path(folder) / "fresh.sqlite") as fresh:
+            if not live.marks:
+                return Compared(events=0, live=fingerprint(live.db), fresh="")
+            against = await Tail.open(live, log_, topics.events)
+            await against.close()
+            if not live.marks:
+                raise OtherJournal(f"{path} was not built from {topics.events}")
+            tail = await Tail.open(fresh, log_, topics.events)
+            try:
+                events = await fill(tail, _ends_of(live))
+            finally:
+                await tail.close()
+            return Compared(events=events, live=fingerprint(live.db), fresh=fingerprint(fresh.db))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a database that another process may be writing."""
+    with (
+        closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as old,
+        closing(sqlite3.connect(target)) as new,
+    ):
+        old.backup(new)
 
 
 def _ends_of(store: Store) -> Mapping[int, int]:

@@ -59,6 +59,8 @@ class Stack:
     config: StackConfig
     note: Callable[[str], None]
     server: str = ""
+    scheduler: str = ""
+    """Where the scheduler answers `/readyz` and `/state`."""
     token: str = ""
     bootstrap: str = ""
     pids: dict[str, int] = field(default_factory=dict)
@@ -108,6 +110,7 @@ class _Started:
             os.set_inheritable(parent, True)
             self._exit.callback(os.close, child)
             health = _free_port()
+            stack.scheduler = f"http://127.0.0.1:{health}"
             plan = {
                 "scheduler": ["scheduler", "--health-port", str(health)],
                 "api": ["api", "--port", str(port), "--tokens", str(_tokens(config.folder)),
@@ -125,7 +128,7 @@ class _Started:
                 await role.start()
             os.close(parent)
             self._exit.push_async_callback(self._stop_roles)
-            await _ready(f"http://127.0.0.1:{health}/readyz", "scheduler", self._roles)
+            await _ready(f"{stack.scheduler}/readyz", "scheduler", self._roles)
             await _ready(f"{stack.server}/readyz", "api", self._roles)
             self._announce()
         except BaseException:
@@ -168,6 +171,7 @@ class _Started:
             "pid": os.getpid(),
             "server": stack.server,
             "kafka": stack.bootstrap,
+            "scheduler": stack.scheduler,
             "data_dir": str(config.folder),
             "roles": stack.pids,
         }

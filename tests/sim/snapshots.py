@@ -21,11 +21,6 @@ COMPARE_TRIES = 60
 DAMAGE = ("bytes", "cut", "no_message", "format", "offset", "lost", "compacted")
 
 
-def snapshot_every(seed: int) -> int:
-    """Return after how many events this seed takes a snapshot."""
-    return random.Random(f"snapshots/{seed}").choice([1, 4, 15, 60])
-
-
 async def damage_snapshots(world: World, *, strikes: int) -> None:
     """Damage the newest snapshots, now and then; a part of the seeds leaves them alone."""
     dice = random.Random(f"damage/{world.seed}")

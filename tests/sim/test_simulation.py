@@ -23,7 +23,7 @@ from tests.sim.checkers import Violated, check_journal, check_letters, check_res
 from tests.sim.loop import run
 from tests.sim.memory_log import Faults, MemoryLog
 from tests.sim.nemesis import SCHEDULERS, WORKERS, faults_of, nemesis
-from tests.sim.snapshots import damage_snapshots, judge_snapshots, snapshot_every
+from tests.sim.snapshots import damage_snapshots, judge_snapshots
 from tests.sim.world import TOPICS, World
 
 SEEDS = int(os.environ.get("TEO_SIM_SEEDS", "500"))
@@ -72,7 +72,7 @@ def undecided(world: World) -> list[str]:
 
 async def live(seed: int, folder: Path) -> World:
     """Let one seed happen, then heal everything and wait until all came to an end."""
-    world = World(seed, folder, snapshot_every=snapshot_every(seed))
+    world = World(seed, folder)
     try:
         await _live(world)
     finally:

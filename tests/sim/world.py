@@ -68,7 +68,6 @@ class World:
     seed: int
     folder: Path
     faults: Faults = field(default_factory=Faults)
-    snapshot_every: int = 10
     asked: dict[str, Command] = field(default_factory=dict)
     """Commands whose append was acknowledged, by id."""
     counters: dict[str, int] = field(default_factory=dict)
@@ -78,6 +77,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.random = random.Random(f"world/{self.seed}")
+        self.snapshot_every = random.Random(f"snapshots/{self.seed}").choice([1, 4, 15, 60])
         self.cluster = MemoryCluster(topics=TOPICS, partitions=2, seed=self.seed)
         self.hardware = Hardware()
         self.schedulers: dict[str, Scheduler] = {}

@@ -1,0 +1,203 @@
+"""`teo fsck`: replays the journal of an environment and says what does not agree. Never writes."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.problems import BadUsage, Problem
+from cli.serve import DATA_DIR, Prefix
+from cli.session import Session
+from events.errors import JournalBroken, TeoError
+
+BROKER_WAIT_S = 15.0
+STATE_S_MAX = 15.0
+KAFKA_DEFAULT = "127.0.0.1:9092"
+CLEAN, WRONG, UNREADABLE = 0, 1, 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is checked, and against what."""
+
+    kafka: str
+    prefix: str
+    schedulers: tuple[str, ...]
+    databases: tuple[Path, ...]
+
+
+def fsck(
+    session: Session,
+    kafka: Annotated[
+        str | None,
+        typer.Option("--kafka", envvar="TEO_KAFKA", help="Bootstrap address, HOST:PORT,…"),
+    ] = None,
+    topic_prefix: Prefix = "teo",
+    scheduler: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scheduler", help="URL of a scheduler's health port, to compare its live state."
+        ),
+    ] = None,
+    database: Annotated[
+        list[Path] | None,
+        typer.Option("--database", help="SQLite file of read models, to compare with fresh ones."),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-dir",
+            envvar="TEO_DATA_DIR",
+            help="Folder of a running `teo up`: its Kafka, scheduler and read models.",
+        ),
+    ] = None,
+) -> int:
+    """Replay the journal, and check that everything agrees with it. Exits 0: it does, 1: not."""
+    output = session.output(("table", "json"))
+    plan = _plan(kafka, topic_prefix, scheduler or [], database or [], data_dir)
+    try:
+        report = asyncio.run(_check(session, plan, is_told=output == "table"))
+    except (TeoError, OSError, sqlite3.Error) as error:
+        raise Problem(
+            f"it cannot be checked: {error}",
+            next_step="see that Kafka, the schedulers and the files can be reached, and try again",
+            exit_code=UNREADABLE,
+        ) from error
+    if output == "json":
+        session.screen.print(json.dumps(report))
+    else:
+        _tell_end(session, report)
+    return CLEAN if report["is_clean"] else WRONG
+
+
+def _plan(
+    kafka: str | None,
+    prefix: str,
+    schedulers: Sequence[str],
+    databases: Sequence[Path],
+    data_dir: Path | None,
+) -> Plan:
+    from cli.up import read_state
+
+    found_schedulers, found_databases = list(schedulers), list(databases)
+    state = read_state((data_dir or DATA_DIR).expanduser().absolute()) if kafka is None else None
+    if data_dir is not None and kafka is None and state is None:
+        raise BadUsage(
+            f"nothing is up in {data_dir}",
+            next_step="start it with `teo up`, or name a Kafka with --kafka",
+        )
+    if state is not None:
+        kafka = str(state["kafka"])
+        if state.get("scheduler"):
+            found_schedulers.append(str(state["scheduler"]))
+        found_databases.append(Path(state["data_dir"]) / "projections.sqlite")
+    return Plan(
+        kafka=kafka or KAFKA_DEFAULT,
+        prefix=prefix,
+        schedulers=tuple(dict.fromkeys(found_schedulers)),
+        databases=tuple(dict.fromkeys(found_databases)),
+    )
+
+
+async def _check(session: Session, plan: Plan, *, is_told: bool) -> dict[str, Any]:
+    from events.kafka.admin import wait_for_broker
+    from events.kafka.log import KafkaLog
+    from events.topics import Topics
+    from processors.audit.audit import audit
+    from processors.audit.findings import Finding, Findings
+
+    def tell(finding: Finding) -> None:
+        if is_told:
+            session.screen.print(_line(finding))
+
+    findings = Findings(tell)
+    topics = Topics(plan.prefix)
+    await wait_for_broker(plan.kafka, wait_s=BROKER_WAIT_S)
+    async with KafkaLog(plan.kafka, client_id="teo-fsck") as log:
+        live = await _live_states(plan.schedulers)
+        with session.screen.spinner("replaying the journal") as spinner:
+
+            def progress(partition: int, offset: int, end: int) -> None:
+                spinner.update(f"partition {partition}: {offset * 10 // end * 10} % of {end:,}")
+
+            summary = await audit(log, topics, findings, live=live, progress=progress)
+            for path in plan.databases:
+                spinner.update(f"comparing {path} with a fresh read model")
+                await _compare(log, topics, path, findings)
+    return {
+        "is_clean": not findings.kept,
+        "checked": asdict(summary) | {"read_models": len(plan.databases)},
+        "findings": [asdict(each) for each in findings.kept],
+        "left_out": findings.left_out,
+    }
+
+
+async def _live_states(schedulers: Sequence[str]) -> dict[int, list[Any]]:
+    """Ask each scheduler for the state of its partitions. Raises `Problem`."""
+    import httpx
+
+    from processors.audit.journal import Live
+
+    found: dict[int, list[Live]] = {}
+    async with httpx.AsyncClient(timeout=STATE_S_MAX) as client:
+        for url in schedulers:
+            try:
+                answer = (await client.get(f"{url.rstrip('/')}/state")).raise_for_status().json()
+                for each in answer["partitions"]:
+                    live = Live(source=url, seq=each["seq"], fingerprint=each["fingerprint"])
+                    found.setdefault(int(each["partition"]), []).append(live)
+            except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+                raise Problem(
+                    f"scheduler {url} does not tell its state: {error!r}",
+                    next_step="give the URL of its --health-port",
+                    exit_code=UNREADABLE,
+                ) from error
+    return found
+
+
+async def _compare(log: Any, topics: Any, path: Path, findings: Any) -> None:
+    """Compare one file of read models with fresh ones."""
+    from processors.audit.findings import Finding
+    from projections.rebuild import compare
+    from projections.tail import OtherJournal
+
+    try:
+        done = await compare(log, topics, path)
+    except (OtherJournal, JournalBroken) as error:
+        text = f"{path} is of another journal, or of a broken one: {error}"
+    else:
+        if not done.fresh or done.live == done.fresh:
+            return
+        text = f"{path} is not what {done.events} events give: rebuild it"
+    findings.add(
+        Finding(rule="projection_is_the_journal", text=text, topic=topics.events, partition=-1)
+    )
+
+
+def _line(finding: Any) -> str:
+    place = finding.topic if finding.partition < 0 else f"{finding.topic}[{finding.partition}]"
+    place += f"@{finding.offset}" if finding.offset >= 0 else ""
+    place += f" seq {finding.seq}" if finding.seq >= 0 else ""
+    about = f" ({', '.join(finding.ids)})" if finding.ids else ""
+    return f"{place}: {finding.rule}: {finding.text}{about}"
+
+
+def _tell_end(session: Session, report: dict[str, Any]) -> None:
+    checked = report["checked"]
+    session.screen.note(
+        f"checked {checked['events']} events in {checked['partitions']} partitions, "
+        f"{checked['snapshots']} snapshots, {checked['live_states']} live states, "
+        f"{checked['results']} results, {checked['dead_letters']} dead letters, "
+        f"{checked['read_models']} read models"
+    )
+    if report["is_clean"]:
+        session.screen.print("clean: everything agrees with the journal")
+        return
+    count = len(report["findings"]) + report["left_out"]
+    more = f", {report['left_out']} of them not shown" if report["left_out"] else ""
+    session.screen.print(f"{count} things are wrong{more}")

@@ -1,0 +1,116 @@
+"""The invariants, each as a checker over what is on the log. A checker raises `Violated`.
+
+Fed with the events of one partition in journal order, from any source: a decision, the log in
+memory, a real broker. `rules.py` has the rules themselves.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from events import facts
+from events.dlq import DeadLetter
+from events.message import EventMessage
+from events.results import ExecutionResult
+from processors.audit import rules
+from processors.audit.rules import Rule
+
+
+class Violated(AssertionError):
+    """Raised when an invariant does not hold; the text names it and the event."""
+
+
+def _obey(rule: Rule, events: Sequence[EventMessage]) -> None:
+    for message in events:
+        for text in rule.see(message):
+            raise Violated(f"{text}: {message}")
+    for text in rule.end():
+        raise Violated(f"{text}: {events[-1] if events else None}")
+
+
+def journal_is_dense_and_whole(events: Sequence[EventMessage]) -> None:
+    """`seq` has no hole, and every decision is there from first to last."""
+    _obey(rules.JournalIsDenseAndWhole(), events)
+
+
+def time_and_inputs_go_forward(events: Sequence[EventMessage]) -> None:
+    """Log time never goes back; of each input topic the offsets that are decided rise."""
+    _obey(rules.TimeAndInputsGoForward(), events)
+
+
+def one_holder_and_rising_fences(events: Sequence[EventMessage]) -> None:
+    """A bench has at most one holder; its fence rises with each grant (invariant 1)."""
+    _obey(rules.OneHolderAndRisingFences(), events)
+
+
+def one_attempt_per_bench(events: Sequence[EventMessage]) -> None:
+    """No two attempts on one bench, none while it is being cleaned (invariants 1, 4, 6)."""
+    _obey(rules.OneAttemptPerBench(), events)
+
+
+def one_outcome_per_command(events: Sequence[EventMessage]) -> None:
+    """The events of one command are one decision (invariant 3)."""
+    _obey(rules.OneOutcomePerCommand(), events)
+
+
+def one_verdict_per_execution(events: Sequence[EventMessage]) -> None:
+    """An execution ends at most once, attempts are numbered from 1 (invariant 4)."""
+    _obey(rules.OneVerdictPerExecution(), events)
+
+
+def infrastructure_is_not_a_test_failure(events: Sequence[EventMessage]) -> None:
+    """A lost worker never fails a test; failed tests are retried only if asked (invariant 9)."""
+    _obey(rules.InfrastructureIsNotATestFailure(), events)
+
+
+def gangs_are_all_or_nothing(events: Sequence[EventMessage]) -> None:
+    """A reservation gets all its benches in the decision that grants it (invariant 5)."""
+    _obey(rules.GangsAreAllOrNothing(), events)
+
+
+def words_are_of_the_one_who_was_asked(events: Sequence[EventMessage]) -> None:
+    """What a worker is believed of an attempt comes from the worker that has it (invariant 8)."""
+    _obey(rules.WordsAreOfTheOneWhoWasAsked(), events)
+
+
+Checker = Callable[[Sequence[EventMessage]], None]
+CHECKERS: tuple[Checker, ...] = (
+    journal_is_dense_and_whole,
+    one_holder_and_rising_fences,
+    one_attempt_per_bench,
+    one_outcome_per_command,
+    one_verdict_per_execution,
+    infrastructure_is_not_a_test_failure,
+    gangs_are_all_or_nothing,
+    words_are_of_the_one_who_was_asked,
+    time_and_inputs_go_forward,
+)
+
+
+def check_journal(events: Iterable[EventMessage]) -> None:
+    """Run every checker over the events of one partition."""
+    journal = list(events)
+    for checker in CHECKERS:
+        checker(journal)
+
+
+def check_results(events: Iterable[EventMessage], results: Iterable[ExecutionResult]) -> None:
+    """Each finished execution has exactly one result, with the same verdict."""
+    finished = {
+        message.body.execution_id: message.body.verdict
+        for message in events
+        if isinstance(message.body, facts.ExecutionFinished)
+    }
+    told = [(result.execution_id, result.verdict) for result in results]
+    if sorted(told) != sorted(finished.items()):
+        raise Violated(f"results {sorted(told)} are not the ends {sorted(finished.items())}")
+
+
+def check_letters(events: Iterable[EventMessage], letters: Iterable[DeadLetter]) -> None:
+    """Each execution that ended as the lab's error has one dead letter; nothing else has any."""
+    given_up = sorted(
+        message.body.execution_id
+        for message in events
+        if isinstance(message.body, facts.ExecutionFinished) and message.body.verdict == "error"
+    )
+    kept = sorted(letter.execution_id or f"a record: {letter.error}" for letter in letters)
+    if kept != given_up:
+        raise Violated(f"dead letters {kept} are not the executions given up {given_up}")
