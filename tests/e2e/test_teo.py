@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.lab import Lab, until
+from tests.e2e.lab import BENCHES, Lab, until
 
 pytestmark = [pytest.mark.broker, pytest.mark.e2e, pytest.mark.timeout(200)]
 
