@@ -15,7 +15,7 @@ from events.topics import Topics
 from processors.audit.audit import Summary, audit
 from processors.audit.findings import FINDINGS_PER_RULE_MAX, Findings
 from processors.audit.journal import Live
-from processors.runtime.records import dead_letter
+from processors.runtime.records import set_aside_record
 from processors.runtime.snapshot import Taken, fingerprint, records_of, take
 from processors.scheduler import core
 from processors.scheduler.evolve import fold
@@ -56,7 +56,7 @@ class Lab:
             ledger, topic=record.topic, offset=at.offset, at=ledger.now, pool="lab", error="?"
         )
         events += decision.events
-        self.cluster.put(dead_letter(TOPICS, record, error, START))
+        self.cluster.put(set_aside_record(TOPICS, record, error, START))
 
     def _put(self, topic: str, value: bytes | None, key: bytes | None) -> None:
         at = self.cluster.put(Outgoing(topic=topic, key=key, value=value, partition=0))
