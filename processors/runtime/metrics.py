@@ -10,6 +10,8 @@ class RuntimeMetrics:
     """Instruments of one scheduler process."""
 
     commit: Histogram
+    wait: Histogram
+    lag: Histogram
     batch: Histogram
     recovery: Histogram
     events: Counter
@@ -26,6 +28,16 @@ def runtime_metrics(meter: Meter) -> RuntimeMetrics:
     return RuntimeMetrics(
         commit=meter.create_histogram(
             "teo_scheduler_commit", unit="s", description="Time of a transaction"
+        ),
+        wait=meter.create_histogram(
+            "teo_scheduler_wait",
+            unit="s",
+            description="How long an ask had waited when it was served, by pool and kind",
+        ),
+        lag=meter.create_histogram(
+            "teo_scheduler_lag",
+            unit="s",
+            description="Age of the oldest input of a batch when it was read, by partition",
         ),
         batch=meter.create_histogram(
             "teo_scheduler_batch_records", description="Records of a transaction"

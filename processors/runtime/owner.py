@@ -21,6 +21,7 @@ from processors.runtime.records import pool_of, records_of, set_aside_record
 from processors.runtime.recovery import resume
 from processors.runtime.snapshot import fingerprint
 from processors.runtime.snapshot_writer import EVENTS_PER_SNAPSHOT, SnapshotWriter
+from processors.runtime.waits import waits
 from processors.scheduler import core
 from processors.scheduler.deadlines import WORKER_DEADLINE_S
 from processors.scheduler.decision import Decision, Input, Tick
@@ -184,14 +185,21 @@ class Owner:
             self._answer(ledger)
             records = await reader.poll(records_max=INPUTS_PER_BATCH_MAX, wait_s=TICK_S)
             outgoing: list[Outgoing] = []
-            for record in records:
-                self._log_time.saw(record.timestamp)
+            self._note_time(records)
             decisions = [self._decide(ledger, record, outgoing) for record in records]
             now_s = self._clock.monotonic_s()
             if now_s - ticked_s >= TICK_S and await self._is_time_certain(ledger, reader):
                 ticked_s = now_s
                 decisions += core.tick(ledger, Tick(now=self._log_time.now(), monotonic_s=now_s))
             await self._commit(writer, decisions, outgoing)
+
+    def _note_time(self, records: Sequence[Record]) -> None:
+        for record in records:
+            self._log_time.saw(record.timestamp)
+        if records:
+            oldest = min(record.timestamp for record in records)
+            lag_s = (self._log_time.now() - oldest).total_seconds()
+            self._metrics.lag.record(lag_s, {"partition": self._number})
 
     async def _is_time_certain(self, ledger: Ledger, reader: Reader) -> bool:
         """Return True if nobody is about to be lost whose heartbeats may still be unread."""
@@ -267,3 +275,5 @@ class Owner:
         self._metrics.commit.record(self._clock.monotonic_s() - started_s)
         self._metrics.batch.record(len(outgoing))
         self._metrics.events.add(sum(len(decision.events) for decision in decisions))
+        for wait in waits(self.ledger, decisions):
+            self._metrics.wait.record(wait.seconds, {"pool": wait.pool, "kind": wait.kind})

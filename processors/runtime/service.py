@@ -13,6 +13,7 @@ from processors.runtime.log_time import Clock
 from processors.runtime.metrics import runtime_metrics
 from processors.runtime.owner import LiveState, Owner
 from processors.runtime.snapshot_writer import EVENTS_PER_SNAPSHOT
+from processors.runtime.waits import queued
 from processors.scheduler.state import Pool
 
 ASSIGNMENT_WAIT_S = 0.5
@@ -40,6 +41,9 @@ class Scheduler:
         self._snapshot_every = snapshot_every
         self._metrics = runtime_metrics(meter)
         self._owners: dict[int, tuple[Owner, asyncio.Task[None]]] = {}
+        meter.create_observable_gauge(
+            "teo_scheduler_queue", callbacks=[self._queue], description="Asks that wait, by kind"
+        )
         meter.create_observable_gauge(
             "teo_scheduler_reservations", callbacks=[self._reservations], description="Live ones"
         )
@@ -118,6 +122,13 @@ class Scheduler:
     def _pools(self) -> list[Pool]:
         ledgers = (owner.ledger for owner in self.owners.values())
         return [pool for ledger in ledgers if ledger for pool in ledger.pools.values()]
+
+    def _queue(self, _: CallbackOptions) -> list[Observation]:
+        return [
+            Observation(count, {"pool": pool.name, "kind": kind})
+            for pool in self._pools()
+            for kind, count in queued(pool).items()
+        ]
 
     def _reservations(self, _: CallbackOptions) -> list[Observation]:
         return [Observation(len(p.reservations), {"pool": p.name}) for p in self._pools()]

@@ -153,6 +153,7 @@ def _reservation_requested(pool: Pool, event: facts.ReservationRequested, meta: 
         wait_until=event.wait_until,
         priority=event.priority,
         order=meta.seq,
+        requested_at=meta.occurred_at,
         trace=_trace(meta),
     )
     pool.reservations[reservation.id] = reservation

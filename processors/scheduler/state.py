@@ -77,6 +77,7 @@ class Reservation:
     wait_until: datetime | None
     priority: int
     order: int
+    requested_at: datetime
     trace: Trace
     benches: tuple[str, ...] = ()
     lease_until: datetime | None = None

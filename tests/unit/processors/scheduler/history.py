@@ -43,6 +43,7 @@ class History:
     orders: list[tuple[TaskMeta, tasks.Task]] = field(default_factory=list)
     results: list[ExecutionResult] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
     now_s: float = 0.0
     offsets: dict[str, int] = field(default_factory=dict)
     ids: Iterator[int] = field(default_factory=lambda: iter(range(1_000_000)))
@@ -64,6 +65,7 @@ class History:
             self.orders += [(message.meta, message.body) for message in decision.tasks]
             self.results += decision.results
             self.letters += decision.letters
+            self.decisions.append(decision)
         return [message.body for decision in decisions for message in decision.events]
 
     def ask(
