@@ -214,8 +214,10 @@ class JournalAudit:
             if each.seq > seq:
                 text = f"the live state of {each.source} is at seq {each.seq}, the journal at {seq}"
                 self._say("live_state_is_the_fold", text, seq=each.seq)
-            elif each.seq == 0 and each.fingerprint != fingerprint(Ledger(self._events.number)):
-                self._say("live_state_is_the_fold", f"{each.source} knows what no event says")
+            elif each.seq == 0:
+                self.result.live += 1
+                if each.fingerprint != fingerprint(Ledger(self._events.number)):
+                    self._say("live_state_is_the_fold", f"{each.source} knows what no event says")
         for stored in (one for found in snapshots.values() for one in found):
             if stored.seq > seq:
                 text = f"a snapshot is at seq {stored.seq}, the journal at {seq}"

@@ -24,13 +24,12 @@ from cli.local.stack import Stack, StackConfig
 from events import registry
 from events.codec import decode_event
 from events.kafka.log import KafkaLog
-from events.log import Partition
-from events.topics import Topics
-from processors.runtime.recovery import recover
 from processors.scheduler.evolve import fold
 from processors.scheduler.state import Ledger
 from tests.benchmarks.http import Connection
 from tests.benchmarks.projections import journal
+from tests.benchmarks.recovery import LENGTHS, build, measured
+from tests.benchmarks.takeover import takeovers
 
 POOL = "bench"
 ONE_CLIENT, CYCLES_16, SUBMITS, NOOPS, LINES = 200, 1_600, 30, 400, 200_000
@@ -201,19 +200,35 @@ def fold_beside_decode() -> None:
 
 
 async def recovery(bootstrap: str) -> None:
-    """Fold the fullest partition of the journal that the benchmark itself wrote."""
+    """Recover from histories of different lengths, with and without a snapshot."""
     async with KafkaLog(bootstrap, client_id="bench") as log:
-        topic = Topics().events
-        every = [Partition(topic, n) for n in range(await log.partitions(topic))]
-        ends = await log.ends(every)
-        fullest = max(every, key=lambda each: ends[each])
-        start_s = time.perf_counter()
-        ledger = await recover(log, fullest)
-        took_s = time.perf_counter() - start_s
+        made = await build(log, bootstrap, "recovery.")
+        for length in LENGTHS:
+            await made.grow(length)
+            for with_snapshot in (True, False):
+                found = await measured(bootstrap, "recovery.", with_snapshot=with_snapshot)
+                kind = "from a snapshot" if with_snapshot else "from the start"
+                show(
+                    f"recovery of {length:,} events, {kind}",
+                    f"{found.took_s:.2f} s ({found.cpu_s:.2f} s CPU), {found.folded:,} folded, "
+                    f"{found.rss_mb:.0f} MB",
+                )
+        await made.close()
+    show("journal bytes of an execution", f"{made.journal_bytes / made.executions:,.0f}")
     show(
-        f"recovery: fold of {ledger.seq:,} events from the broker",
-        f"{took_s:.2f} s ({ledger.seq / took_s:,.0f}/s)",
+        "snapshot after a day of one execution a second",
+        f"{made.snapshot_bytes / 1e6:.1f} MB, takes {made.snapshot_s:.2f} s at most",
     )
+
+
+async def takeover(bootstrap: str) -> None:
+    """Kill and stop schedulers beside a standby."""
+    killed, stopped = await takeovers(bootstrap, "takeover.")
+    for signal_name, took in (("kill -9", killed), ("SIGTERM", stopped)):
+        show(
+            f"a standby decides after {signal_name}",
+            f"worst {max(took):.2f} s, median {statistics.median(took):.2f} s",
+        )
 
 
 def memory(pids: dict[str, int]) -> None:
@@ -252,6 +267,7 @@ async def main() -> None:
                 await verdicts(stack)
                 await noops(stack)
                 await lines(stack, client)
+            await takeover(stack.bootstrap)
             await recovery(stack.bootstrap)
 
 
