@@ -98,6 +98,7 @@ async def takeovers(bootstrap: str, prefix: str) -> tuple[list[float], list[floa
                 with scheduler(bootstrap, prefix) as other:
                     await asyncio.sleep(SETTLE_S)
                     await probe.decided()
+                    assert other.poll() is None, "it ended by itself: there is nothing to take over"
                     start_s = time.perf_counter()
                     if turn % 2:
                         other.terminate()
