@@ -4,7 +4,6 @@ Each checker raises `Violated` and needs nothing but data, so that a violated hi
 to it.
 """
 
-import hashlib
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,6 +45,14 @@ class Sighting:
     pid: int
     at_s: float
     """Wall clock, seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What the artifact store holds, as it was read back."""
+
+    sha256: str
+    size_bytes: int
 
 
 def no_two_tests_on_a_bench(drives: Iterable[Drive]) -> None:
@@ -138,7 +145,7 @@ def no_process_outlives_its_attempt(
 
 
 def artifacts_are_what_they_were(
-    events: Sequence[EventMessage], contents: Mapping[str, bytes], drives: Iterable[Drive]
+    events: Sequence[EventMessage], store: Mapping[str, Stored], drives: Iterable[Drive]
 ) -> None:
     """The store holds each artifact named on the journal, byte for byte, as the test wrote it."""
     written = {(each.execution_id, each.attempt): each.sha256 for each in drives if each.sha256}
@@ -146,15 +153,14 @@ def artifacts_are_what_they_were(
         if not isinstance(body := message.body, facts.AttemptFinished):
             continue
         for artifact in body.artifacts:
-            content = contents.get(artifact.uri)
-            if content is None:
+            found = store.get(artifact.uri)
+            if found is None:
                 raise Violated(f"{artifact} of {body.execution_id} is not in the store")
-            sha256 = hashlib.sha256(content).hexdigest()
-            if (sha256, len(content)) != (artifact.sha256, artifact.size_bytes):
-                raise Violated(f"{artifact} of {body.execution_id}: the store has {sha256}")
+            if found != Stored(sha256=artifact.sha256, size_bytes=artifact.size_bytes):
+                raise Violated(f"{artifact} of {body.execution_id}: the store has {found}")
             # Without a mark the test did not come to the end of writing it: nothing is claimed.
-            wrote = written.get((body.execution_id, body.attempt), sha256)
-            if artifact.path.endswith("data.bin") and wrote != sha256:
+            wrote = written.get((body.execution_id, body.attempt), found.sha256)
+            if artifact.path.endswith("data.bin") and wrote != found.sha256:
                 raise Violated(f"{artifact} of {body.execution_id}: the test wrote {wrote}")
 
 

@@ -1,6 +1,7 @@
 """Reads what a chaos run left: marks of tests, processes, artifacts, journals, projections."""
 
 import asyncio
+import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +19,7 @@ from processors.artifacts.store import ArtifactMissing
 from projections.rebuild import fingerprint
 from projections.store import Store
 from projections.tail import Tail, fill
-from tests.chaos.checkers import Drive, Sighting
+from tests.chaos.checkers import Drive, Sighting, Stored
 
 LOOK_S = 1.0
 
@@ -122,17 +123,19 @@ async def results(log: Log, topics: Topics) -> list[ExecutionResult]:
     return [each for each in found if isinstance(each, ExecutionResult)]
 
 
-async def contents(folder: Path, events: Iterable[EventMessage]) -> dict[str, bytes]:
-    """Return what the store has under each URI that the journal names."""
+async def stored(folder: Path, events: Iterable[EventMessage]) -> dict[str, Stored]:
+    """Return what the store holds under each URI that the journal names."""
     store = FileStore(folder)
-    found: dict[str, bytes] = {}
+    found: dict[str, Stored] = {}
     for message in events:
         if isinstance(body := message.body, facts.AttemptFinished):
             for artifact in body.artifacts:
                 with suppress(ArtifactMissing):
-                    found[artifact.uri] = b"".join(
-                        [part async for part in store.open(artifact.uri)]
-                    )
+                    digest, size_bytes = hashlib.sha256(), 0
+                    async for part in store.open(artifact.uri):
+                        digest.update(part)
+                        size_bytes += len(part)
+                    found[artifact.uri] = Stored(sha256=digest.hexdigest(), size_bytes=size_bytes)
     return found
 
 

@@ -89,8 +89,8 @@ async def judge(
     attempts_run_once(drives)
     drives_were_assigned(drives, events)
     no_process_outlives_its_attempt(sightings, events)
-    contents = await evidence.contents(artifacts, events)
-    artifacts_are_what_they_were(events, contents, drives)
+    store = await evidence.stored(artifacts, events)
+    artifacts_are_what_they_were(events, store, drives)
     prints = {name: await evidence.projected(log, topics, path) for name, path in databases.items()}
     prints |= {f"fresh-{n}": await evidence.projected(log, topics, None) for n in (1, 2)}
     are_equal(prints)
@@ -101,7 +101,7 @@ async def judge(
         events=len(events),
         commands=sum(1 for m in events if m.meta.index == 0 and m.meta.request_hash),
         drives=len(drives),
-        artifacts=len(contents),
+        artifacts=len(store),
         sightings=len(sightings),
         verdicts=Counter(body.verdict for body in ends),
         attempts=Counter(body.verdict for body in attempts),

@@ -1,5 +1,6 @@
 """Each checker of the chaos run lets a right history pass, and objects to a wrong one."""
 
+import asyncio
 import hashlib
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 from events import facts
 from events.message import EventMessage, Message
 from events.shared import Artifact, EventMeta, RunSpec, Totals
+from processors.artifacts.files import FileStore
 from tests.chaos import evidence
 from tests.chaos.checkers import (
     Drive,
@@ -211,20 +213,24 @@ def test_a_process_that_outlives_its_attempt_is_seen() -> None:
     objects(lambda: no_process_outlives_its_attempt([seen(60.0)], journal))
 
 
-@pytest.mark.parametrize(
-    ("contents", "wrote"),
-    [
-        ({}, ARTIFACT.sha256),
-        ({ARTIFACT.uri: CONTENT[:-1] + b"?"}, ARTIFACT.sha256),
-        ({ARTIFACT.uri: CONTENT + b"?"}, ARTIFACT.sha256),
-        ({ARTIFACT.uri: CONTENT}, "0" * 64),
-    ],
-    ids=["missing", "other bytes", "longer", "not what was written"],
-)
-def test_an_artifact_that_changed_is_seen(contents: dict[str, bytes], wrote: str) -> None:
-    journal = [attempt_finished(ARTIFACT)]
-    artifacts_are_what_they_were(journal, {ARTIFACT.uri: CONTENT}, [drive()])
-    objects(lambda: artifacts_are_what_they_were(journal, contents, [drive(sha256=wrote)]))
+def test_an_artifact_that_changed_is_seen(tmp_path: Path) -> None:
+    put = asyncio.run(FileStore(tmp_path).put(CONTENT, "lab/exe-1/data.bin"))
+    journal = [attempt_finished(replace(ARTIFACT, uri=put.uri))]
+    (file,) = [path for path in tmp_path.rglob("*") if path.is_file()]
+
+    def check(wrote: str = ARTIFACT.sha256) -> None:
+        store = asyncio.run(evidence.stored(tmp_path, journal))
+        artifacts_are_what_they_were(journal, store, [drive(sha256=wrote)])
+
+    check()
+    check(wrote="")  # It was killed before it could mark what it wrote.
+    objects(lambda: check(wrote="0" * 64))
+    for other in (CONTENT[:-1] + b"?", CONTENT + b"?", CONTENT[:-1]):
+        file.chmod(0o600)
+        file.write_bytes(other)
+        objects(check)
+    file.unlink()
+    objects(check)
 
 
 def test_projections_that_differ_are_seen() -> None:
