@@ -144,11 +144,13 @@ def test_clients_outlive_a_killed_api_and_a_killed_scheduler(lab: Lab) -> None:
     assert rest.split() == list("2345678"), "each line once, in order"
 
 
+def apply_rule(lab: Lab, rule: str) -> None:
+    done = lab.teo("bench", "apply", "-f", "-", stdin=f"{BENCHES}health: {rule}")
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_sick_bench_is_taken_out_and_can_be_restored(lab: Lab) -> None:
-    rule = lab.teo(
-        "bench", "apply", "-f", "-", stdin=f"{BENCHES}health: {{errors_max: 1, window: 1h}}"
-    )
-    assert rule.returncode == 0, rule.stderr
+    apply_rule(lab, "{errors_max: 1, window: 1h}")
     (pool,) = lab.json("pool", "list")
     assert pool["health"] == {"errors_max": 1, "window_s": 3600.0}
     for _ in range(2):
@@ -164,6 +166,7 @@ def test_a_sick_bench_is_taken_out_and_can_be_restored(lab: Lab) -> None:
     assert "no power" in shown
     lab.ok("bench", "restore", "bench-4")
     assert lab.json("bench", "show", "bench-4")["quarantined_by"] is None
+    apply_rule(lab, "{errors_max: 3, window: 10m}")
 
 
 def test_the_event_stream_tells_what_happened(lab: Lab) -> None:
