@@ -25,7 +25,7 @@ from events.topics import Topics, specs
 from processors.watchers.bench_health.rule import ACTOR, BENCH_CODES
 from tests.integration.roles import Process, read_all, role, watcher
 
-pytestmark = [pytest.mark.broker, pytest.mark.kill, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.broker, pytest.mark.kill, pytest.mark.timeout(600)]
 
 PARTITIONS = 2
 ERRORS_MAX = 2
