@@ -17,6 +17,12 @@ class LogUnavailable(TeoError):
     retriable = True
 
 
+class OffsetGone(LogUnavailable):
+    """Raised when a topic ends before, or begins after, the offset that is to be read next."""
+
+    code = "offset_gone"
+
+
 class Fenced(TeoError):
     """Raised when a newer owner of the same transactional id has taken over."""
 

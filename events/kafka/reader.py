@@ -8,7 +8,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
-from events.errors import LogUnavailable
+from events.errors import LogUnavailable, OffsetGone
 from events.kafka.errors import mapped
 from events.log import Partition, Record
 
@@ -56,8 +56,10 @@ class KafkaReader:
                 )
         except LogUnavailable as error:
             if isinstance(error.__cause__, OffsetOutOfRangeError):
-                raise LogUnavailable(
-                    f"an offset is gone from the log: {error.__cause__}; it was kept too shortly"
+                raise OffsetGone(
+                    f"an offset is not in the log: {error.__cause__}; the topic was kept too "
+                    "shortly, was made anew, or is of another cluster: restore it, or give all "
+                    "topics a new prefix"
                 ) from error
             raise
         return [_record(each) for part in found.values() for each in part]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import structlog
 
 from events.codec import decode_command, decode_report, type_name
-from events.errors import Fenced, JournalBroken, TeoError, Undecodable
+from events.errors import Fenced, JournalBroken, OffsetGone, TeoError, Undecodable
 from events.letters import REPLAYED_FROM
 from events.log import Log, Outgoing, Partition, Reader, Record, Writer
 from events.topics import Topics
@@ -118,6 +118,9 @@ class Owner:
                     "partition.journal_broken", partition=self._number, error=str(error)
                 )
                 wait_s = BACKOFF_S_MAX
+            except OffsetGone as error:
+                logger.critical("partition.inputs_lost", partition=self._number, error=str(error))
+                wait_s = BACKOFF_S_MAX
             except TeoError as error:
                 logger.warning(
                     "partition.failed", partition=self._number, code=error.code, error=str(error)
@@ -166,18 +169,10 @@ class Owner:
             Partition(topic, self._number)
             for topic in (self._topics.commands, self._topics.reports)
         ]
-        begins, ends = await self._log.begins(inputs), await self._log.ends(inputs)
-        starts = {
+        begins = await self._log.begins(inputs)
+        return {
             each: max(begins[each], ledger.positions.get(each.topic, -1) + 1) for each in inputs
         }
-        for each, start in starts.items():
-            if start > ends[each]:
-                raise JournalBroken(
-                    f"{each.topic} partition {each.number} ends at {ends[each]}, but the journal "
-                    f"decided offset {start - 1} of it: the topic was made anew, or is of another "
-                    "cluster; restore it, or give the journal and its inputs a new topic prefix"
-                )
-        return starts
 
     async def _decide_for_ever(self, ledger: Ledger, reader: Reader, writer: Writer) -> None:
         ticked_s = self._clock.monotonic_s()

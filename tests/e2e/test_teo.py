@@ -2,6 +2,7 @@
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -185,3 +186,41 @@ def test_the_event_stream_tells_what_happened(lab: Lab) -> None:
     finally:
         process.terminate()
         process.communicate(timeout=30)
+
+
+def test_dead_letters_are_found_put_back_once_and_discarded(lab: Lab) -> None:
+    failed = lab.teo("run", "-l", "board=broken", "--retries", "0", "--", "true")
+    assert failed.returncode == 3
+    execution = lab.json("status", "--limit", "1")[0]["id"]
+
+    def letter() -> Any:
+        found = lab.json("dlq", "list", "--kind", "execution")
+        return next((each for each in found if each["execution_id"] == execution), None)
+
+    found = until(letter, "the execution is a dead letter")
+    shown = lab.ok("dlq", "show", found["id"])
+    assert "no power" in shown
+    assert '"SubmitExecution"' in shown
+    first = lab.json("dlq", "replay", found["id"], "--reason", "to see")[0]
+    again = lab.json("dlq", "replay", found["id"])[0]
+    assert first["new_execution_id"] == again["new_execution_id"] != execution
+    assert (first["is_put_back"], again["is_put_back"], again["replays"]) == (True, False, 2)
+    assert lab.teo("wait", first["new_execution_id"]).returncode == 3
+    until(
+        lambda: [
+            each
+            for each in lab.json("dlq", "list")
+            if each["execution_id"] == first["new_execution_id"]
+        ],
+        "it failed again, and is a dead letter again",
+    )
+    lab.ok("dlq", "discard", "--all", "--reason", "the bench is broken", "-y")
+    assert lab.json("dlq", "list") == []
+    unknown = lab.teo("dlq", "replay", "0-999999")
+    assert (unknown.returncode, "teo dlq list" in unknown.stderr) == (2, True)
+
+
+def test_workers_are_listed(lab: Lab) -> None:
+    (worker,) = lab.json("worker", "list", "--state", "online,draining")
+    assert (worker["pool"], worker["slots"]) == ("lab-a", 8)
+    assert lab.teo("worker", "drain", "nobody").returncode == 2

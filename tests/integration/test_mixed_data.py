@@ -164,11 +164,11 @@ def test_inputs_that_were_made_anew_beside_an_old_journal_are_refused(
                     while not broken(logs):  # noqa: ASYNC110 - the owner wakes nobody.
                         await asyncio.sleep(0.05)
                 await end([task])
-        assert "was made anew, or is of another cluster" in broken(logs)[0]["error"]
+        assert "was made anew, or is of another cluster: restore it" in broken(logs)[0]["error"]
         assert own.ledger is None
 
     asyncio.run(scenario())
 
 
 def broken(logs: Sequence[Any]) -> list[Any]:
-    return [each for each in logs if each["event"] == "partition.journal_broken"]
+    return [each for each in logs if each["event"] == "partition.inputs_lost"]

@@ -169,7 +169,8 @@ def test_without_fences_in_reports_a_stale_word_ends_another_attempt(
     def change(patch: pytest.MonkeyPatch) -> None:
         def any_attempt(pool: Any, meta: Any, report: Any) -> Any:
             execution = pool.executions.get(report.execution_id)
-            return execution if execution is not None and execution.state == "active" else None
+            is_active = execution is not None and execution.state == "active"
+            return execution if is_active else reports.REPEAT
 
         patch.setattr(reports, "_fenced", any_attempt)
         decide = reports.decide_report

@@ -44,6 +44,7 @@ class History:
     results: list[ExecutionResult] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
     now_s: float = 0.0
     offsets: dict[str, int] = field(default_factory=dict)
     ids: Iterator[int] = field(default_factory=lambda: iter(range(1_000_000)))
@@ -66,6 +67,7 @@ class History:
             self.results += decision.results
             self.letters += decision.letters
             self.decisions.append(decision)
+            self.ignored += decision.ignored
         return [message.body for decision in decisions for message in decision.events]
 
     def ask(
