@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 500
+JOBS ?= 3
+# Test files run side by side: most of them wait for real processes most of the time.
 MINUTES ?= 3
 SEED ?=
 SETUP := $(VENV)/.stamp-setup
@@ -30,7 +32,7 @@ up: $(SETUP)  ## Start everything on this machine: Kafka, API, scheduler, worker
 	$(BIN)/teo up
 
 test: $(SETUP)  ## Run all tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 sim: $(SETUP)  ## Run the simulation alone: make sim SEEDS=10000
 	TEO_SIM_SEEDS=$(SEEDS) $(BIN)/pytest tests/sim
