@@ -78,7 +78,8 @@ def watcher_role(*, kafka: str, prefix: str, host: str, health_port: int) -> Rol
             topics = Topics(prefix)
             for topic in (topics.events, topics.commands):
                 await log.partitions(topic)  # Faust waits for ever for one that is missing.
-            watcher = BenchHealthWatcher(log, topics, kafka, metrics.get_meter("teo.watcher"))
+            meter = metrics.get_meter("teo.watcher")
+            watcher = BenchHealthWatcher(log, topics, kafka, meter, now)
             app = health_app(lambda: watcher.is_ready)
             async with serving(app, host=host, port=health_port):
                 await watcher.run()

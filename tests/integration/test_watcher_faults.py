@@ -4,6 +4,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -30,6 +31,7 @@ SEEN_S_MAX = 60.0
 QUIET_S = 2.0
 STOPPED_S_MAX = 15.0
 """The watcher ends itself after 5 s; the rest is for a machine under load."""
+NOW = datetime.now(UTC)
 UNKNOWN = struct.pack(">bI", 0, 999_999) + b"of a later version"
 
 
@@ -96,10 +98,10 @@ async def until_ready(port: int) -> None:
 
 
 def sick(bench: str, seq: int) -> EventMessage:
-    return message(error(bench), seq=seq, at_s=float(seq))
+    return message(error(bench), seq=seq, at_s=float(seq), start=NOW)
 
 
-STRICT = message(policy(0, 3600), seq=0, at_s=0.0)
+STRICT = message(policy(0, 3600), seq=0, at_s=0.0, start=NOW)
 
 
 def test_what_was_aborted_was_never_there(
@@ -120,7 +122,9 @@ def test_what_was_aborted_was_never_there(
         port = ("--health-port", str(health_port))
         async with KafkaLog(kafka, client_id="test") as log:
             await abort(
-                topics, encode(message(policy(0, 9), seq=0, at_s=0)), encode(sick("ghost-1", 1))
+                topics,
+                encode(message(policy(0, 9), seq=0, at_s=0, start=NOW)),
+                encode(sick("ghost-1", 1)),
             )
             with watcher(kafka, topic_prefix, tmp_path, *port):
                 await until_ready(health_port)
@@ -208,6 +212,23 @@ def test_another_watcher_takes_over_from_one_that_was_killed(
                 ids.setdefault(each.body.bench, set()).add(each.meta.command_id)
             assert sorted(ids) == ["b0", "b1", "b2", "b3"]
             assert all(len(each) == 1 for each in ids.values()), "every repeat has the same id"
+
+    asyncio.run(scenario())
+
+
+def test_who_comes_late_asks_for_nothing_that_is_long_past(
+    kafka: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        topics = Topics(topic_prefix)
+        await prepare(kafka, topics)
+        long_ago = message(error("old"), seq=1, at_s=0.0, start=NOW - timedelta(days=3))
+        async with KafkaLog(kafka, client_id="test") as log:
+            await write(log, topics, encode(STRICT), encode(long_ago), encode(sick("b1", 2)))
+            with watcher(kafka, topic_prefix, tmp_path):
+                assert await until_asked(log, topics, "b1") == ["b1"]
+                await write(log, topics, encode(sick("old", 3)))
+                assert await until_asked(log, topics, "old") == ["b1", "old"]
 
     asyncio.run(scenario())
 

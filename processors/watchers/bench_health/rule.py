@@ -40,6 +40,11 @@ network's; `collect_failed` and `collect_timeout` are also what an artifact stor
 gives, and say nothing that tells the two apart. A teardown that fails needs no counting: the
 scheduler quarantines its bench at the first.
 """
+ASK_LAPSES = timedelta(hours=12)
+"""A command that has no outcome for so long is void: a watcher that comes late, or for the first
+time, takes no bench out for what it did long ago. Less than the day for which the scheduler knows
+repeats, and after which it sets a command aside.
+"""
 REASON_CHARS_MAX = 400
 FACTS = (AttemptFinished, BenchQuarantined, BenchRestored, CommandRejected, HealthPolicySet)
 """The facts the rule reads; every other one changes nothing here."""
@@ -90,6 +95,11 @@ class Health:
         return self.benches.setdefault((pool, name), BenchHealth())
 
 
+def has_lapsed(asked: Ask, now: datetime) -> bool:
+    """Return True if `asked` is too old to be sent at `now`."""
+    return now - asked.meta.issued_at > ASK_LAPSES
+
+
 def apply(health: Health, message: EventMessage) -> tuple[Ask, ...]:
     """Change `health` as the next event of the journal says; return what is to be asked for now.
 
@@ -126,6 +136,8 @@ def _judge(health: Health, meta: EventMeta, name: str) -> tuple[Ask, ...]:
     bench, policy = health.bench(meta.pool, name), health.policy(meta.pool)
     since = meta.occurred_at - timedelta(seconds=policy.window_s)
     bench.errors = [at for at in bench.errors if at > since]
+    if bench.asked is not None and has_lapsed(bench.asked, meta.occurred_at):
+        bench.asked = None
     if bench.asked is not None or len(bench.errors) <= policy.errors_max:
         return ()
     bench.asked = _quarantine(meta, name, bench, policy)

@@ -8,8 +8,9 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import NoReturn
 
 import structlog
@@ -24,7 +25,7 @@ from events.topics import Topics
 from processors.watchers.application import watcher_app
 from processors.watchers.bench_health.metrics import health_metrics
 from processors.watchers.bench_health.partition import WatchedPartition
-from processors.watchers.bench_health.rule import Ask
+from processors.watchers.bench_health.rule import Ask, has_lapsed
 from processors.watchers.records import record_of
 
 NAME = "bench_health"
@@ -44,9 +45,12 @@ logger = structlog.get_logger()
 class BenchHealthWatcher:
     """Watches the partitions of the journal that its consumer group gives to this process."""
 
-    def __init__(self, log: Log, topics: Topics, bootstrap: str, meter: Meter) -> None:
+    def __init__(
+        self, log: Log, topics: Topics, bootstrap: str, meter: Meter, now: Callable[[], datetime]
+    ) -> None:
         self._log = log
         self._topics = topics
+        self._now = now
         self._watched: dict[int, WatchedPartition] = {}
         self._is_ready = False
         self._metrics = health_metrics(meter, unanswered=self._unanswered)
@@ -172,9 +176,11 @@ class BenchHealthWatcher:
             await self._send(watched.health.unanswered())
 
     async def _send(self, asked: Iterable[Ask]) -> None:
-        """Return once each command is acknowledged. Raises if it is not in time."""
+        """Return once each that is not void is acknowledged. Raises if it is not in time."""
         for message in asked:
             meta = message.meta
+            if has_lapsed(message, self._now()):
+                continue
             headers = {
                 "ce_type": type_name(message).encode(),
                 "ce_id": meta.command_id.encode(),
@@ -194,8 +200,9 @@ class BenchHealthWatcher:
             )
 
     def _unanswered(self, _: CallbackOptions) -> list[Observation]:
-        count = sum(len(watched.health.unanswered()) for watched in self._watched.values())
-        return [Observation(count)]
+        now = self._now()
+        asked = [a for each in self._watched.values() for a in each.health.unanswered()]
+        return [Observation(sum(not has_lapsed(each, now) for each in asked))]
 
 
 @contextmanager

@@ -45,7 +45,13 @@ def restored(bench: str = "b1") -> facts.BenchRestored:
 
 
 def message(
-    body: facts.Event, *, seq: int, at_s: float, pool: str = "lab", causation_id: str = "c"
+    body: facts.Event,
+    *,
+    seq: int,
+    at_s: float,
+    pool: str = "lab",
+    causation_id: str = "c",
+    start: datetime = START,
 ) -> EventMessage:
     meta = EventMeta(
         event_id=f"event-{seq}",
@@ -53,7 +59,7 @@ def message(
         seq=seq,
         index=0,
         count=1,
-        occurred_at=START + timedelta(seconds=at_s),
+        occurred_at=start + timedelta(seconds=at_s),
         actor="worker:w1",
         causation_id=causation_id,
         correlation_id="cor",

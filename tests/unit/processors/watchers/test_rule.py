@@ -11,12 +11,14 @@ from events import facts
 from events.message import EventMessage
 from processors.watchers.bench_health.rule import (
     ACTOR,
+    ASK_LAPSES,
     BENCH_CODES,
     POLICY_DEFAULT,
     REASON_CHARS_MAX,
     Ask,
     Health,
     apply,
+    has_lapsed,
 )
 from tests.unit.processors.watchers.facts_of import (
     START,
@@ -148,6 +150,22 @@ def test_a_refusal_is_an_outcome() -> None:
     fold([message(refused, seq=2, at_s=2, causation_id=asked.meta.command_id)], health)
     assert not health.unanswered()
     assert fold([message(error(), seq=3, at_s=3)], health)
+
+
+def test_what_nobody_answered_for_long_is_void_and_the_bench_is_judged_anew() -> None:
+    health = Health()
+    late_s = ASK_LAPSES.total_seconds() + 1
+    early = journal((0, policy(1, 60)), (1, error()), (1, error()), (late_s, error()))
+    (asked,) = fold(early, health)
+    assert not has_lapsed(asked, START + timedelta(seconds=late_s))
+    assert health.unanswered() == (asked,)
+    (anew,) = fold(
+        [message(error(), seq=n, at_s=late_s + n) for n in (4, 5)],
+        health,
+    )
+    assert has_lapsed(asked, anew.meta.issued_at)
+    assert anew.meta.command_id != asked.meta.command_id
+    assert anew.meta.issued_at == START + timedelta(seconds=late_s + 4)
 
 
 def test_a_long_reason_is_cut() -> None:
