@@ -5,6 +5,7 @@ import asyncio
 import logging
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -32,8 +33,14 @@ def main() -> int:
         print(f"{time.monotonic() - started_s:7.1f} s  {text}", flush=True)
 
     note(f"SEED={seed}, {asked.minutes:g} minutes, in {folder}")
+    # What was started and mounted is ended and unmounted, however this is told to stop.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         report = asyncio.run(run(Plan(folder=folder, seed=seed, minutes=asked.minutes), note))
+    except KeyboardInterrupt:
+        note("stopped before its end")
+        return 130
     except ChaosFailed as failed:
         print(failed, file=sys.stderr)
         return 1

@@ -16,7 +16,7 @@ from tests.chaos import evidence
 from tests.chaos.clients import Client, History, User
 from tests.chaos.judge import Judged, judge
 from tests.chaos.nemesis import Nemesis, Targets
-from tests.chaos.settling import in_step, settled_counts, what_is_left
+from tests.chaos.settling import fsck, in_step, what_is_left
 from tests.chaos.stage import BROKERS, POOLS, SPECS, TOPICS, Stage, benches, stage
 
 SETTLE_S_MAX = 300.0
@@ -212,7 +212,7 @@ class Lab:
 
     async def _judge(self, history: History, watch: evidence.Watch) -> Judged:
         folder = self._plan.folder
-        live = await settled_counts(self._stage.roles)
+        self._note(await fsck(self._stage.kafka.bootstrap, TOPICS.prefix, self._stage.roles))
         for task_of in self._stage.roles:
             await task_of.stop()
         async with KafkaLog(self._stage.kafka.bootstrap, client_id="judge") as log:
@@ -224,5 +224,4 @@ class Lab:
                 artifacts=folder / "artifacts",
                 databases={f"api-{n}": folder / f"api-{n}" / "db.sqlite" for n in (1, 2)},
                 sightings=[*watch.seen.values(), *evidence.look(self._marks)],
-                live=live,
             )

@@ -175,7 +175,9 @@ class Nemesis:
         while True:
             await asyncio.sleep(dice.uniform(0.5, 4.0))
             # By kind first, so that no kind is struck more for being many.
-            kind = dice.choice(["scheduler", "worker", "worker", "api"])
+            kind = dice.choice(
+                ["scheduler", "scheduler", "worker", "worker", "worker", "api", "watcher"]
+            )
             role = dice.choice([each for each in self._targets.roles if each.kind == kind])
             await dice.choice(strikes)(role, dice)
 

@@ -36,11 +36,12 @@ class RoleProcess:
         self._env = {**env, PARENT_FD: str(parent_fd)}
         self._parent_fd = parent_fd
         self._process: subprocess.Popen[bytes] | None = None
+        self._asked_to_end: subprocess.Popen[bytes] | None = None
         self._is_wanted = False
 
     @property
     def kind(self) -> str:
-        """scheduler, worker or api."""
+        """scheduler, worker, api or watcher."""
         return self.name.partition("-")[0]
 
     @property
@@ -71,7 +72,8 @@ class RoleProcess:
             await asyncio.sleep(0.2)
             process = self._process
             if self._is_wanted and process is not None and process.poll() is not None:
-                self.ended_by_itself.append(process.returncode)
+                if process is not self._asked_to_end:
+                    self.ended_by_itself.append(process.returncode)
                 await asyncio.sleep(RESTART_S)
                 if self._is_wanted:
                     self.start()
@@ -84,13 +86,13 @@ class RoleProcess:
 
     async def kill(self) -> None:
         """Kill -9, and wait."""
-        self._is_wanted = False
+        self._is_wanted, self._asked_to_end = False, self._process
         self.signal(signal.SIGKILL)
         await self._ended()
 
     async def stop(self) -> None:
         """Ask it to end in good order; kill it if it does not."""
-        self._is_wanted = False
+        self._is_wanted, self._asked_to_end = False, self._process
         self.signal(signal.SIGTERM)
         self.signal(signal.SIGCONT)
         try:

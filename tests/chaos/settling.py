@@ -1,27 +1,23 @@
-"""When a chaos lab has come to rest: what is still open, and what the live schedulers know."""
+"""When a chaos lab has come to rest: what is still open, and whether everything agrees."""
 
 import asyncio
-import re
+import sys
 from collections.abc import Sequence
-from contextlib import suppress
 
-import httpx
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from cli.fsck import UNREADABLE
 from events import facts
 from events.message import EventMessage
 from tests.chaos.clients import History
 from tests.chaos.roles import RoleProcess
+from tests.sim.checkers import Violated
 
-LIVE_TRIES = 20
-LIVE_WAIT_S = 2.0
 IN_STEP_S_MAX = 10.0
-GAUGE = re.compile(r'^teo_scheduler_(\w+)\{[^}]*pool="([^"]+)"[^}]*\} (\S+)$', re.MULTILINE)
-
-
-class Restless(AssertionError):
-    """Raised when something does not come to rest."""
+FSCK_CHARS_MAX = 4_000
+FSCK_TRIES = 20
+FSCK_WAIT_S = 2.0
 
 
 def what_is_left(journals: Sequence[Sequence[EventMessage]], history: History) -> list[str]:
@@ -52,32 +48,6 @@ def what_is_left(journals: Sequence[Sequence[EventMessage]], history: History) -
     ]
 
 
-async def _live_counts(roles: Sequence[RoleProcess]) -> dict[str, int]:
-    """Return how much the live schedulers say they know together, by pool and kind."""
-    counts: dict[str, int] = {}
-    async with httpx.AsyncClient(timeout=10.0) as http:
-        for role in roles:
-            if role.health_port:
-                answer = await http.get(f"http://127.0.0.1:{role.health_port}/metrics")
-                for name, pool, count in GAUGE.findall(answer.text):
-                    key = f"{pool} {name}"
-                    counts[key] = counts.get(key, 0) + int(float(count))
-    return counts
-
-
-async def settled_counts(roles: Sequence[RoleProcess]) -> dict[str, int]:
-    """Return the counts once they stay the same: a partition may just be changing hands."""
-    before: dict[str, int] | None = None
-    for _ in range(LIVE_TRIES):
-        with suppress(httpx.HTTPError):
-            now = await _live_counts(roles)
-            if now == before:
-                return now
-            before = now
-        await asyncio.sleep(LIVE_WAIT_S)
-    raise Restless(f"the live schedulers do not come to rest: {before}")
-
-
 async def in_step(bootstrap: str, topics: Sequence[str], copies: int) -> bool:
     """Return whether every partition has all its copies in step; False if nobody answers."""
     client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5_000)
@@ -90,3 +60,30 @@ async def in_step(bootstrap: str, topics: Sequence[str], copies: int) -> bool:
     finally:
         await client.close()
     return all(len(part["isr"]) == copies for topic in described for part in topic["partitions"])
+
+
+async def fsck(kafka: str, prefix: str, roles: Sequence[RoleProcess]) -> str:
+    """Let `teo fsck` compare journal, snapshots and live states; return its last words.
+
+    Raises `Violated` if it finds anything.
+    """
+    ports = [role.health_port for role in roles if role.health_port]
+    for _ in range(FSCK_TRIES):
+        code, text = await _fsck_once(kafka, prefix, ports)
+        if code == 0:
+            return " ".join(text.split())
+        if code != UNREADABLE:
+            break
+        await asyncio.sleep(FSCK_WAIT_S)  # A scheduler is just starting.
+    raise Violated(f"teo fsck exits with {code}: {text[-FSCK_CHARS_MAX:]}")
+
+
+async def _fsck_once(kafka: str, prefix: str, ports: Sequence[int]) -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cli.main", "fsck", "--kafka", kafka, "--topic-prefix", prefix),
+        *(word for port in ports for word in ("--scheduler", f"http://127.0.0.1:{port}")),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    return process.returncode, output.decode(errors="replace")

@@ -27,6 +27,8 @@ BROKERS = 3
 USERS = 10
 SPECS = specs(TOPICS, partitions=PARTITIONS, min_insync=2)
 OPEN_FILES = 8_192
+SNAPSHOT_EVERY = 300
+"""Events; in production many more, here each takeover begins with a snapshot."""
 SHIFTED = Path(__file__).with_name("shifted.py")
 
 
@@ -165,14 +167,14 @@ def _roles(folder: Path, kafka: str, ports: Sequence[int], parent_fd: int) -> li
 
     def scheduler(number: int) -> RoleProcess:
         port = ports[number + 1]
-        return role(
-            f"scheduler-{number}", "scheduler", "--health-port", str(port), health_port=port
-        )
+        health = ["--health-port", str(port), "--snapshot-every", str(SNAPSHOT_EVERY)]
+        return role(f"scheduler-{number}", "scheduler", *health, health_port=port)
 
     return [
         *(scheduler(number) for number in (1, 2)),
         *(worker(number) for number in (1, 2, 3)),
         *(api(number) for number in (1, 2)),
+        role("watcher-1", "watcher"),
     ]
 
 

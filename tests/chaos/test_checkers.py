@@ -32,7 +32,6 @@ from tests.chaos.checkers import (
     no_two_tests_on_a_bench,
 )
 from tests.chaos.clients import DRIVE, Ack
-from tests.chaos.judge import live_is_fold
 from tests.sim.checkers import Violated
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -236,11 +235,6 @@ def test_an_artifact_that_changed_is_seen(tmp_path: Path) -> None:
 def test_projections_that_differ_are_seen() -> None:
     are_equal({"api-1": "x", "fresh": "x"})
     objects(lambda: are_equal({"api-1": "x", "fresh": "y"}))
-
-
-def test_a_live_state_that_is_not_the_fold_is_seen() -> None:
-    live_is_fold({}, [])
-    objects(lambda: live_is_fold({"lab executions": 3}, []))
 
 
 @contextmanager
