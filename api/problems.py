@@ -23,6 +23,7 @@ _STATUS_OF_CODE: Mapping[str, int] = {
     "no_matching_bench": 409,
     "not_owner": 403,
     "not_quarantined": 409,
+    "already_quarantined": 409,
     "reservation_ended": 409,
     "execution_finished": 409,
 }

@@ -17,7 +17,7 @@ from events.kafka.writer import COMMIT_S_MAX, REQUEST_BYTES_MAX, KafkaWriter
 from events.log import Outgoing, Partition, Position
 
 APPEND_S_MAX = 10.0
-START_S_MAX = 30.0
+START_S_MAX = 10.0
 METADATA_TRIES = 50
 METADATA_WAIT_S = 0.1
 

@@ -12,7 +12,8 @@ from events.errors import LogUnavailable, OffsetGone
 from events.kafka.errors import mapped
 from events.log import Partition, Record
 
-OPEN_S_MAX = 30.0
+OPEN_S_MAX = 10.0
+"""A broker that is cut off is not waited for: another try asks another one."""
 FETCH_WAIT_MS_MAX = 500
 FETCH_BYTES_MAX = 8 * 1024 * 1024
 

@@ -13,7 +13,7 @@ from events.kafka.errors import mapped
 from events.kafka.strict_sender import StrictSender
 from events.log import Outgoing, Position
 
-OPEN_S_MAX = 30.0
+OPEN_S_MAX = 10.0
 COMMIT_S_MAX = 10.0
 CLOSE_S_MAX = 3.0
 TRANSACTION_MS_MAX = 15_000
@@ -88,7 +88,7 @@ class KafkaWriter:
             )
             for each in records
         ]
-        placed = [await future for future in sent]
+        placed = await asyncio.gather(*sent)  # Of many that fail, each is looked at.
         await producer.commit_transaction()
         return [Position(each.partition, each.offset) for each in placed]
 

@@ -75,6 +75,9 @@ def quarantine_bench(pool: Pool, command: QuarantineBench) -> Sequence[Event]:
     """Take a bench out of placement; who holds it keeps it."""
     if command.bench not in pool.benches:
         return [no_such_bench(pool, command, command.bench)]
+    if why := pool.benches[command.bench].quarantine:
+        reason = f"bench {command.bench} is in quarantine already: {why}"
+        return [reject(command, "already_quarantined", reason, command.bench)]
     return [BenchQuarantined(bench=command.bench, reason=command.reason or "by an operator")]
 
 

@@ -8,6 +8,7 @@ from events.commands import (
     ApplyBenches,
     DiscardDeadLetter,
     DrainWorker,
+    QuarantineBench,
     ReplayDeadLetter,
     SubmitExecution,
 )
@@ -125,6 +126,15 @@ def test_given_a_worker_when_drained_then_it_is_told_and_gets_nothing_more() -> 
     assert isinstance(history.orders[-1][1], tasks.LeaveWhenIdle)
     assert "ExecutionAssigned" not in names(history.ask(submit("e")))
     history.check()
+
+
+def test_given_a_bench_in_quarantine_when_asked_again_then_refused_and_its_reason_stays() -> None:
+    history = lab("b1")
+    history.ask(QuarantineBench(bench="b1", reason="relay sticks"))
+    (refused,) = history.ask(QuarantineBench(bench="b1", reason="too many errors"))
+    assert isinstance(refused, facts.CommandRejected)
+    assert (refused.code, "relay sticks" in refused.reason) == ("already_quarantined", True)
+    assert history.ledger.pools["lab"].benches["b1"].quarantine == "relay sticks"
 
 
 def test_given_no_such_worker_when_drained_then_refused() -> None:
