@@ -29,8 +29,12 @@ class Fenced(TeoError):
     code = "fenced"
 
 
-class TopicMissing(TeoError):
-    """Raised when a topic does not exist."""
+class TopicMissing(LogUnavailable):
+    """Raised when a topic cannot be seen: there is none, or the broker that answers knows of none.
+
+    A broker that has just started or lost a leader answers so for a moment about topics that are
+    there: so whoever lives on retries, and says what is missing.
+    """
 
     code = "topic_missing"
 

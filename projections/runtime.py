@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from events.errors import LogUnavailable, TopicMissing
+from events.errors import LogUnavailable
 from events.log import Log, Partition, Position, Record
 from events.topics import Topics
 from projections import queries
@@ -67,7 +67,7 @@ class Projector:
                     await self._follow()
                 except OtherJournal as error:
                     self.store.reset(str(error))
-                except (LogUnavailable, TopicMissing) as error:
+                except LogUnavailable as error:
                     self._trouble = str(error)
                     self._metrics.interruptions.add(1)
                     has_moved = self._progress() != progress
@@ -153,7 +153,7 @@ class Projector:
             return Health(is_live=False, behind=0, detail=self._trouble)
         try:
             behind = self._behind(await self._ends())
-        except (LogUnavailable, TopicMissing) as error:
+        except LogUnavailable as error:
             return Health(is_live=False, behind=0, detail=str(error))
         skipped = sum(mark.skipped for mark in self.store.marks.values())
         detail = f"{skipped} records of the journal could not be read" if skipped else ""

@@ -225,14 +225,20 @@ class EmbeddedKafka:
                 for node in layout.nodes:
                     self._spawn(node)
                 await self._until_seen({node.number for node in layout.nodes})
-            except BrokerFailed as error:
-                is_port = "Address already in use" in str(error) and self._config.port is None
+            except BrokerFailed:
+                is_port = self._config.port is None and self._is_port_taken(layout)
                 if not is_port or attempt == launch_tries - 1:
                     raise
                 self._destroy_all()
                 known = layout
             else:
                 return
+
+    def _is_port_taken(self, layout: Layout) -> bool:
+        """Return whether a node found one of its ports taken: what the end of its log may hide."""
+        logs = [self._folder / node.folder_name / "broker.log" for node in layout.nodes]
+        texts = [log.read_text("utf-8", "replace") for log in logs if log.exists()]
+        return any("Address already in use" in text for text in texts)
 
     async def _format_new_nodes(self, layout: Layout) -> None:
         try:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from adapters.contract import AdapterError, Attempt, Exit
 from processors.worker.calls import StepTimedOut
+from processors.worker.state_dir import StateUnreadable
 from processors.worker.verdict import Cut, Fault, Seen
 
 
@@ -11,6 +12,9 @@ def fault_of(step: str, error: Exception) -> Fault:
     """Return the fault that an error which ended `step` is."""
     if isinstance(error, StepTimedOut):
         return Fault(step=step, code=f"{step}_timeout", reason=str(error), is_retriable=True)
+    if isinstance(error, StateUnreadable):
+        # The worker's own disk: no bench is to blame.
+        return Fault(step=step, code=f"worker_{error.code}", reason=str(error), is_retriable=True)
     if isinstance(error, AdapterError):
         reason = f"{step} failed: {error} ({error.code})"
         return Fault(step=step, code=f"{step}_failed", reason=reason, is_retriable=error.retriable)

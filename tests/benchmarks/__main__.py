@@ -26,6 +26,7 @@ from events.codec import decode_event
 from events.kafka.log import KafkaLog
 from processors.scheduler.evolve import fold
 from processors.scheduler.state import Ledger
+from tests.benchmarks.broker_down import rates
 from tests.benchmarks.http import Connection
 from tests.benchmarks.projections import journal
 from tests.benchmarks.recovery import LENGTHS, build, measured
@@ -231,6 +232,12 @@ async def takeover(bootstrap: str) -> None:
         )
 
 
+async def broker_down(folder: Path) -> None:
+    """Commands decided on three brokers while one of them is killed."""
+    for phase, (rate, pause_s) in (await rates(folder)).items():
+        show(f"three brokers, {phase}", f"longest pause {pause_s:.2f} s, {rate:.0f} commands/s")
+
+
 def memory(pids: dict[str, int]) -> None:
     for role, pid in sorted(pids.items()):
         status = Path(f"/proc/{pid}/status").read_text()
@@ -269,6 +276,8 @@ async def main() -> None:
                 await lines(stack, client)
             await takeover(stack.bootstrap)
             await recovery(stack.bootstrap)
+    with tempfile.TemporaryDirectory(prefix="teo-bench-") as folder:
+        await broker_down(Path(folder))
 
 
 if __name__ == "__main__":

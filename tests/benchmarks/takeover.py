@@ -55,7 +55,7 @@ class Probe:
         """Return once every partition decided a command sent now."""
         every = [Partition(self._topics.events, number) for number in range(PARTITIONS)]
         reader = await self._log.open_reader(await self._log.ends(every))
-        asked = dict(self._command(pool) for pool in self._pools.values())
+        asked = dict(self.command(pool) for pool in self.pools)
         await self._log.append(list(asked.values()))
         left = set(asked)
         try:
@@ -65,7 +65,13 @@ class Probe:
         finally:
             await reader.close()
 
-    def _command(self, pool: str) -> tuple[str, Outgoing]:
+    @property
+    def pools(self) -> list[str]:
+        """One pool for each partition."""
+        return list(self._pools.values())
+
+    def command(self, pool: str) -> tuple[str, Outgoing]:
+        """Return a command that changes nothing, and its id."""
         self._count += 1
         name = f"probe-{self._count}"
         meta = CommandMeta(

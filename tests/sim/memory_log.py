@@ -37,6 +37,8 @@ class Faults:
     """Aborted: the records take offsets, and nobody sees them."""
     commit_unknown: float = 0.0
     read_lost: float = 0.0
+    topic_unseen: float = 0.0
+    """A broker that has just lost a leader says that a topic does not exist."""
     reorder: float = 0.0
     """Partitions are read in another order than before."""
     crash: float = 0.0
@@ -211,6 +213,8 @@ class MemoryLog:
     async def append(self, records: Sequence[Outgoing]) -> Sequence[Position]:
         await self.travel("append")
         faults = self.cluster.faults
+        if self.strikes(faults.topic_unseen):
+            raise TopicMissing("append: no such topic, for a moment")
         if self.strikes(faults.append_lost):
             raise LogUnavailable("append: lost")
         positions = [self.cluster.put(record) for record in records]
@@ -293,6 +297,8 @@ class MemoryReader:
 
     async def poll(self, *, records_max: int, wait_s: float) -> Sequence[Record]:
         await self._log.travel("poll")
+        if self._log.strikes(self._log.cluster.faults.topic_unseen):
+            raise TopicMissing("poll: no such topic, for a moment")
         if self._log.strikes(self._log.cluster.faults.read_lost):
             raise LogUnavailable("poll: lost")
         loop = asyncio.get_running_loop()

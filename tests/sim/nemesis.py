@@ -22,6 +22,7 @@ def faults_of(seed: int) -> Faults:
         commit_lost=bad,
         commit_unknown=bad,
         read_lost=bad / 2,
+        topic_unseen=bad / 5,
         reorder=dice.choice([0.0, 0.5]),
         crash=dice.choice([0.0, 0.0, 0.0005, 0.002]),
     )

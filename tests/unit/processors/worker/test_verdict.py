@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from events.shared import Totals
+from processors.worker.faults import fault_of
+from processors.worker.state_dir import StateUnreadable
 from processors.worker.verdict import REASON_CHARS_MAX, Cut, Fault, Seen, judge
 
 GOOD = Totals(passed=3, failed=0, errors=0, skipped=1)
@@ -70,3 +72,8 @@ def test_the_reason_tells_all_of_it() -> None:
     only = judge(Seen(exit_code=0, collect_fault=COLLECT))
     assert only.reason == "no way back", "said once"
     assert len(judge(Seen(exit_code=0, notes=("x" * 9_999,))).reason) == REASON_CHARS_MAX
+
+
+def test_a_full_disk_of_the_worker_is_not_held_against_the_bench() -> None:
+    fault = fault_of("provision", StateUnreadable("cannot write epoch: no space left"))
+    assert (fault.code, fault.is_retriable) == ("worker_state_unreadable", True)
