@@ -1,11 +1,12 @@
 """What is stored in the snapshots topic, for comparison with the journal. Never writes."""
 
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from events.codec import decode
 from events.errors import Undecodable
-from events.log import Log, Partition
+from events.log import Log, Partition, Record
 from events.snapshots import Snapshot
 from events.topics import Topics
 from processors.runtime.reading import read_until
@@ -57,26 +58,34 @@ async def stock_of(log: Log, topics: Topics, number: int) -> Stock:
     end = (await log.ends([partition]))[partition]
     stock = Stock()
     parts: dict[tuple[str, int], Snapshot] = {}
-    async for records in read_until(log, partition, begin, end):
-        for record in records:
-            if record.value is None:
-                continue
-            try:
-                snapshot = decode(record.value)
-            except Undecodable as error:
-                stock.unusable.append(_unusable(record.offset, -1, "undecodable", str(error)))
-                continue
-            if not isinstance(snapshot, Snapshot) or snapshot.partition != number:
-                text = "no snapshot of this partition"
-                stock.unusable.append(_unusable(record.offset, -1, "undecodable", text))
-                continue
-            if any(each.seq != snapshot.seq for each in parts.values()):
-                parts = {}
-            parts[snapshot.pool, snapshot.part] = snapshot
-            if is_complete(parts):
-                _take(stock, parts, snapshot.seq, record.offset)
-                parts = {}
+    async with aclosing(read_until(log, partition, begin, end)) as batches:
+        async for records in batches:
+            for record in records:
+                snapshot = _decoded(stock, record, number)
+                if snapshot is None:
+                    continue
+                if any(each.seq != snapshot.seq for each in parts.values()):
+                    parts = {}
+                parts[snapshot.pool, snapshot.part] = snapshot
+                if is_complete(parts):
+                    _take(stock, parts, snapshot.seq, record.offset)
+                    parts = {}
     return stock
+
+
+def _decoded(stock: Stock, record: Record, number: int) -> Snapshot | None:
+    if record.value is None:
+        return None
+    try:
+        snapshot = decode(record.value)
+    except Undecodable as error:
+        stock.unusable.append(_unusable(record.offset, -1, "undecodable", str(error)))
+        return None
+    if not isinstance(snapshot, Snapshot) or snapshot.partition != number:
+        text = "no snapshot of this partition"
+        stock.unusable.append(_unusable(record.offset, -1, "undecodable", text))
+        return None
+    return snapshot
 
 
 def _unusable(offset: int, seq: int, reason: str, text: str) -> Unusable:

@@ -6,6 +6,7 @@ from its end, in windows that grow. What it keeps at once is limited.
 
 from collections import defaultdict
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from events.codec import decode
@@ -67,14 +68,15 @@ class Search:
 
     async def _read(self, start: int, end: int, tried: set[int]) -> dict[int, Parts]:
         found: dict[int, dict[tuple[str, int], Snapshot]] = defaultdict(dict)
-        async for records in read_until(self.log, self.partition, start, end):
-            for record in records:
-                snapshot = self._decode(record)
-                if snapshot is None or snapshot.seq in tried:
-                    continue
-                found[snapshot.seq][snapshot.pool, snapshot.part] = snapshot
-                if len(found) > KEPT_AT_ONCE:
-                    del found[min(found)]
+        async with aclosing(read_until(self.log, self.partition, start, end)) as batches:
+            async for records in batches:
+                for record in records:
+                    snapshot = self._decode(record)
+                    if snapshot is None or snapshot.seq in tried:
+                        continue
+                    found[snapshot.seq][snapshot.pool, snapshot.part] = snapshot
+                    if len(found) > KEPT_AT_ONCE:
+                        del found[min(found)]
         return dict(found)
 
     def _decode(self, record: Record) -> Snapshot | None:

@@ -5,6 +5,7 @@ import random
 from dataclasses import replace
 
 from events.codec import decode, encode
+from events.errors import Undecodable
 from events.log import Partition, Record
 from events.message import EventMessage
 from events.snapshots import Snapshot
@@ -46,7 +47,11 @@ def damage(cluster: MemoryCluster, number: int, kind: str, dice: random.Random) 
     place = dice.choice(places[-3:])
     record = entries[place]
     assert record is not None
-    entries[place] = None if kind == "lost" else replace(record, value=_damaged(record, kind, dice))
+    try:
+        value = _damaged(record, kind, dice)
+    except Undecodable:
+        return False  # It is ruined already.
+    entries[place] = None if kind == "lost" else replace(record, value=value)
     return True
 
 
@@ -59,6 +64,7 @@ def _damaged(record: Record, kind: str, dice: random.Random) -> bytes:
     snapshot = decode(value)
     assert isinstance(snapshot, Snapshot)
     changed = {
+        "lost": lambda: snapshot,
         "bytes": lambda: replace(snapshot, state=_flipped(snapshot.state, dice)),
         "format": lambda: replace(snapshot, format="999-of-a-later-version"),
         "offset": lambda: replace(snapshot, journal_offset=snapshot.journal_offset + 10_000),
