@@ -12,10 +12,7 @@ from typing import Literal, assert_never
 import structlog
 
 from adapters.contract import Adapter
-from events.codec import decode_task, encode
-from events.errors import LogUnavailable, Undecodable
-from events.letters import dead_letter
-from events.log import Log, Outgoing, Reader, Record
+from events.log import Log, Reader
 from events.message import TaskMessage
 from events.reports import (
     AttemptEnded,
@@ -45,6 +42,7 @@ from processors.worker.parts import Parts
 from processors.worker.settings import WorkerSettings
 from processors.worker.spool import Spool
 from processors.worker.state_dir import StateDir
+from processors.worker.tasks_in import TasksIn
 from processors.worker.telemetry import Telemetry
 from processors.worker.verdict import NO_CASES, Cut
 
@@ -84,13 +82,10 @@ class Life:
         leave: Leave,
         epoch: int,
     ) -> None:
-        self._topics = topics
         self._settings = settings
         self._adapters = adapters
-        self._clock = clock
         self._telemetry = telemetry
         self._strays = strays
-        self._reader = reader
         self._leave = leave
         self._epoch = epoch
         self._spool = Spool(state.spool_path(epoch))
@@ -119,6 +114,14 @@ class Life:
             strays=strays,
             outbox=self._outbox,
             epoch=epoch,
+        )
+        self._tasks_in = TasksIn(
+            reader=reader,
+            topics=topics,
+            settings=settings,
+            outbox=self._outbox,
+            clock=clock,
+            telemetry=telemetry,
         )
         self._attempts: dict[Key, AttemptRunner] = {}
         self._attempt_tasks: dict[Key, asyncio.Task[None]] = {}
@@ -209,50 +212,10 @@ class Life:
             await asyncio.sleep(self._contact.left_s(now))
 
     async def _read(self) -> None:
-        """Take tasks, from the registration on."""
+        """Take tasks, from the registration on, for as long as they can be read."""
         await self._registered.wait()
-        settings = self._settings
-        answered_at = monotonic_s()
-        while True:
-            try:
-                async with asyncio.timeout(settings.poll_s + settings.deadline_s):
-                    records = await self._reader.poll(
-                        records_max=settings.poll_records_max, wait_s=settings.poll_s
-                    )
-            except (LogUnavailable, TimeoutError) as error:
-                # Whoever cannot hear that it must stop has to stop by itself.
-                is_timeout = isinstance(error, TimeoutError)
-                if is_timeout or monotonic_s() - answered_at > settings.deadline_s:
-                    log.warning("worker.cannot_read_tasks", error=str(error), epoch=self._epoch)
-                    self._end("fenced")
-                    return
-                await asyncio.sleep(settings.outbox.backoff_s)
-                continue
-            answered_at = monotonic_s()
-            for record in records:
-                await self._take(record)
-
-    async def _take(self, record: Record) -> None:
-        if record.key != self._settings.worker.encode():
-            return  # Another worker's, in the same partition.
-        try:
-            message = decode_task(record.value)
-        except Undecodable as error:
-            log.warning("worker.task_undecodable", offset=record.offset, error=str(error))
-            self._telemetry.task_refused("undecodable")
-            found_by = f"worker {self._settings.worker}"
-            letter = dead_letter(
-                record,
-                error,
-                pool=self._settings.pool,
-                found_by=found_by,
-                found_at=self._clock.now(),
-            )
-            await self._outbox.put_record(
-                Outgoing(topic=self._topics.dlq, key=record.key, value=encode(letter))
-            )
-            return
-        await self._do(message)
+        await self._tasks_in.follow(self._do)
+        self._end("fenced")
 
     async def _do(self, message: TaskMessage) -> None:
         meta, task = message.meta, message.body
