@@ -14,6 +14,8 @@ from cli import telemetry
 from cli.problems import Problem
 from events.errors import TeoError
 
+CANCEL_S = 30.0
+"""What a role's work gets to clean up before it is cancelled once more."""
 PARENT_FD = "TEO_PARENT_FD"
 """A pipe whose other end the parent holds: when it closes, the parent is dead and the role ends."""
 
@@ -67,7 +69,9 @@ async def until(stop: asyncio.Event, work: Awaitable[object]) -> None:
         await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopped.cancel()
-        if not task.done():
+        # More than once: whatever the work waits for may swallow a cancel, and go on.
+        while not task.done():
             task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_S)
         with contextlib.suppress(asyncio.CancelledError):
             await task

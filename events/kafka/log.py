@@ -138,7 +138,8 @@ class KafkaLog:
                 )
                 try:
                     with mapped("start a producer"):
-                        await asyncio.wait_for(producer.start(), START_S_MAX)
+                        async with asyncio.timeout(START_S_MAX):
+                            await producer.start()
                 except BaseException:
                     await _stop(producer)
                     raise
@@ -156,7 +157,8 @@ class KafkaLog:
                 asker = AIOKafkaConsumer(**self._settings, isolation_level="read_committed")
                 try:
                     with mapped("connect"):
-                        await asyncio.wait_for(asker.start(), START_S_MAX)
+                        async with asyncio.timeout(START_S_MAX):
+                            await asker.start()
                 except BaseException:
                     await asker.stop()
                     raise
@@ -166,4 +168,5 @@ class KafkaLog:
 
 async def _stop(producer: AIOKafkaProducer) -> None:
     with suppress(Exception):
-        await asyncio.wait_for(producer.stop(), START_S_MAX)
+        async with asyncio.timeout(START_S_MAX):
+            await producer.stop()

@@ -40,7 +40,8 @@ class KafkaMembership:
         consumer.subscribe(topics=list(topics), listener=watch)
         try:
             with mapped(f"join group {group}"):
-                await asyncio.wait_for(consumer.start(), JOIN_S_MAX)
+                async with asyncio.timeout(JOIN_S_MAX):
+                    await consumer.start()
         except BaseException:
             await consumer.stop()
             raise
@@ -53,7 +54,8 @@ class KafkaMembership:
             watch.changed.clear()
             return watch.numbers
         try:
-            await asyncio.wait_for(watch.changed.wait(), wait_s)
+            async with asyncio.timeout(wait_s):
+                await watch.changed.wait()
             watch.changed.clear()
         except TimeoutError:
             pass

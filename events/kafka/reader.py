@@ -39,7 +39,8 @@ class KafkaReader:
         )
         try:
             with mapped("open a reader"):
-                await asyncio.wait_for(consumer.start(), OPEN_S_MAX)
+                async with asyncio.timeout(OPEN_S_MAX):
+                    await consumer.start()
                 consumer.assign([TopicPartition(*each) for each in starts])
                 for each, offset in starts.items():
                     consumer.seek(TopicPartition(*each), offset)

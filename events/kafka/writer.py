@@ -59,7 +59,8 @@ class KafkaWriter:
         )
         try:
             with mapped(f"open the writer {transactional_id}"):
-                await asyncio.wait_for(producer.start(), OPEN_S_MAX)
+                async with asyncio.timeout(OPEN_S_MAX):
+                    await producer.start()
         except BaseException:
             await _stop(producer)
             raise
@@ -71,7 +72,8 @@ class KafkaWriter:
             raise LogUnavailable(f"writer {self._id} is dead: open a new one")
         self._is_dead = True  # Until it is proved to live: also when this call is cancelled.
         with mapped(f"commit {len(records)} records as {self._id}"):
-            placed = await asyncio.wait_for(self._commit(records), self._commit_s)
+            async with asyncio.timeout(self._commit_s):
+                placed = await self._commit(records)
         self._is_dead = False
         return placed
 
@@ -100,5 +102,6 @@ class KafkaWriter:
 
 async def _stop(producer: AIOKafkaProducer) -> None:
     with suppress(TimeoutError, KafkaError, OSError, Exception):
-        await asyncio.wait_for(producer.stop(), CLOSE_S_MAX)
+        async with asyncio.timeout(CLOSE_S_MAX):
+            await producer.stop()
     await producer.client.close()

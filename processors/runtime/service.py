@@ -1,7 +1,6 @@
 """The scheduler process: a member of the group that owns the partitions it is given."""
 
 import asyncio
-import contextlib
 
 import structlog
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
@@ -19,6 +18,8 @@ from processors.scheduler.state import Pool
 ASSIGNMENT_WAIT_S = 0.5
 JOIN_BACKOFF_S = 1.0
 STATE_S_MAX = 5.0
+GIVE_UP_S = 10.0
+"""What an owner gets to close what it has open before it is cancelled once more."""
 
 logger = structlog.get_logger()
 
@@ -111,9 +112,10 @@ class Scheduler:
 
     async def _give_up(self, number: int) -> None:
         _, task = self._owners.pop(number)
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.shield(asyncio.gather(task, return_exceptions=True))
+        # More than once: whatever an owner waits for may swallow a cancel, and go on.
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=GIVE_UP_S)
 
     async def _give_up_all(self) -> None:
         for number in sorted(self._owners):
