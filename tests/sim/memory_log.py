@@ -310,7 +310,8 @@ class MemoryReader:
             future: asyncio.Future[None] = loop.create_future()
             self._log.cluster.waiting.append(future)
             try:
-                await asyncio.wait_for(future, left_s)
+                async with asyncio.timeout(left_s):
+                    await future
             except TimeoutError:
                 return []
         return found

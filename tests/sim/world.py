@@ -185,7 +185,8 @@ class World:
     async def stop(self) -> None:
         """End every process, once those that are being started again are there."""
         while self._restarts:
-            await asyncio.wait(set(self._restarts.values()))
+            for task in tuple(self._restarts.values()):
+                await task
         for name in list(self._tasks):
             await self.kill(name)
 
