@@ -13,6 +13,7 @@ from events.errors import TopicMissing
 from events.kafka.errors import mapped
 from events.kafka.membership import KafkaMembership
 from events.kafka.reader import KafkaReader
+from events.kafka.ungrouped import start_ungrouped
 from events.kafka.writer import COMMIT_S_MAX, REQUEST_BYTES_MAX, KafkaWriter
 from events.log import Outgoing, Partition, Position
 
@@ -157,8 +158,7 @@ class KafkaLog:
                 asker = AIOKafkaConsumer(**self._settings, isolation_level="read_committed")
                 try:
                     with mapped("connect"):
-                        async with asyncio.timeout(START_S_MAX):
-                            await asker.start()
+                        await start_ungrouped(asker, limit_s=START_S_MAX)
                 except BaseException:
                     await asker.stop()
                     raise

@@ -1,6 +1,5 @@
 """Reads chosen partitions from chosen offsets, committed records only."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +9,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from events.errors import LogUnavailable, OffsetGone
 from events.kafka.errors import mapped
+from events.kafka.ungrouped import start_ungrouped
 from events.log import Partition, Record
 
 OPEN_S_MAX = 10.0
@@ -39,8 +39,7 @@ class KafkaReader:
         )
         try:
             with mapped("open a reader"):
-                async with asyncio.timeout(OPEN_S_MAX):
-                    await consumer.start()
+                await start_ungrouped(consumer, limit_s=OPEN_S_MAX)
                 consumer.assign([TopicPartition(*each) for each in starts])
                 for each, offset in starts.items():
                     consumer.seek(TopicPartition(*each), offset)
