@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from events.facts import ExecutionAssigned
 from events.log import Outgoing, Partition, Writer
@@ -39,8 +38,7 @@ Change = Callable[[pytest.MonkeyPatch], None]
 
 
 @pytest.fixture(autouse=True)
-def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(test_simulation, "SETTLE_S", 60.0)
 
 

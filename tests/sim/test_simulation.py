@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-import structlog
 
 from events import facts
 from events.codec import decode
@@ -163,11 +162,6 @@ def happen(seed: int) -> World:
             return run(live(seed, Path(folder)))
         except BaseException as error:
             raise AssertionError(f"seed {seed}: {error!r}") from error
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
 
 
 @pytest.mark.timeout(600)

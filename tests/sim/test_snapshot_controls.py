@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-import structlog
 
 from events.log import Outgoing, Writer
 from events.snapshots import Snapshot
@@ -19,11 +18,6 @@ from tests.sim.loop import run
 from tests.sim.test_simulation import live
 
 SEEDS_MAX = 60
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
 
 
 def objection(folder: Path) -> str:
