@@ -12,6 +12,7 @@ from cli.process import PARENT_FD
 
 STOP_S_MAX = 30.0
 RESTART_S = 1.0
+LOOKS_MAX = 10
 
 
 class RoleProcess:
@@ -108,7 +109,9 @@ class RoleProcess:
 
 def owner_of(port: int, roles: Iterable[RoleProcess]) -> str:
     """Return which role has the client end of a connection from `port`; empty: none of them."""
-    inode = _inode_of(port)
+    # The kernel's table is no snapshot: while others come and go, an entry can be read past.
+    inodes = (_inode_of(port) for _ in range(LOOKS_MAX))
+    inode = next((each for each in inodes if each is not None), None)
     if inode is None:
         return ""
     for role in roles:
