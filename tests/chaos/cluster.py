@@ -15,7 +15,7 @@ async def proxied_kafka(
     *,
     nodes: int,
     dice: random.Random,
-    group_of: Callable[[int], str] = lambda _: "",
+    group_of: Callable[[int, int], str] = lambda *_: "",
 ) -> AsyncIterator[tuple[EmbeddedKafka, Proxy]]:
     """Start `nodes` brokers that send their clients to a proxy; end both without mercy."""
     proxy = Proxy(dice, group_of=group_of)

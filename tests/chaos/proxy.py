@@ -107,12 +107,13 @@ class Weather:
 class Proxy:
     """Listens for each node, passes on to it, and breaks what the rules say.
 
-    `group_of` tells the group of a client from its port; `rules` and `weather` may be changed at
-    any time. `counts` tells what struck, by action and kind of request.
+    `group_of` tells the group of a client from its port and the port it called: a client's port
+    alone may have several connections. `rules` and `weather` may be changed at any time. `counts`
+    tells what struck, by action and kind of request.
     """
 
     def __init__(
-        self, dice: random.Random, *, group_of: Callable[[int], str] = lambda _: ""
+        self, dice: random.Random, *, group_of: Callable[[int, int], str] = lambda *_: ""
     ) -> None:
         self.rules: list[Rule] = []
         self.weather = Weather()
@@ -208,13 +209,13 @@ class Proxy:
     async def _serve(
         self, node: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        peer = writer.get_extra_info("peername")
+        ends = [writer.get_extra_info(name) for name in ("peername", "sockname")]
         try:
             up_reader, up_writer = await asyncio.open_connection(HOST, self._upstream[node])
         except (OSError, KeyError):
             writer.transport.abort()
             return
-        group = self._group_of(peer[1]) if peer else ""
+        group = self._group_of(ends[0][1], ends[1][1]) if all(ends) else ""
         client, broker = _Side(reader, writer), _Side(up_reader, up_writer)
         link = _Link(self, client, broker, (f"node-{node}", group))
         self._links.add(link)

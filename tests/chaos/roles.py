@@ -7,12 +7,25 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from cli.process import PARENT_FD
 
 STOP_S_MAX = 30.0
 RESTART_S = 1.0
 LOOKS_MAX = 10
+
+
+class Running(Protocol):
+    """What the proxy has to know of a role to tell its connections."""
+
+    @property
+    def name(self) -> str:
+        """What the connections are called."""
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs now."""
 
 
 class RoleProcess:
@@ -107,10 +120,10 @@ class RoleProcess:
             await asyncio.sleep(0.02)
 
 
-def owner_of(port: int, roles: Iterable[RoleProcess]) -> str:
+def owner_of(port: int, called: int, roles: Iterable[Running]) -> str:
     """Return which role has the client end of a connection from `port`; empty: none of them."""
     # The kernel's table is no snapshot: while others come and go, an entry can be read past.
-    inodes = (_inode_of(port) for _ in range(LOOKS_MAX))
+    inodes = (_inode_of(port, called) for _ in range(LOOKS_MAX))
     inode = next((each for each in inodes if each is not None), None)
     if inode is None:
         return ""
@@ -121,12 +134,13 @@ def owner_of(port: int, roles: Iterable[RoleProcess]) -> str:
     return ""
 
 
-def _inode_of(port: int) -> str | None:
-    local = f"0100007F:{port:04X}"
+def _inode_of(port: int, called: int) -> str | None:
+    # One port may be the client's end of several connections, most of them over and waiting.
+    wanted = [f"0100007F:{each:04X}" for each in (port, called)]
     with suppress(OSError):
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
             words = line.split()
-            if words[1] == local:
+            if words[1:3] == wanted and words[9] != "0":
                 return words[9]
     return None
 

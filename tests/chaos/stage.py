@@ -74,8 +74,8 @@ async def stage(folder: Path, seed: int, note: Callable[[str], None]) -> AsyncIt
     roles: list[RoleProcess] = []
     dice = random.Random(f"proxy/{seed}")
 
-    def group_of(port: int) -> str:
-        return owner_of(port, roles)
+    def group_of(port: int, called: int) -> str:
+        return owner_of(port, called, roles)
 
     async with (
         _disk(folder / "worker-1") as disk,

@@ -97,7 +97,7 @@ class Scene:
 @asynccontextmanager
 async def scene(group: str = "") -> AsyncIterator[Scene]:
     broker = Broker()
-    proxy = Proxy(random.Random(0), group_of=lambda _: group)
+    proxy = Proxy(random.Random(0), group_of=lambda *_: group)
     server = await asyncio.start_server(broker.serve, HOST, 0)
     ports = await proxy.listen([1])
     proxy.pass_on_to({1: server.sockets[0].getsockname()[1]})

@@ -98,9 +98,9 @@ async def until(is_met: Callable[[], object], what: str) -> None:
 async def lab(folder: Path) -> AsyncIterator[Lab]:
     workers: dict[str, Process] = {}
 
-    def group_of(port: int) -> str:
+    def group_of(port: int, called: int) -> str:
         named = [Named(name, process.pid) for name, process in workers.items()]
-        return owner_of(port, named)  # type: ignore[arg-type]
+        return owner_of(port, called, named)
 
     async with AsyncExitStack() as stack:
         kafka, proxy = await stack.enter_async_context(
