@@ -1,5 +1,6 @@
 """The few fixtures that tests of several folders share."""
 
+import gc
 import signal
 import uuid
 from collections.abc import Iterator
@@ -26,6 +27,14 @@ def pytest_configure() -> None:
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
     """Do nothing."""
+
+
+@pytest.fixture(autouse=True)
+def _own_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let a connection that a test left open be that test's failure, not a later one's."""
+    yield
+    if request.node.get_closest_marker("broker"):
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

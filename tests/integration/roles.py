@@ -21,11 +21,11 @@ FAST = {"TEO_FAUST_BROKER_SESSION_TIMEOUT": "2.5", "TEO_FAUST_BROKER_HEARTBEAT_I
 class Process:
     """One role, as an operating system process."""
 
-    def __init__(self, log: Path, *arguments: str) -> None:
+    def __init__(self, log: Path, *arguments: str, module: str = "cli.main") -> None:
         self.log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "cli.main", "serve", *arguments],
+                [sys.executable, "-m", module, "serve", *arguments],
                 stdout=output,
                 stderr=output,
                 env={**os.environ, **FAST},
@@ -57,8 +57,9 @@ class Process:
 
 
 @contextmanager
-def role(folder: Path, name: str, *arguments: str) -> Iterator[Process]:
-    process = Process(folder / f"{name}.log", name, *arguments)
+def role(folder: Path, name: str, *arguments: str, module: str = "cli.main") -> Iterator[Process]:
+    """Run a role of `teo`, or of a `module` that starts a changed one, until the block ends."""
+    process = Process(folder / f"{name}.log", name, *arguments, module=module)
     try:
         yield process
     finally:

@@ -29,6 +29,7 @@ from events.topics import Topics, specs
 from tests.chaos.cluster import proxied_kafka
 from tests.chaos.proxy import Proxy
 from tests.chaos.roles import owner_of
+from tests.integration import weakened
 from tests.integration.roles import Process, read_all, role
 
 pytestmark = [pytest.mark.broker, pytest.mark.kill, pytest.mark.timeout(280)]
@@ -95,7 +96,8 @@ async def until(is_met: Callable[[], object], what: str) -> None:
 
 
 @asynccontextmanager
-async def lab(folder: Path) -> AsyncIterator[Lab]:
+async def lab(folder: Path, *, worker: str = "cli.main") -> AsyncIterator[Lab]:
+    """Start everything; `worker` is the module that starts the workers."""
     workers: dict[str, Process] = {}
 
     def group_of(port: int, called: int) -> str:
@@ -114,7 +116,9 @@ async def lab(folder: Path) -> AsyncIterator[Lab]:
             (folder / name).mkdir()
             flags = ["--id", name, "--pool", "lab", "--state-dir", str(folder / name / "state")]
             flags += ["--artifacts", str(folder / "artifacts")]
-            workers[name] = stack.enter_context(role(folder / name, "worker", *here, *flags))
+            workers[name] = stack.enter_context(
+                role(folder / name, "worker", *here, *flags, module=worker)
+            )
         log = await stack.enter_async_context(KafkaLog(kafka.bootstrap, client_id="test"))
         yield Lab(log=log, proxy=proxy, workers=workers, beats=folder / "beats")
         proxy.clear()
@@ -162,23 +166,48 @@ async def quiet(here: Lab) -> None:
     assert len(here.alive_at(1)) == before
 
 
+async def strike(here: Lab, blow: str) -> None:
+    """Take a worker away whose test runs, judge what comes of it, and let the worker come back."""
+    struck = await running(here)
+    pid = here.workers[struck].pid
+    if blow == "cut off":
+        here.proxy.hold(struck)
+        assert here.proxy.cut(struck)
+    else:
+        os.kill(pid, signal.SIGKILL if blow == "killed" else signal.SIGSTOP)
+    try:
+        await judge(here, struck)
+    finally:
+        here.proxy.release(struck)
+        if blow == "stopped":
+            os.kill(pid, signal.SIGCONT)
+
+
 @pytest.mark.parametrize("blow", ["killed", "stopped", "cut off"])
 def test_a_test_is_dead_before_its_bench_is_given_away(tmp_path: Path, blow: str) -> None:
     async def scenario() -> None:
         async with lab(tmp_path) as here:
-            struck = await running(here)
-            pid = here.workers[struck].pid
-            if blow == "cut off":
-                here.proxy.hold(struck)
-                here.proxy.cut(struck)
-            else:
-                os.kill(pid, signal.SIGKILL if blow == "killed" else signal.SIGSTOP)
-            try:
-                await judge(here, struck)
-            finally:
-                here.proxy.release(struck)
-                if blow == "stopped":
-                    os.kill(pid, signal.SIGCONT)
+            await strike(here, blow)
             await quiet(here)
 
     asyncio.run(scenario())
+
+
+async def cut_off_without(folder: Path) -> None:
+    async with lab(folder, worker="tests.integration.weakened") as here:
+        await strike(here, "cut off")
+
+
+def test_self_fencing_alone_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who cleans the bench up afterwards may reach nothing: the worker ended its test itself."""
+    monkeypatch.setenv(weakened.WITHOUT, weakened.TEARDOWN)
+    asyncio.run(cut_off_without(tmp_path))
+
+
+def test_with_neither_a_test_outlives_its_bench_and_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control of what is judged above."""
+    monkeypatch.setenv(weakened.WITHOUT, f"{weakened.SELF_FENCING} {weakened.TEARDOWN}")
+    with pytest.raises(AssertionError, match="after its bench was given away"):
+        asyncio.run(cut_off_without(tmp_path))
