@@ -13,7 +13,7 @@ from events.errors import TopicMissing
 from events.kafka.errors import mapped
 from events.kafka.membership import KafkaMembership
 from events.kafka.reader import KafkaReader
-from events.kafka.ungrouped import start_ungrouped
+from events.kafka.whole import started, stopped
 from events.kafka.writer import COMMIT_S_MAX, REQUEST_BYTES_MAX, KafkaWriter
 from events.log import Outgoing, Partition, Position
 
@@ -56,10 +56,12 @@ class KafkaLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._drop_producer()
-        if self._asker is not None:
-            await self._asker.stop()
-            self._asker = None
+        try:
+            await self._drop_producer()
+        finally:
+            asker, self._asker = self._asker, None
+            if asker is not None:
+                await stopped(asker)
 
     async def partitions(self, topic: str) -> int:
         """Return how many partitions `topic` has. Raises `TopicMissing`."""
@@ -137,13 +139,8 @@ class KafkaLog:
                     max_request_size=REQUEST_BYTES_MAX,
                     request_timeout_ms=int(APPEND_S_MAX * 1000),
                 )
-                try:
-                    with mapped("start a producer"):
-                        async with asyncio.timeout(START_S_MAX):
-                            await producer.start()
-                except BaseException:
-                    await _stop(producer)
-                    raise
+                with mapped("start a producer"):
+                    await started(producer, limit_s=START_S_MAX, stop=lambda: _stop(producer))
                 self._producer = producer
             return self._producer
 
@@ -156,12 +153,8 @@ class KafkaLog:
         async with self._lock:
             if self._asker is None:
                 asker = AIOKafkaConsumer(**self._settings, isolation_level="read_committed")
-                try:
-                    with mapped("connect"):
-                        await start_ungrouped(asker, limit_s=START_S_MAX)
-                except BaseException:
-                    await asker.stop()
-                    raise
+                with mapped("connect"):
+                    await started(asker, limit_s=START_S_MAX)
                 self._asker = asker
             return self._asker
 
@@ -169,4 +162,4 @@ class KafkaLog:
 async def _stop(producer: AIOKafkaProducer) -> None:
     with suppress(Exception):
         async with asyncio.timeout(START_S_MAX):
-            await producer.stop()
+            await stopped(producer)

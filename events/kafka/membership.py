@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
 from events.kafka.errors import mapped
+from events.kafka.whole import started, stopped
 
 SESSION_MS = 6_000
 HEARTBEAT_MS = 500
@@ -38,13 +39,8 @@ class KafkaMembership:
         )
         watch = _Watch(consumer)
         consumer.subscribe(topics=list(topics), listener=watch)
-        try:
-            with mapped(f"join group {group}"):
-                async with asyncio.timeout(JOIN_S_MAX):
-                    await consumer.start()
-        except BaseException:
-            await consumer.stop()
-            raise
+        with mapped(f"join group {group}"):
+            await started(consumer, limit_s=JOIN_S_MAX)
         return cls(consumer, watch)
 
     async def assigned(self, *, wait_s: float) -> frozenset[int]:
@@ -63,7 +59,7 @@ class KafkaMembership:
 
     async def close(self) -> None:
         """Leave the group at once."""
-        await self._consumer.stop()
+        await stopped(self._consumer)
 
 
 class _Watch(ConsumerRebalanceListener):  # type: ignore[misc]

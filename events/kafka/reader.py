@@ -9,7 +9,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from events.errors import LogUnavailable, OffsetGone
 from events.kafka.errors import mapped
-from events.kafka.ungrouped import start_ungrouped
+from events.kafka.whole import started, stopped
 from events.log import Partition, Record
 
 OPEN_S_MAX = 10.0
@@ -37,15 +37,11 @@ class KafkaReader:
             fetch_max_wait_ms=FETCH_WAIT_MS_MAX,
             max_partition_fetch_bytes=FETCH_BYTES_MAX,
         )
-        try:
-            with mapped("open a reader"):
-                await start_ungrouped(consumer, limit_s=OPEN_S_MAX)
-                consumer.assign([TopicPartition(*each) for each in starts])
-                for each, offset in starts.items():
-                    consumer.seek(TopicPartition(*each), offset)
-        except BaseException:
-            await consumer.stop()
-            raise
+        with mapped("open a reader"):
+            await started(consumer, limit_s=OPEN_S_MAX)
+        consumer.assign([TopicPartition(*each) for each in starts])
+        for each, offset in starts.items():
+            consumer.seek(TopicPartition(*each), offset)
         return cls(consumer)
 
     async def poll(self, *, records_max: int, wait_s: float) -> Sequence[Record]:
@@ -73,7 +69,7 @@ class KafkaReader:
 
     async def close(self) -> None:
         """Give back the connection. Idempotent."""
-        await self._consumer.stop()
+        await stopped(self._consumer)
 
 
 def _record(raw: ConsumerRecord) -> Record:

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from events.errors import LogUnavailable
 from events.kafka.errors import mapped
 from events.kafka.strict_sender import StrictSender
+from events.kafka.whole import started, stopped
 from events.log import Outgoing, Position
 
 OPEN_S_MAX = 10.0
@@ -57,13 +58,8 @@ class KafkaWriter:
             retry_backoff_ms=100,
             request_timeout_ms=int(commit_s * 1000),
         )
-        try:
-            with mapped(f"open the writer {transactional_id}"):
-                async with asyncio.timeout(OPEN_S_MAX):
-                    await producer.start()
-        except BaseException:
-            await _stop(producer)
-            raise
+        with mapped(f"open the writer {transactional_id}"):
+            await started(producer, limit_s=OPEN_S_MAX, stop=lambda: _stop(producer))
         return cls(producer, transactional_id, commit_s)
 
     async def commit(self, records: Sequence[Outgoing]) -> Sequence[Position]:
@@ -103,5 +99,5 @@ class KafkaWriter:
 async def _stop(producer: AIOKafkaProducer) -> None:
     with suppress(TimeoutError, KafkaError, OSError, Exception):
         async with asyncio.timeout(CLOSE_S_MAX):
-            await producer.stop()
+            await stopped(producer)
     await producer.client.close()

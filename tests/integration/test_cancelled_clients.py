@@ -1,0 +1,116 @@
+"""A client of Kafka that is cancelled at any moment leaves nothing open.
+
+What is left open is found by the garbage collection behind each test with a broker.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+
+from events.kafka import whole
+from events.kafka.admin import ensure_topics
+from events.kafka.log import KafkaLog
+from events.log import Outgoing, Partition
+from events.topics import Topics, specs
+
+pytestmark = pytest.mark.broker
+
+TRIES = 25
+SPREAD_S = 0.08
+"""By then each of them is open, and most are being closed."""
+
+
+async def append(log: KafkaLog, topics: Topics) -> None:
+    await log.append([Outgoing(topic=topics.commands, key=b"k", value=b"v")])
+
+
+async def join(log: KafkaLog, topics: Topics) -> None:
+    member = await log.join(f"{topics.prefix}group", [topics.commands, topics.reports])
+    try:
+        await member.assigned(wait_s=0.05)
+    finally:
+        await member.close()
+
+
+async def read(log: KafkaLog, topics: Topics) -> None:
+    reader = await log.open_reader({Partition(topics.events, 0): 0})
+    try:
+        await reader.poll(records_max=10, wait_s=0.05)
+    finally:
+        await reader.close()
+
+
+async def write(log: KafkaLog, topics: Topics) -> None:
+    await (await log.open_writer(f"{topics.prefix}writer")).close()
+
+
+@pytest.mark.parametrize("use", [append, join, read, write])
+def test_nothing_stays_open(
+    kafka: str, topic_prefix: str, use: Callable[[KafkaLog, Topics], Awaitable[None]]
+) -> None:
+    topics = Topics(topic_prefix)
+
+    async def once() -> None:
+        async with KafkaLog(kafka, client_id="cancelled") as log:
+            await use(log, topics)
+
+    async def cancelled(after_s: float) -> None:
+        task = asyncio.create_task(once())
+        await asyncio.sleep(after_s)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(ensure_topics(kafka, specs(topics, partitions=1, min_insync=1), replication=1))
+    for number in range(TRIES):
+        asyncio.run(cancelled(SPREAD_S * number / TRIES))
+
+
+class Slow:
+    """A client that notes how it was treated."""
+
+    def __init__(self, start_s: float) -> None:
+        self.said: list[str] = []
+        self._start_s = start_s
+
+    async def start(self) -> None:
+        try:
+            await asyncio.sleep(self._start_s)
+        except asyncio.CancelledError:
+            self.said.append("start cancelled")
+            raise
+        self.said.append("started")
+
+    async def stop(self) -> None:
+        self.said.append("stopped")
+
+
+async def cancel_start(client: Slow) -> float:
+    begun = asyncio.get_running_loop().time()
+    task = asyncio.create_task(whole.started(client, limit_s=30.0))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    return asyncio.get_running_loop().time() - begun
+
+
+def test_a_start_that_is_cancelled_comes_through_and_is_stopped() -> None:
+    client = Slow(0.1)
+    asyncio.run(cancel_start(client))
+    assert client.said == ["started", "stopped"]
+
+
+def test_a_start_that_hangs_holds_up_a_cancel_for_a_moment_only() -> None:
+    client = Slow(3600.0)
+    assert asyncio.run(cancel_start(client)) < 30.0
+    assert client.said == ["start cancelled", "stopped"]
+
+
+def test_a_start_that_takes_too_long_is_stopped() -> None:
+    client = Slow(3600.0)
+    with pytest.raises(TimeoutError):
+        asyncio.run(whole.started(client, limit_s=0.05))
+    assert client.said == ["start cancelled", "stopped"]
