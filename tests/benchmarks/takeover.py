@@ -9,16 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
-from events.codec import decode_event, encode
+from events.codec import decode_event
 from events.commands import ReleaseReservation
 from events.kafka.admin import ensure_topics
 from events.kafka.log import KafkaLog
 from events.log import Log, Outgoing, Partition
-from events.message import Message
-from events.shared import CommandMeta
 from events.topics import Topics, specs
+from tests.on_log import command_of
 
 PARTITIONS = 4
 TURNS = 3
@@ -74,17 +72,7 @@ class Probe:
         """Return a command that changes nothing, and its id."""
         self._count += 1
         name = f"probe-{self._count}"
-        meta = CommandMeta(
-            command_id=name,
-            pool=pool,
-            actor="bench",
-            roles=(),
-            issued_at=datetime.now(UTC),
-            correlation_id=name,
-            traceparent="",
-            request_hash="h",
-        )
-        value = encode(Message(meta, ReleaseReservation(reservation_id="none")))
+        value = command_of(name, ReleaseReservation(reservation_id="none"), pool=pool)
         return name, Outgoing(topic=self._topics.commands, key=pool.encode(), value=value)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from events import facts
 from events.codec import decode, decode_event
-from events.log import Log, Partition, Record
+from events.log import Log, Partition
 from events.message import EventMessage
 from events.results import ExecutionResult
 from events.topics import Topics
@@ -20,6 +20,7 @@ from projections.rebuild import fingerprint
 from projections.store import Store
 from projections.tail import Tail, fill
 from tests.chaos.checkers import Drive, Sighting, Stored
+from tests.on_log import read_all, read_parts
 
 LOOK_S = 1.0
 
@@ -93,33 +94,17 @@ class Watch:
             await asyncio.sleep(LOOK_S)
 
 
-async def read_all(log: Log, topic: str) -> list[list[Record]]:
-    """Return all records of each partition of `topic`."""
-    partitions = [Partition(topic, number) for number in range(await log.partitions(topic))]
-    ends, begins = await log.ends(partitions), await log.begins(partitions)
-    reader = await log.open_reader(begins)
-    found: list[list[Record]] = [[] for _ in partitions]
-    try:
-        for each in partitions:
-            while await reader.position(each) < ends[each]:
-                for record in await reader.poll(records_max=5_000, wait_s=1.0):
-                    found[record.partition].append(record)
-    finally:
-        await reader.close()
-    return found
-
-
 async def journals(log: Log, topics: Topics) -> list[list[EventMessage]]:
     """Return the events of each partition."""
     return [
         [decode_event(record.value) for record in records]
-        for records in await read_all(log, topics.events)
+        for records in await read_parts(log, topics.events)
     ]
 
 
 async def results(log: Log, topics: Topics) -> list[ExecutionResult]:
     """Return every result."""
-    found = [decode(r.value) for part in await read_all(log, topics.results) for r in part]
+    found = [decode(r.value) for r in await read_all(log, topics.results)]
     return [each for each in found if isinstance(each, ExecutionResult)]
 
 

@@ -86,6 +86,25 @@ def test_cases_artifacts_and_logs_are_kept(lab: Lab, tmp_path: Path) -> None:
     assert [path.read_text() for path in tmp_path.rglob("a.txt")] == ["data\n"]
 
 
+def test_a_failed_test_is_tried_again_if_asked_and_called_flaky(lab: Lab) -> None:
+    script = (
+        'test "$TEO_ATTEMPT" -gt 1 && bad= || bad="<failure/>"; echo "attempt $TEO_ATTEMPT";'
+        "echo \"<testsuite name='s'><testcase classname='c' name='n'>$bad</testcase></testsuite>\""
+        ' > j.xml; test -z "$bad"'
+    )
+    flags = ["-l", "board=rpi4", "--junit", "j.xml"]
+    once = lab.teo("run", *flags, "--", "sh", "-c", script)
+    assert (once.returncode, once.stdout) == (1, "attempt 1\n")
+    twice = lab.teo("run", *flags, "--retries-on-failure", "2", "--", "sh", "-c", script)
+    assert (twice.returncode, twice.stdout) == (0, "attempt 1\nattempt 2\n"), twice.stderr
+    assert "flaky" in twice.stderr
+    newest = lab.json("status")[0]["id"]
+    execution = lab.execution(newest)
+    assert (execution["verdict"], execution["is_flaky"]) == ("passed", True)
+    assert [each["verdict"] for each in execution["attempts"]] == ["failed", "passed"]
+    assert "flaky" in lab.ok("results", newest)
+
+
 def test_a_reservation_lives_and_runs_inside_it(lab: Lab) -> None:
     reservation = lab.ok("reserve", "-l", "site=muc", "--duration", "5m", "-o", "name")
     lab.ok("extend", reservation, "--duration", "5m")

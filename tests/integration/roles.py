@@ -1,4 +1,4 @@
-"""Roles of `teo` as operating system processes, and what they left on the log."""
+"""Roles of `teo` as operating system processes."""
 
 import os
 import subprocess
@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-
-from events.log import Log, Partition, Record
 
 END_S_MAX = 60.0
 """Generous: a machine under load."""
@@ -70,25 +68,3 @@ def watcher(
     kafka: str, prefix: str, folder: Path, *arguments: str
 ) -> AbstractContextManager[Process]:
     return role(folder, "watcher", "--kafka", kafka, "--topic-prefix", prefix, *arguments)
-
-
-async def read_all(
-    log: Log, topic: str, partitions: int, starts: dict[int, int] | None = None
-) -> list[Record]:
-    """Return the records from `starts` on, or all; `starts` then says where to go on."""
-    records: list[Record] = []
-    for number in range(partitions):
-        partition = Partition(topic, number)
-        end = (await log.ends([partition]))[partition]
-        start = (starts or {}).get(number, 0)
-        if start >= end:
-            continue
-        reader = await log.open_reader({partition: start})
-        try:
-            while (position := await reader.position(partition)) < end:
-                records += await reader.poll(records_max=5_000, wait_s=1.0)
-        finally:
-            await reader.close()
-        if starts is not None:
-            starts[number] = position
-    return records

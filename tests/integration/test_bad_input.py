@@ -24,7 +24,7 @@ from events.letters import REPLAYED_FROM
 from events.log import Outgoing, Partition, Record
 from events.message import Message
 from events.reports import AttemptEnded, Report, StepStarted, WorkerHeartbeat, WorkerStarted
-from events.shared import BenchSpec, CommandMeta, ReportMeta, RunSpec, Totals
+from events.shared import BenchSpec, ReportMeta, RunSpec, Totals
 from events.topics import Topics, specs
 from processors.runtime.metrics import runtime_metrics
 from processors.runtime.owner import Clock, Owner
@@ -33,6 +33,7 @@ from processors.scheduler.state import Ledger
 from projections.runtime import Projector
 from projections.store import Store
 from tests.integration.small_lab import utc_now
+from tests.on_log import command_of
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(200)]
 
@@ -58,17 +59,8 @@ class Bad:
     async def ask(
         self, body: Any, command_id: str, *, issued_at: datetime | None = None, **headers: bytes
     ) -> None:
-        meta = CommandMeta(
-            command_id=command_id,
-            pool="lab",
-            actor="ann",
-            roles=(),
-            issued_at=issued_at or utc_now(),
-            correlation_id="",
-            traceparent="",
-            request_hash="h",
-        )
-        await self.put(self.topics.commands, encode(Message(meta, body)), **headers)
+        value = command_of(command_id, body, issued_at=issued_at)
+        await self.put(self.topics.commands, value, **headers)
 
     async def say(self, body: Report, *, worker: str = "w1", epoch: int = 1) -> None:
         self.count += 1

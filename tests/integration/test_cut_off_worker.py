@@ -12,25 +12,25 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from events.codec import decode_event, encode
+from events.codec import decode_event
 from events.commands import ApplyBenches, Command, SubmitExecution
 from events.facts import Event, ExecutionAssigned, ExecutionFinished, WorkerRegistered
 from events.kafka.admin import ensure_topics
 from events.kafka.log import KafkaLog
-from events.log import Log, Outgoing
-from events.message import EventMessage, Message
-from events.shared import BenchSpec, CommandMeta, RunSpec
+from events.log import Log
+from events.message import EventMessage
+from events.shared import BenchSpec, RunSpec
 from events.topics import Topics, specs
 from tests.chaos.cluster import proxied_kafka
 from tests.chaos.proxy import Proxy
 from tests.chaos.roles import owner_of
 from tests.integration import weakened
-from tests.integration.roles import Process, read_all, role
+from tests.integration.roles import Process, role
+from tests.on_log import ask, read_all
 
 pytestmark = [pytest.mark.broker, pytest.mark.kill, pytest.mark.timeout(280)]
 
@@ -64,21 +64,10 @@ class Lab:
     beats: Path
 
     async def ask(self, command_id: str, body: Command) -> None:
-        meta = CommandMeta(
-            command_id=command_id,
-            pool="lab",
-            actor="ann",
-            roles=(),
-            issued_at=datetime.now(UTC),
-            correlation_id=command_id,
-            traceparent="",
-            request_hash="h",
-        )
-        value = encode(Message(meta, body))
-        await self.log.append([Outgoing(topic=TOPICS.commands, key=b"lab", value=value)])
+        await ask(self.log, TOPICS, command_id, body)
 
     async def events(self, kind: type[Event]) -> list[EventMessage]:
-        records = await read_all(self.log, TOPICS.events, 1)
+        records = await read_all(self.log, TOPICS.events)
         found = [decode_event(record.value) for record in records]
         return [message for message in found if isinstance(message.body, kind)]
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from events.codec import decode, encode
+from events.codec import decode
 from events.commands import SubmitExecution
 from events.log import Outgoing
-from events.message import Message
-from events.shared import CommandMeta, RunSpec
-from tests.integration.small_lab import SmallLab, small_lab, utc_now
+from events.shared import RunSpec
+from tests.integration.small_lab import SmallLab, small_lab
+from tests.on_log import command_of
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(200)]
 
@@ -93,19 +93,9 @@ def test_poison_is_shown_put_back_and_comes_back(play: Any) -> None:
 
 
 async def a_command(lab: SmallLab, command_id: str, execution_id: str) -> bytes:
-    meta = CommandMeta(
-        command_id=command_id,
-        pool="lab",
-        actor="ann",
-        roles=("user",),
-        issued_at=utc_now(),
-        correlation_id="",
-        traceparent="",
-        request_hash="h",
-    )
     run = RunSpec(command=("true",), env={}, timeout_s=60.0, junit=(), artifacts=())
     body = SubmitExecution(execution_id=execution_id, selector="", priority=0, retries=0, run=run)
-    return encode(Message(meta, body))
+    return command_of(command_id, body, roles=("user",))
 
 
 def test_an_execution_out_of_retries_replayed_twice_runs_once_more(play: Any) -> None:

@@ -8,21 +8,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 
 import pytest
 
-from events.codec import decode, decode_event, encode
-from events.commands import ApplyBenches, Command, ReleaseReservation, RequestReservation
+from events.codec import decode, decode_event
+from events.commands import ApplyBenches, ReleaseReservation, RequestReservation
 from events.dlq import DeadLetter
-from events.errors import LogUnavailable
 from events.kafka.admin import ensure_topics
 from events.kafka.log import KafkaLog
-from events.log import Log, Outgoing, Partition, Record
-from events.message import EventMessage, Message
-from events.shared import BenchSpec, CommandMeta
+from events.log import Log, Outgoing, Partition
+from events.message import EventMessage
+from events.shared import BenchSpec
 from events.topics import Topics, specs
 from processors.runtime.recovery import recover
+from tests.on_log import append, ask, command_of, read_all, read_parts
 from tests.sim.checkers import check_journal
 
 pytestmark = [pytest.mark.broker, pytest.mark.kill, pytest.mark.timeout(280)]
@@ -66,31 +65,6 @@ def scheduler(kafka: str, prefix: str) -> Iterator[Process]:
         process.kill()
 
 
-def command(pool: str, command_id: str, body: Command) -> Outgoing:
-    meta = CommandMeta(
-        command_id=command_id,
-        pool=pool,
-        actor="ann",
-        roles=(),
-        issued_at=datetime.now(UTC),
-        correlation_id=command_id,
-        traceparent="",
-        request_hash="h",
-    )
-    value = encode(Message(meta, body))
-    return Outgoing(topic="", key=pool.encode(), value=value)
-
-
-async def send(log: Log, topics: Topics, record: Outgoing) -> None:
-    """Send until acknowledged; now and then once more, as clients do."""
-    record = Outgoing(topic=topics.commands, key=record.key, value=record.value)
-    while True:
-        with suppress(LogUnavailable):
-            await log.append([record])
-            return
-        await asyncio.sleep(0.2)
-
-
 async def generate(log: Log, topics: Topics, count: int) -> set[str]:
     """Send `count` commands, one in ten of them twice; return their ids."""
     dice = random.Random(0)
@@ -99,7 +73,7 @@ async def generate(log: Log, topics: Topics, count: int) -> set[str]:
             BenchSpec(name=f"b{n}", labels={}, adapter="mock", config="{}") for n in range(3)
         )
         body = ApplyBenches(benches=benches)
-        await send(log, topics, command(pool, f"apply-{pool}", body))
+        await ask(log, topics, f"apply-{pool}", body, pool=pool)
     sent = {f"apply-{pool}" for pool in POOLS}
     for number in range(count):
         pool = POOLS[number % len(POOLS)]
@@ -110,33 +84,21 @@ async def generate(log: Log, topics: Topics, count: int) -> set[str]:
             if number % 2 == 0
             else ReleaseReservation(reservation_id=f"r{max(0, number - 3)}")
         )
-        record = command(pool, f"c{number}", body)
-        await send(log, topics, record)
+        value = command_of(f"c{number}", body, pool=pool)
+        record = Outgoing(topic=topics.commands, key=pool.encode(), value=value)
+        await append(log, [record])
         if dice.random() < 0.1:
-            await send(log, topics, record)
+            await append(log, [record])
         sent.add(f"c{number}")
         if number % 20 == 0:
             await asyncio.sleep(0.05)
     return sent
 
 
-async def read_all(log: Log, topic: str, number: int) -> list[Record]:
-    partition = Partition(topic, number)
-    end = (await log.ends([partition]))[partition]
-    reader = await log.open_reader({partition: 0})
-    records: list[Record] = []
-    try:
-        while await reader.position(partition) < end:
-            records += await reader.poll(records_max=5_000, wait_s=1.0)
-    finally:
-        await reader.close()
-    return records
-
-
 async def journals(log: Log, topics: Topics) -> list[list[EventMessage]]:
     return [
-        [decode_event(record.value) for record in await read_all(log, topics.events, number)]
-        for number in range(PARTITIONS)
+        [decode_event(record.value) for record in records]
+        for records in await read_parts(log, topics.events)
     ]
 
 
@@ -215,11 +177,7 @@ def test_poison_in_each_input_goes_to_the_dead_letters_and_work_goes_on(
                 await log.append(poison)
                 sent = await generate(log, topics, 20)
                 await judge(log, topics, sent)
-            letters = [
-                decode(record.value)
-                for number in range(PARTITIONS)
-                for record in await read_all(log, topics.dlq, number)
-            ]
+            letters = [decode(record.value) for record in await read_all(log, topics.dlq)]
         assert all(isinstance(letter, DeadLetter) and letter.error for letter in letters)
         assert sorted(letter.value or b"" for letter in letters) == sorted(
             record.value or b"" for record in poison

@@ -24,7 +24,7 @@ from events.topics import Topics, specs
 from processors.audit.snapshots import stock_of
 from processors.runtime.recovery import recover, resume
 from processors.runtime.snapshot import fingerprint
-from tests.integration.test_scheduler_kills import command, read_all, send
+from tests.on_log import ask, read_parts
 from tests.sim.checkers import check_journal
 from tests.sim.snapshots import check_snapshots
 
@@ -95,7 +95,7 @@ class Lab:
                     name=f"bench-{name}", labels={"n": name}, adapter="mock", config="{}"
                 )
                 body = ApplyBenches(benches=(spec,))
-                await send(self.log, self.topics, command(pool, name, body))
+                await ask(self.log, self.topics, name, body, pool=pool)
                 self.sent.add(name)
         await self.decided()
 
@@ -110,7 +110,7 @@ class Lab:
         return self.sent - {each.meta.causation_id for journal in journals for each in journal}
 
     async def journal(self, number: int) -> list[EventMessage]:
-        records = await read_all(self.log, self.topics.events, number)
+        records = (await read_parts(self.log, self.topics.events))[number]
         return [decode_event(record.value) for record in records]
 
     async def state_of(self, *ones: Scheduler) -> dict[int, dict[str, Any]]:
@@ -187,7 +187,7 @@ def test_damaged_and_too_new_snapshots_are_passed_over(kafka: str, topic_prefix:
 
 async def spoil(lab: Lab) -> None:
     """Write snapshots of later seqs that are damaged, or of another version."""
-    records = await read_all(lab.log, lab.topics.snapshots, 0)
+    records = (await read_parts(lab.log, lab.topics.snapshots))[0]
     newest = [decode(record.value) for record in records[-2:]]
     forged: list[bytes] = [b"\x00\x7f\xff\xff\xff of a later version"]
     for each in newest:

@@ -19,21 +19,22 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.producer.sender import Sender
 from opentelemetry import metrics
 
-from events.codec import decode_event, encode
+from events.codec import decode_event
 from events.commands import ApplyBenches, Command, ReleaseReservation, RequestReservation
 from events.errors import JournalBroken, LogUnavailable
 from events.kafka import writer as kafka_writer
 from events.kafka.admin import ensure_topics
 from events.kafka.log import KafkaLog
-from events.log import Log, Outgoing, Partition, Record
-from events.message import EventMessage, Message
-from events.shared import BenchSpec, CommandMeta
+from events.log import Log, Outgoing, Partition
+from events.message import EventMessage
+from events.shared import BenchSpec
 from events.topics import Topics, specs
 from processors.runtime.metrics import runtime_metrics
 from processors.runtime.owner import Clock, Owner
 from processors.runtime.recovery import recover
 from tests.chaos.cluster import proxied_kafka
 from tests.chaos.proxy import ADD_PARTITIONS_TO_TXN, END_TXN, PRODUCE, Action, Proxy, Rule
+from tests.on_log import command_of, read_parts
 from tests.sim.checkers import Violated, check_journal
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(420)]
@@ -83,21 +84,8 @@ async def world(folder: Path) -> AsyncIterator[tuple[str, Proxy]]:
         yield kafka.bootstrap, proxy
 
 
-async def read_all(log: Log, topic: str, number: int) -> list[Record]:
-    partition = Partition(topic, number)
-    end = (await log.ends([partition]))[partition]
-    reader = await log.open_reader({partition: 0})
-    records: list[Record] = []
-    try:
-        while await reader.position(partition) < end:
-            records += await reader.poll(records_max=5_000, wait_s=1.0)
-    finally:
-        await reader.close()
-    return records
-
-
 async def values(log: Log, number: int) -> list[bytes | None]:
-    return [record.value for record in await read_all(log, TOPICS.events, number)]
+    return [record.value for record in (await read_parts(log, TOPICS.events))[number]]
 
 
 def late_end(delay_s: float) -> Rule:
@@ -238,17 +226,7 @@ class Storm:
             await asyncio.sleep(ASK_S)
 
     async def _send(self, log: Log, pool: str, command_id: str, body: Command) -> None:
-        meta = CommandMeta(
-            command_id=command_id,
-            pool=pool,
-            actor="ann",
-            roles=(),
-            issued_at=datetime.now(UTC),
-            correlation_id=command_id,
-            traceparent="",
-            request_hash="h",
-        )
-        value = encode(Message(meta, body))
+        value = command_of(command_id, body, pool=pool)
         record = Outgoing(topic=TOPICS.commands, key=pool.encode(), value=value)
         while command_id not in self.acknowledged:
             with suppress(LogUnavailable):
@@ -290,8 +268,8 @@ def _pools(log: Log) -> list[str]:
 
 async def journals(log: Log) -> list[list[EventMessage]]:
     return [
-        [decode_event(record.value) for record in await read_all(log, TOPICS.events, number)]
-        for number in range(PARTITIONS)
+        [decode_event(record.value) for record in records]
+        for records in await read_parts(log, TOPICS.events)
     ]
 
 

@@ -5,29 +5,29 @@ import itertools
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from events.codec import decode_event, encode
-from events.commands import ApplyBenches, Command, RestoreBench, SubmitExecution
-from events.errors import LogUnavailable
+from events.codec import decode_event
+from events.commands import ApplyBenches, RestoreBench, SubmitExecution
 from events.facts import AttemptFinished, BenchQuarantined, BenchRestored
 from events.kafka.admin import ensure_topics
 from events.kafka.log import KafkaLog
-from events.log import Log, Outgoing
-from events.message import EventMessage, Message
-from events.shared import BenchSpec, CommandMeta, HealthPolicy, RunSpec
+from events.log import Log
+from events.message import EventMessage
+from events.shared import BenchSpec, HealthPolicy, RunSpec
 from events.topics import Topics, specs
 from processors.watchers.bench_health.rule import ACTOR, BENCH_CODES
-from tests.integration.roles import Process, read_all, role, watcher
+from tests.integration.roles import Process, role, watcher
+from tests.on_log import ask, read_all
 
 pytestmark = [pytest.mark.broker, pytest.mark.kill, pytest.mark.timeout(600)]
 
 PARTITIONS = 2
+ROLES = ("operator",)
 ERRORS_MAX = 2
 BENCHES = tuple(("lab-a", f"b{n}") for n in range(3)) + tuple(("lab-b", f"b{n}") for n in range(3))
 KILLS = 10
@@ -48,29 +48,6 @@ def lab(kafka: str, prefix: str, folder: Path) -> Iterator[None]:
         yield
 
 
-async def send(log: Log, topics: Topics, pool: str, command_id: str, body: Command) -> None:
-    meta = CommandMeta(
-        command_id=command_id,
-        pool=pool,
-        actor="ann",
-        roles=("operator",),
-        issued_at=datetime.now(UTC),
-        correlation_id=command_id,
-        traceparent="",
-        request_hash="h",
-    )
-    value = encode(Message(meta, body))
-    await append(log, [Outgoing(topic=topics.commands, key=pool.encode(), value=value)])
-
-
-async def append(log: Log, records: Sequence[Outgoing]) -> None:
-    while True:
-        with suppress(LogUnavailable):
-            await log.append(records)
-            return
-        await asyncio.sleep(0.2)
-
-
 async def apply_benches(log: Log, topics: Topics, config: str = SICK) -> None:
     for pool in sorted({pool for pool, _ in BENCHES}):
         benches = tuple(
@@ -79,14 +56,15 @@ async def apply_benches(log: Log, topics: Topics, config: str = SICK) -> None:
             if its_pool == pool
         )
         health = HealthPolicy(errors_max=ERRORS_MAX, window_s=3600.0)
-        await send(log, topics, pool, f"apply-{pool}", ApplyBenches(benches=benches, health=health))
+        body = ApplyBenches(benches=benches, health=health)
+        await ask(log, topics, f"apply-{pool}", body, pool=pool, roles=ROLES)
 
 
 async def run_on(log: Log, topics: Topics, pool: str, bench: str, execution_id: str) -> None:
     body = SubmitExecution(
         execution_id=execution_id, selector=f"name={bench}", priority=0, retries=0, run=RUN
     )
-    await send(log, topics, pool, execution_id, body)
+    await ask(log, topics, execution_id, body, pool=pool, roles=ROLES)
 
 
 class Journal:
@@ -99,7 +77,7 @@ class Journal:
         self._events: list[EventMessage] = []
 
     async def read(self) -> list[EventMessage]:
-        for record in await read_all(self._log, self._topic, PARTITIONS, self._starts):
+        for record in await read_all(self._log, self._topic, self._starts):
             self._events.append(decode_event(record.value))
         return self._events
 
@@ -169,7 +147,8 @@ def test_a_sick_bench_is_taken_out_once_and_a_sound_one_never(
                 for n in range(ERRORS_MAX):
                     await run_on(log, topics, "lab-a", "b1", f"b{n}")
                 await Journal(log, topics).until(lambda events: ("lab-a", "b0") in out(events))
-                await send(log, topics, "lab-a", "restore", RestoreBench(bench="b0"))
+                body = RestoreBench(bench="b0")
+                await ask(log, topics, "restore", body, pool="lab-a", roles=ROLES)
                 await run_on(log, topics, "lab-a", "b0", "after")
 
                 def is_over(events: list[EventMessage]) -> bool:
@@ -211,7 +190,8 @@ async def repair(log: Log, topics: Topics, over: asyncio.Event) -> None:
         if over.is_set():
             return
         for pool, bench in sorted(out(await journal.read())):
-            await send(log, topics, pool, f"{pool}-{bench}-{turn}", RestoreBench(bench=bench))
+            body = RestoreBench(bench=bench)
+            await ask(log, topics, f"{pool}-{bench}-{turn}", body, pool=pool, roles=ROLES)
         await asyncio.sleep(0.3)
 
 

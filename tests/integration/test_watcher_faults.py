@@ -20,8 +20,9 @@ from events.log import Log, Outgoing
 from events.message import CommandMessage, EventMessage
 from events.topics import Topics, specs
 from processors.watchers.bench_health.service import FATAL
-from tests.integration.roles import Process, read_all, watcher
+from tests.integration.roles import Process, watcher
 from tests.kafka import embedded_kafka
+from tests.on_log import read_all
 from tests.unit.processors.watchers.facts_of import error, message, policy
 
 pytestmark = [pytest.mark.broker, pytest.mark.kill, pytest.mark.timeout(200)]
@@ -65,7 +66,7 @@ def outgoing(topics: Topics, values: Sequence[bytes]) -> list[Outgoing]:
 
 
 async def commands(log: Log, topics: Topics) -> list[CommandMessage]:
-    records = await read_all(log, topics.commands, PARTITIONS)
+    records = await read_all(log, topics.commands)
     return [decode_command(record.value) for record in records]
 
 
