@@ -34,7 +34,7 @@ from events.reports import (
     WorkerHeartbeat,
 )
 from events.shared import BenchSpec, RunSpec, TaskMeta
-from events.tasks import RunAttempt
+from events.tasks import RunAttempt, StopAttempt
 from events.topics import Topics
 from processors.artifacts.files import FileStore, inline
 from processors.worker.agent import Worker
@@ -343,6 +343,12 @@ class Lab:
 
 def is_beat(report: object) -> bool:
     return isinstance(report, WorkerHeartbeat)
+
+
+def stop(code: str = "cancelled", fence: int = 7) -> StopAttempt:
+    return StopAttempt(
+        execution_id="exe-1", attempt=1, fence=fence, code=code, reason="asked by anna"
+    )
 
 
 def attempt(execution_id: str = "exe-1", bench: str = "b-1", **config: Any) -> RunAttempt:
