@@ -170,6 +170,7 @@ class Proxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # Transports that were aborted close a turn later.
 
     def fate(self, header: Header, group: str, frame: bytes) -> tuple[Action | None, float]:
         """Throw the dice for one request; return what happens to it, and after how long."""
@@ -271,6 +272,11 @@ class _Link:
             if self._unanswered:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._all_answered.wait(), LINGER_S)
+        except asyncio.CancelledError:
+            # The proxy is closed: what a held client was still to get would keep it open.
+            self._client.writer.transport.abort()
+            self._broker.writer.transport.abort()
+            raise
         finally:
             # Before anything is awaited: whoever closes the proxy may cancel us again.
             self._client.writer.close()

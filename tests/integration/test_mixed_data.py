@@ -17,7 +17,7 @@ from api.ending import end
 from events.commands import ApplyBenches
 from events.kafka.admin import cluster_id, ensure_topics
 from events.kafka.log import KafkaLog
-from events.log import Outgoing, Partition
+from events.log import Partition
 from events.shared import BenchSpec
 from events.topics import Topics, specs
 from processors.runtime.metrics import runtime_metrics
@@ -27,7 +27,7 @@ from projections.read_model import ReadModel
 from projections.runtime import Projector
 from projections.store import Store
 from tests.integration.small_lab import utc_now
-from tests.integration.test_scheduler_kills import command
+from tests.on_log import ask
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(200)]
 
@@ -58,8 +58,7 @@ def owner(log: KafkaLog, topics: Topics) -> Owner:
 
 async def apply(log: KafkaLog, topics: Topics, *names: str) -> None:
     benches = tuple(BenchSpec(name=n, labels={}, adapter="mock", config="{}") for n in names)
-    record = command("lab", f"c-{names}", ApplyBenches(benches=benches))
-    await log.append([Outgoing(topic=topics.commands, key=record.key, value=record.value)])
+    await ask(log, topics, f"c-{names}", ApplyBenches(benches=benches))
 
 
 async def decided(log: KafkaLog, topics: Topics, benches: int) -> None:
