@@ -95,6 +95,10 @@ class Scheduler:
 
     async def _follow(self, membership: Membership, group: asyncio.TaskGroup) -> None:
         assigned = await membership.assigned(wait_s=ASSIGNMENT_WAIT_S)
+        for number in [each for each, (_, task) in self._owners.items() if task.done()]:
+            # It never does; but a partition without an owner would stand still, and nobody know.
+            logger.error("partition.owner_ended", partition=number)
+            del self._owners[number]
         for number in sorted(self._owners.keys() - assigned):
             logger.info("partition.given_up", partition=number)
             await self._give_up(number)

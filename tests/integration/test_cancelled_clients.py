@@ -1,4 +1,4 @@
-"""A client of Kafka that is cancelled at any moment leaves nothing open.
+"""A client of Kafka that is cancelled at any moment leaves nothing open, and cancels nobody else.
 
 What is left open is found by the garbage collection behind each test with a broker.
 """
@@ -6,9 +6,11 @@ What is left open is found by the garbage collection behind each test with a bro
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
+from cli.local.cluster import ClusterConfig, EmbeddedKafka
 from events.kafka import whole
 from events.kafka.admin import ensure_topics
 from events.kafka.log import KafkaLog
@@ -20,6 +22,9 @@ pytestmark = pytest.mark.broker
 TRIES = 25
 SPREAD_S = 0.08
 """By then each of them is open, and most are being closed."""
+READERS = 10
+AWAY_S = 0.3
+"""By then fetches have failed, and wait to be tried again."""
 
 
 async def append(log: KafkaLog, topics: Topics) -> None:
@@ -66,6 +71,28 @@ def test_nothing_stays_open(
     asyncio.run(ensure_topics(kafka, specs(topics, partitions=1, min_insync=1), replication=1))
     for number in range(TRIES):
         asyncio.run(cancelled(SPREAD_S * number / TRIES))
+
+
+def test_a_reader_whose_broker_is_away_is_closed_without_a_cancel(tmp_path: Path) -> None:
+    """Once, such a cancel ended the owner of a partition without a word."""
+    topics = Topics("gone")
+    config = ClusterConfig(data_dir=tmp_path / "kafka", nodes=1)
+
+    async def scene() -> list[BaseException | None]:
+        async with EmbeddedKafka(config) as kafka:
+            wanted = specs(topics, partitions=1, min_insync=1)
+            await ensure_topics(kafka.bootstrap, wanted, replication=1)
+            async with KafkaLog(kafka.bootstrap, client_id="gone") as log:
+                starts = {Partition(topics.events, 0): 0}
+                readers = [await log.open_reader(starts) for _ in range(READERS)]
+                for reader in readers:
+                    await reader.poll(records_max=1, wait_s=0.05)
+                kafka.kill(1)
+                await asyncio.sleep(AWAY_S)
+                closed = [asyncio.create_task(reader.close()) for reader in readers]
+                return await asyncio.gather(*closed, return_exceptions=True)
+
+    assert asyncio.run(scene()) == [None] * READERS
 
 
 class Slow:

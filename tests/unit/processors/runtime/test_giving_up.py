@@ -1,6 +1,8 @@
-"""A partition that is given up is let go of, also if a cancel is swallowed on the way."""
+"""A partition that is given up is let go of, whatever swallows the cancel; one that is owned has
+an owner that lives."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any, cast
 
 from opentelemetry.metrics import NoOpMeterProvider
@@ -12,14 +14,20 @@ from processors.runtime.service import Scheduler
 from tests.sim.loop import run
 from tests.sim.memory_log import MemoryCluster, MemoryLog
 
+TOPICS = Topics("t")
+SOON_S = 30.0
+"""Of virtual time."""
+
+
+def scheduler_on(cluster: MemoryCluster) -> Scheduler:
+    clock = Clock(now=cluster.now, monotonic_s=asyncio.get_running_loop().time)
+    meter = NoOpMeterProvider().get_meter("t")
+    return Scheduler(MemoryLog(cluster), TOPICS, clock, meter)
+
 
 def test_an_owner_that_swallows_a_cancel_is_cancelled_again() -> None:
     async def scene() -> int:
-        topics = Topics("t")
-        cluster = MemoryCluster(topics=topics)
-        clock = Clock(now=cluster.now, monotonic_s=asyncio.get_running_loop().time)
-        meter = NoOpMeterProvider().get_meter("t")
-        scheduler = Scheduler(MemoryLog(cluster), topics, clock, meter)
+        scheduler = scheduler_on(MemoryCluster(topics=TOPICS))
         swallowed = 0
 
         async def stubborn() -> None:
@@ -40,3 +48,22 @@ def test_an_owner_that_swallows_a_cancel_is_cancelled_again() -> None:
         return swallowed
 
     assert run(scene()) == 2
+
+
+def test_an_owner_that_ended_by_itself_is_replaced() -> None:
+    """As by a cancel that nobody asked for: a group of tasks takes no notice of that."""
+
+    async def scene() -> None:
+        scheduler = scheduler_on(MemoryCluster(topics=TOPICS))
+        running = asyncio.create_task(scheduler.run())
+        await asyncio.sleep(SOON_S)
+        ended, task = scheduler._owners[0]
+        task.cancel()
+        await asyncio.sleep(SOON_S)
+        assert scheduler.owners[0] is not ended
+        assert scheduler.is_ready
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+    run(scene())
