@@ -7,6 +7,7 @@ prints what it is, with the machine's load.
 import asyncio
 import io
 import json
+import logging
 import os
 import statistics
 import subprocess
@@ -256,6 +257,8 @@ def cli_start() -> None:
 
 
 async def main() -> None:
+    # A broker is killed on purpose; what that costs is in the figures.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     fold_beside_decode()
     cli_start()
     with tempfile.TemporaryDirectory(prefix="teo-bench-") as folder:

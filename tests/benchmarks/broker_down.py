@@ -36,10 +36,13 @@ class Outcomes:
         """Read the journal for ever, whatever happens to the brokers."""
         every = [Partition(TOPICS.events, number) for number in range(PARTITIONS)]
         reader = await log.open_reader(await log.ends(every))
-        while True:
-            with suppress(LogUnavailable):
-                for record in await reader.poll(records_max=1_000, wait_s=0.2):
-                    self._take(decode_event(record.value).meta.causation_id)
+        try:
+            while True:
+                with suppress(LogUnavailable):
+                    for record in await reader.poll(records_max=1_000, wait_s=0.2):
+                        self._take(decode_event(record.value).meta.causation_id)
+        finally:
+            await reader.close()
 
     def _take(self, command_id: str) -> None:
         future = self.waiting.pop(command_id, None)
