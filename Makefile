@@ -32,7 +32,7 @@ up: $(SETUP)  ## Start everything on this machine: Kafka, API, scheduler, worker
 	$(BIN)/teo up
 
 test: $(SETUP)  ## Run all tests
-	$(BIN)/pytest -n $(JOBS) --dist loadfile
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 sim: $(SETUP)  ## Run the simulation alone: make sim SEEDS=10000
 	TEO_SIM_SEEDS=$(SEEDS) $(BIN)/pytest tests/sim
