@@ -1,6 +1,7 @@
 """Renders templates, and how values look on pages. Escapes everything."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
@@ -83,8 +84,8 @@ def size(count: int) -> str:
 
 
 def command_line(command: Sequence[str]) -> str:
-    """Return a command as a shell would take it, roughly: for reading only."""
-    return " ".join(part if part and " " not in part else repr(part) for part in command)
+    """Return a command as a shell would take it."""
+    return shlex.join(command)
 
 
 def marked(text: str) -> Markup:

@@ -1,8 +1,17 @@
 """The pages: signing in, what they show, and that nothing of a test's words becomes markup."""
 
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
+from markupsafe import escape
+
+from events.shared import Case
 from tests.unit.api.lab import Lab, in_lab
+
+CASE = Case(
+    suite="s", classname="c", name="n", status="passed", duration_s=0.1, message="", details=""
+)
 
 
 def test_signing_in_leaves_no_token_in_the_address(tmp_path: Path) -> None:
@@ -98,5 +107,29 @@ def test_the_page_of_an_execution_names_what_is_known(tmp_path: Path) -> None:
         part = (await lab.call("GET", f"/ui{path}", status=200)).text
         assert "out/x.bin" in part
         assert "<html" not in part
+
+    in_lab(scene, tmp_path)
+
+
+def test_what_passed_after_a_failure_is_called_flaky(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        await lab.benches("bench-1")
+        command = ["sh", "-c", "a 'b'"]
+        asked = await lab.submit(retries_on_failure=1, run={"command": command})
+        path = f"/v1/executions/{asked['id']}"
+
+        async def has_a_second_attempt() -> bool:
+            return len((await lab.call("GET", path, status=200)).json()["attempts"]) == 2
+
+        for verdict in ("failed", "passed"):
+            execution = await lab.started(asked["id"])
+            await lab.ended(execution, verdict=verdict, cases=(replace(CASE, status=verdict),))
+            await lab.until(has_a_second_attempt)
+        await lab.finished(asked["id"])
+        page = (await lab.call("GET", f"/executions/{asked['id']}", status=200)).text
+        assert page.count('class="badge flaky"') == 2, "of the execution and of its case"
+        assert escape(shlex.join(command)) in page
+        overview = (await lab.call("GET", "/ui/overview", status=200)).text
+        assert overview.count('class="badge flaky"') == 1
 
     in_lab(scene, tmp_path)
