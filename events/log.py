@@ -84,6 +84,16 @@ class Writer(Protocol):
         """
         ...
 
+    def expect(self, place: Partition, offset: int) -> None:
+        """Let nothing be committed to `place` that does not stand right behind what is known.
+
+        The next record must come to stand at `offset`, and each later commit right behind the one
+        before; else `commit` raises `LogUnavailable` and nothing of it is ever seen. For an end
+        of a log that was asked for can be an old one: a broker that was stopped, and does not know
+        yet that it leads no more, still answers.
+        """
+        ...
+
     async def close(self) -> None:
         """Give back the connection. Never commits. Idempotent."""
         ...

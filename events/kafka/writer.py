@@ -7,12 +7,13 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from aiokafka.structs import RecordMetadata
 
 from events.errors import LogUnavailable
 from events.kafka.errors import mapped
 from events.kafka.strict_sender import StrictSender
 from events.kafka.whole import started, stopped
-from events.log import Outgoing, Position
+from events.log import Outgoing, Partition, Position
 
 OPEN_S_MAX = 10.0
 COMMIT_S_MAX = 10.0
@@ -32,6 +33,7 @@ class KafkaWriter:
         self._id = transactional_id
         self._commit_s = commit_s
         self._is_dead = False
+        self._due: dict[Partition, int] = {}
 
     @classmethod
     async def open(
@@ -62,6 +64,10 @@ class KafkaWriter:
             await started(producer, limit_s=OPEN_S_MAX, stop=lambda: _stop(producer))
         return cls(producer, transactional_id, commit_s)
 
+    def expect(self, place: Partition, offset: int) -> None:
+        """Let nothing be committed to `place` that does not stand right behind what is known."""
+        self._due[place] = offset
+
     async def commit(self, records: Sequence[Outgoing]) -> Sequence[Position]:
         """Write all of `records` in one transaction; return where they stand, once committed."""
         if self._is_dead:
@@ -87,8 +93,21 @@ class KafkaWriter:
             for each in records
         ]
         placed = await asyncio.gather(*sent)  # Of many that fail, each is looked at.
+        self._check_places(placed)
         await producer.commit_transaction()
         return [Position(each.partition, each.offset) for each in placed]
+
+    def _check_places(self, placed: Sequence[RecordMetadata]) -> None:
+        """Raise LogUnavailable, and so leave the transaction to be aborted, if one is not due."""
+        for place, due in self._due.items():
+            found = [each.offset for each in placed if (each.topic, each.partition) == place]
+            if found != list(range(due, due + len(found))):
+                raise LogUnavailable(
+                    f"{self._id}: records of {place.topic}/{place.number} stand at {found[0]} to "
+                    f"{found[-1]}, not from {due} on: there is more on it than was read"
+                )
+            if found:
+                self._due[place] = found[-1] + 2  # Behind the marker of the commit.
 
     async def close(self) -> None:
         """Give back the connection; an open transaction is left to whoever fences it."""

@@ -18,7 +18,7 @@ from events.topics import Topics
 from processors.runtime.log_time import Clock, LogTime
 from processors.runtime.metrics import RuntimeMetrics
 from processors.runtime.records import pool_of, records_of, set_aside_record
-from processors.runtime.recovery import resume
+from processors.runtime.recovery import Recovered, resume
 from processors.runtime.snapshot import fingerprint
 from processors.runtime.snapshot_writer import EVENTS_PER_SNAPSHOT, SnapshotWriter
 from processors.runtime.waits import waits
@@ -137,7 +137,9 @@ class Owner:
         started_s = self._clock.monotonic_s()
         writer = await self._log.open_writer(f"{self._topics.prefix}-{self._number}")
         try:
-            ledger = await self._recover(started_s)
+            found = await self._recover(started_s)
+            ledger = found.ledger
+            writer.expect(Partition(self._topics.events, self._number), found.end)
             reader = await self._log.open_reader(await self._starts(ledger))
             try:
                 self.ledger = ledger
@@ -147,7 +149,7 @@ class Owner:
         finally:
             await writer.close()
 
-    async def _recover(self, started_s: float) -> Ledger:
+    async def _recover(self, started_s: float) -> Recovered:
         found = await resume(self._log, self._topics, self._number)
         took_s = self._clock.monotonic_s() - started_s
         logger.info(
@@ -162,7 +164,7 @@ class Owner:
             self._metrics.snapshots_skipped.add(1, {"reason": reason})
         self._snapshots.begin(found)
         self._snapshot = found.from_seq
-        return found.ledger
+        return found
 
     async def _starts(self, ledger: Ledger) -> dict[Partition, int]:
         inputs = [

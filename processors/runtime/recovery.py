@@ -62,6 +62,8 @@ class Recovered:
     ledger: Ledger
     next_offset: int
     """Offset of the journal that follows what is folded in: nothing newer is before it."""
+    end: int
+    """Where the journal ended for who was asked: the next record must come to stand there."""
     last_event_id: str = ""
     """Id of the last event folded in; empty: there is none."""
     from_seq: int = 0
@@ -122,7 +124,7 @@ async def _from_snapshots(
 async def _from_start(log: Log, partition: Partition) -> Recovered:
     end = (await log.ends([partition]))[partition]
     start = (await log.begins([partition]))[partition]
-    found = Recovered(Ledger(partition.number), next_offset=start)
+    found = Recovered(Ledger(partition.number), next_offset=start, end=end)
     journal = Journal(partition.number)
     async with aclosing(read_until(log, partition, start, end)) as batches:
         async for records in batches:
@@ -142,6 +144,7 @@ async def _from_snapshot(log: Log, partition: Partition, taken: Taken) -> Recove
     found = Recovered(
         taken.ledger,
         next_offset=start,
+        end=end,
         last_event_id=taken.last_event_id,
         from_seq=taken.ledger.seq,
     )

@@ -146,6 +146,38 @@ def test_a_newer_writer_fences_the_older_one(play: Play) -> None:
     play(scene)
 
 
+def test_who_does_not_know_all_that_is_there_commits_nothing(play: Play) -> None:
+    """As one does who read an old end of the log."""
+
+    async def scene(log: Log, topics: Topics) -> None:
+        events = Partition(topics.events, 0)
+        writer = await log.open_writer("w")
+        writer.expect(events, (await log.ends([events]))[events])
+        for value in ("a", "b"):
+            await writer.commit([text(topics.events, value), text(topics.events, f"{value}'")])
+            await writer.commit([text(topics.tasks, f"elsewhere {value}", 1)])
+        old_end = (await log.ends([events]))[events]
+        other = await log.open_writer("another")
+        await other.commit([text(topics.events, "unseen")])
+        with pytest.raises(LogUnavailable):
+            await writer.commit([text(topics.events, "doubled"), text(topics.tasks, "t", 1)])
+        await writer.close()
+        late = await log.open_writer("w")
+        late.expect(events, old_end)
+        with pytest.raises(LogUnavailable):
+            await late.commit([text(topics.events, "doubled")])
+        await late.close()
+        last = await log.open_writer("w")
+        last.expect(events, (await log.ends([events]))[events])
+        await last.commit([text(topics.events, "last")])
+        reader = await log.open_reader({events: 0})
+        assert values(await read(reader, 6)) == ["a", "a'", "b", "b'", "unseen", "last"]
+        for each in (reader, last, other):
+            await each.close()
+
+    play(scene)
+
+
 def test_a_missing_topic_is_named(play: Play) -> None:
     async def scene(log: Log, topics: Topics) -> None:
         with pytest.raises(TopicMissing, match="no-such-topic"):

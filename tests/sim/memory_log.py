@@ -36,6 +36,8 @@ class Faults:
     commit_lost: float = 0.0
     """Aborted: the records take offsets, and nobody sees them."""
     commit_unknown: float = 0.0
+    stale_end: float = 0.0
+    """The end of the journal is told by somebody who does not know the newest of it."""
     read_lost: float = 0.0
     topic_unseen: float = 0.0
     """A broker that has just lost a leader says that a topic does not exist."""
@@ -239,7 +241,19 @@ class MemoryLog:
 
     async def ends(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         await self.travel("ends")
-        return {each: len(self.cluster.stored[each]) for each in partitions}
+        return {each: self._end(each) for each in partitions}
+
+    def _end(self, partition: Partition) -> int:
+        """Return the end of a partition; now and then the one of a transaction ago."""
+        entries = self.cluster.stored[partition]
+        end = len(entries)
+        is_journal = partition.topic == self.cluster.topics.events
+        if is_journal and self.strikes(self.cluster.faults.stale_end):
+            while end and entries[end - 1] is None:
+                end -= 1
+            while end and entries[end - 1] is not None:
+                end -= 1
+        return end
 
     async def begins(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         await self.travel("begins")
@@ -261,6 +275,10 @@ class MemoryWriter:
         self._id = transactional_id
         self._epoch = epoch
         self._is_dead = False
+        self._due: dict[Partition, int] = {}
+
+    def expect(self, place: Partition, offset: int) -> None:
+        self._due[place] = offset
 
     async def commit(self, records: Sequence[Outgoing]) -> Sequence[Position]:
         if self._is_dead:
@@ -273,9 +291,16 @@ class MemoryWriter:
         if self._log.strikes(cluster.faults.commit_lost):
             cluster.abort(records)
             raise LogUnavailable("commit: lost")
+        for place, due in self._due.items():
+            is_meant = any((each.topic, each.partition) == place for each in records)
+            if is_meant and len(cluster.stored[place]) != due:
+                cluster.abort(records)
+                raise LogUnavailable(f"commit: {place} does not end at {due}")
         positions = [cluster.put(record) for record in records]
         topics = [record.topic for record in records]
         cluster.mark(list(zip(topics, positions, strict=True)))
+        for place in self._due:
+            self._due[place] = len(cluster.stored[place])
         cluster.wake()
         # Written; whoever dies now never learns of it.
         if self._log.strikes(cluster.faults.commit_unknown):

@@ -21,6 +21,7 @@ def faults_of(seed: int) -> Faults:
         append_twice=dice.choice([0.0, 0.05, 0.2]),
         commit_lost=bad,
         commit_unknown=bad,
+        stale_end=bad,
         read_lost=bad / 2,
         topic_unseen=bad / 5,
         reorder=dice.choice([0.0, 0.5]),
