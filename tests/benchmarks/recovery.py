@@ -161,7 +161,9 @@ class Journal:
         self._decisions = self._history.decisions()
         metrics = runtime_metrics(NoOpMeterProvider().get_meter("bench"))
         self._snapshots = SnapshotWriter(topics, metrics, EVENTS_PER_SNAPSHOT)
-        self._snapshots.begin(Recovered(self._history.ledger, next_offset=0, has_snapshots=True))
+        self._snapshots.begin(
+            Recovered(self._history.ledger, next_offset=0, end=0, has_snapshots=True)
+        )
         self.journal_bytes = 0
         self.executions = 0
         self.snapshot_bytes = 0

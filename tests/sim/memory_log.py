@@ -291,15 +291,15 @@ class MemoryWriter:
         if self._log.strikes(cluster.faults.commit_lost):
             cluster.abort(records)
             raise LogUnavailable("commit: lost")
-        for place, due in self._due.items():
-            is_meant = any((each.topic, each.partition) == place for each in records)
-            if is_meant and len(cluster.stored[place]) != due:
+        meant = self._due.keys() & {(each.topic, each.partition) for each in records}
+        for place in meant:
+            if len(cluster.stored[place]) != self._due[place]:
                 cluster.abort(records)
-                raise LogUnavailable(f"commit: {place} does not end at {due}")
+                raise LogUnavailable(f"commit: {place} does not end where it should")
         positions = [cluster.put(record) for record in records]
         topics = [record.topic for record in records]
         cluster.mark(list(zip(topics, positions, strict=True)))
-        for place in self._due:
+        for place in meant:
             self._due[place] = len(cluster.stored[place])
         cluster.wake()
         # Written; whoever dies now never learns of it.

@@ -36,7 +36,9 @@ class Rig:
 
     def begin(self, *, from_seq: int = 0, has_snapshots: bool = True) -> None:
         self.writer.begin(
-            Recovered(self.ledger, next_offset=40, from_seq=from_seq, has_snapshots=has_snapshots)
+            Recovered(
+                self.ledger, next_offset=40, end=40, from_seq=from_seq, has_snapshots=has_snapshots
+            )
         )
 
     def at(self, seq: int, *, commit: bool = True) -> Sequence[Outgoing]:
