@@ -10,7 +10,7 @@ import contextlib
 import random
 import struct
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -125,6 +125,7 @@ class Proxy:
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._lifted = asyncio.Event()
+        self._is_closed = False
 
     async def listen(self, nodes: Iterable[int]) -> dict[int, int]:
         """Listen for each node; return the ports, to be advertised."""
@@ -164,13 +165,17 @@ class Proxy:
             self.release(place)
 
     async def close(self) -> None:
-        """Stop listening and break everything."""
+        """Stop listening and break everything, also what is just being accepted."""
+        self._is_closed = True
+        # asyncio loses the socket of what is being accepted while the server is closed.
+        for listening in (each for server in self._servers for each in server.sockets):
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        await asyncio.sleep(0)
         for server in self._servers:
             server.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # Transports that were aborted close a turn later.
 
     def fate(self, header: Header, group: str, frame: bytes) -> tuple[Action | None, float]:
         """Throw the dice for one request; return what happens to it, and after how long."""
@@ -191,21 +196,22 @@ class Proxy:
         if rates:
             await asyncio.sleep(size_bytes / min(rates))
 
-    def _accept(
-        self, node: int
-    ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            self._tasks.add(task)
-            try:
-                await self._serve(node, reader, writer)
-            except asyncio.CancelledError:
-                writer.transport.abort()
-            finally:
+    def _accept(self, node: int) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]:
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            def ended(task: asyncio.Task[None]) -> None:
+                # Here, because a task that is cancelled before it began runs nothing of its own.
                 self._tasks.discard(task)
+                if task.cancelled():
+                    writer.transport.abort()
 
-        return serve
+            if self._is_closed:
+                writer.transport.abort()
+                return
+            task = asyncio.create_task(self._serve(node, reader, writer))
+            self._tasks.add(task)
+            task.add_done_callback(ended)
+
+        return accept
 
     async def _serve(
         self, node: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -272,11 +278,6 @@ class _Link:
             if self._unanswered:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._all_answered.wait(), LINGER_S)
-        except asyncio.CancelledError:
-            # The proxy is closed: what a held client was still to get would keep it open.
-            self._client.writer.transport.abort()
-            self._broker.writer.transport.abort()
-            raise
         finally:
             # Before anything is awaited: whoever closes the proxy may cancel us again.
             self._client.writer.close()

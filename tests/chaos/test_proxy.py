@@ -1,7 +1,9 @@
 """The fault proxy before a broker that is played: what it breaks, and what it leaves alone."""
 
 import asyncio
+import gc
 import random
+import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +14,7 @@ from tests.chaos.proxy import END_TXN, HOST, METADATA, PRODUCE, Action, Header, 
 
 WAIT_S = 5.0
 SOON_S = 0.2
+TURNS = 6
 
 
 def request(api: int, correlation_id: int, client_id: str = "teo", rest: bytes = b"") -> bytes:
@@ -269,3 +272,19 @@ def test_a_broker_that_is_away_refuses() -> None:
         assert await client.answer() is None
 
     play(act)
+
+
+def test_what_is_just_being_accepted_is_broken_too() -> None:
+    """At whichever turn of the loop the proxy is closed."""
+
+    async def close_after(turns: int) -> None:
+        proxy = Proxy(random.Random(0))
+        ports = await proxy.listen([1])
+        with socket.create_connection((HOST, ports[1])):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await proxy.close()
+
+    for turns in range(TURNS):
+        asyncio.run(close_after(turns))
+        gc.collect()
