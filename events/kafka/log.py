@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,7 +12,7 @@ from events.errors import TopicMissing
 from events.kafka.errors import mapped
 from events.kafka.membership import KafkaMembership
 from events.kafka.reader import KafkaReader
-from events.kafka.whole import started, stopped
+from events.kafka.whole import dropped, started, stopped
 from events.kafka.writer import COMMIT_S_MAX, REQUEST_BYTES_MAX, KafkaWriter
 from events.log import Outgoing, Partition, Position
 
@@ -140,14 +139,18 @@ class KafkaLog:
                     request_timeout_ms=int(APPEND_S_MAX * 1000),
                 )
                 with mapped("start a producer"):
-                    await started(producer, limit_s=START_S_MAX, stop=lambda: _stop(producer))
+                    await started(
+                        producer,
+                        limit_s=START_S_MAX,
+                        stop=lambda: dropped(producer, limit_s=START_S_MAX),
+                    )
                 self._producer = producer
             return self._producer
 
     async def _drop_producer(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _stop(producer)
+            await dropped(producer, limit_s=START_S_MAX)
 
     async def _ask(self) -> AIOKafkaConsumer:
         async with self._lock:
@@ -157,9 +160,3 @@ class KafkaLog:
                     await started(asker, limit_s=START_S_MAX)
                 self._asker = asker
             return self._asker
-
-
-async def _stop(producer: AIOKafkaProducer) -> None:
-    with suppress(Exception):
-        async with asyncio.timeout(START_S_MAX):
-            await stopped(producer)

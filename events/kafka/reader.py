@@ -39,9 +39,13 @@ class KafkaReader:
         )
         with mapped("open a reader"):
             await started(consumer, limit_s=OPEN_S_MAX)
-        consumer.assign([TopicPartition(*each) for each in starts])
-        for each, offset in starts.items():
-            consumer.seek(TopicPartition(*each), offset)
+            try:
+                consumer.assign([TopicPartition(*each) for each in starts])
+                for each, offset in starts.items():
+                    consumer.seek(TopicPartition(*each), offset)
+            except BaseException:
+                await stopped(consumer)
+                raise
         return cls(consumer)
 
     async def poll(self, *, records_max: int, wait_s: float) -> Sequence[Record]:

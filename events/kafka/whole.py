@@ -6,6 +6,7 @@ has begun is given a moment to come through before the cancel goes on.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -41,6 +42,14 @@ async def started(
 async def stopped(client: Client) -> None:
     """Disconnect `client`. Raises CancelledError only if somebody cancels the current task."""
     await through(_stop(client))
+
+
+async def dropped(producer: AIOKafkaProducer, *, limit_s: float) -> None:
+    """Disconnect `producer` within `limit_s`, whatever state it is in."""
+    with suppress(Exception):
+        async with asyncio.timeout(limit_s):
+            await stopped(producer)
+    await producer.client.close()
 
 
 async def _stop(client: Client) -> None:

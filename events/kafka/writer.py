@@ -2,17 +2,15 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
 from events.errors import LogUnavailable
 from events.kafka.errors import mapped
 from events.kafka.strict_sender import StrictSender
-from events.kafka.whole import started, stopped
+from events.kafka.whole import dropped, started
 from events.log import Outgoing, Partition, Position
 
 OPEN_S_MAX = 10.0
@@ -61,7 +59,11 @@ class KafkaWriter:
             request_timeout_ms=int(commit_s * 1000),
         )
         with mapped(f"open the writer {transactional_id}"):
-            await started(producer, limit_s=OPEN_S_MAX, stop=lambda: _stop(producer))
+            await started(
+                producer,
+                limit_s=OPEN_S_MAX,
+                stop=lambda: dropped(producer, limit_s=CLOSE_S_MAX),
+            )
         return cls(producer, transactional_id, commit_s)
 
     def expect(self, place: Partition, offset: int) -> None:
@@ -98,7 +100,10 @@ class KafkaWriter:
         return [Position(each.partition, each.offset) for each in placed]
 
     def _check_places(self, placed: Sequence[RecordMetadata]) -> None:
-        """Raise LogUnavailable, and so leave the transaction to be aborted, if one is not due."""
+        """Raise LogUnavailable if a record is not where it is due; else note what is due next.
+
+        The transaction of who raises is aborted by whoever opens the next writer.
+        """
         for place, due in self._due.items():
             found = [each.offset for each in placed if (each.topic, each.partition) == place]
             if found != list(range(due, due + len(found))):
@@ -112,11 +117,4 @@ class KafkaWriter:
     async def close(self) -> None:
         """Give back the connection; an open transaction is left to whoever fences it."""
         self._is_dead = True
-        await _stop(self._producer)
-
-
-async def _stop(producer: AIOKafkaProducer) -> None:
-    with suppress(TimeoutError, KafkaError, OSError, Exception):
-        async with asyncio.timeout(CLOSE_S_MAX):
-            await stopped(producer)
-    await producer.client.close()
+        await dropped(self._producer, limit_s=CLOSE_S_MAX)

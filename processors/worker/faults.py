@@ -15,13 +15,13 @@ def fault_of(step: str, error: Exception) -> Fault:
     if isinstance(error, StateUnreadable):
         # The worker's own disk: no bench is to blame.
         return Fault(step=step, code=f"worker_{error.code}", reason=str(error), is_retriable=True)
+    code = f"{step}_failed"
     if isinstance(error, AdapterError):
-        code = f"{step}_failed"
         detail = "" if error.code == code else f" ({error.code})"
         reason = f"{step} failed: {error}{detail}"
         return Fault(step=step, code=code, reason=reason, is_retriable=error.retriable)
     reason = f"{step} failed: {type(error).__name__}: {error} (adapter_bug)"
-    return Fault(step=step, code=f"{step}_failed", reason=reason, is_retriable=True)
+    return Fault(step=step, code=code, reason=reason, is_retriable=True)
 
 
 def with_exit(seen: Seen, exit_: Exit, attempt: Attempt) -> Seen:

@@ -73,6 +73,15 @@ def test_nothing_stays_open(
         asyncio.run(cancelled(SPREAD_S * number / TRIES))
 
 
+def test_a_reader_of_an_impossible_offset_leaves_nothing_open(kafka: str) -> None:
+    async def scene() -> None:
+        async with KafkaLog(kafka, client_id="impossible") as log:
+            await log.open_reader({Partition("any", 0): -1})
+
+    with pytest.raises(ValueError, match="ffset"):
+        asyncio.run(scene())
+
+
 def test_a_reader_whose_broker_is_away_is_closed_without_a_cancel(tmp_path: Path) -> None:
     """Once, such a cancel ended the owner of a partition without a word."""
     topics = Topics("gone")
