@@ -39,6 +39,19 @@ def command_of(
     return encode(Message(meta, body))
 
 
+def asked(
+    topics: Topics,
+    command_id: str,
+    body: Command,
+    *,
+    pool: str = "lab",
+    roles: Sequence[str] = (),
+) -> Outgoing:
+    """Return the record of a command."""
+    value = command_of(command_id, body, pool=pool, roles=roles)
+    return Outgoing(topic=topics.commands, key=pool.encode(), value=value)
+
+
 async def ask(
     log: Log,
     topics: Topics,
@@ -49,8 +62,7 @@ async def ask(
     roles: Sequence[str] = (),
 ) -> None:
     """Send a command until it is acknowledged."""
-    value = command_of(command_id, body, pool=pool, roles=roles)
-    await append(log, [Outgoing(topic=topics.commands, key=pool.encode(), value=value)])
+    await append(log, [asked(topics, command_id, body, pool=pool, roles=roles)])
 
 
 async def append(log: Log, records: Sequence[Outgoing]) -> None:
@@ -71,15 +83,15 @@ async def read_parts(
     """
     partitions = [Partition(topic, number) for number in range(await log.partitions(topic))]
     ends, begins = await log.ends(partitions), await log.begins(partitions)
-    places = {each: (starts or {}).get(each.number, begins[each]) for each in partitions}
     found: list[list[Record]] = [[] for _ in partitions]
-    reader = await log.open_reader(places)
+    reader = await log.open_reader(
+        {each: (starts or {}).get(each.number, begins[each]) for each in partitions}
+    )
     try:
         for each in partitions:
-            while places[each] < ends[each]:
+            while await reader.position(each) < ends[each]:
                 for record in await reader.poll(records_max=5_000, wait_s=1.0):
                     found[record.partition].append(record)
-                places[each] = await reader.position(each)
         if starts is not None:
             starts.update({each.number: await reader.position(each) for each in partitions})
     finally:

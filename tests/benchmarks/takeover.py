@@ -16,7 +16,7 @@ from events.kafka.admin import ensure_topics
 from events.kafka.log import KafkaLog
 from events.log import Log, Outgoing, Partition
 from events.topics import Topics, specs
-from tests.on_log import command_of
+from tests.on_log import asked
 
 PARTITIONS = 4
 TURNS = 3
@@ -72,8 +72,8 @@ class Probe:
         """Return a command that changes nothing, and its id."""
         self._count += 1
         name = f"probe-{self._count}"
-        value = command_of(name, ReleaseReservation(reservation_id="none"), pool=pool)
-        return name, Outgoing(topic=self._topics.commands, key=pool.encode(), value=value)
+        body = ReleaseReservation(reservation_id="none")
+        return name, asked(self._topics, name, body, pool=pool)
 
 
 async def takeovers(bootstrap: str, prefix: str) -> tuple[list[float], list[float]]:

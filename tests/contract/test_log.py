@@ -12,7 +12,8 @@ from events.kafka.admin import ensure_topics
 from events.kafka.log import KafkaLog
 from events.log import Log, Outgoing, Partition, Position, Reader, Record
 from events.topics import Topics, specs
-from tests.sim.memory_log import MemoryCluster, MemoryLog
+from tests.sim.memory_cluster import MemoryCluster
+from tests.sim.memory_log import MemoryLog
 
 PARTITIONS = 2
 WAIT_S = 20.0

@@ -12,12 +12,9 @@ from pathlib import Path
 import pytest
 
 from adapters.local import LocalAdapter
-from tests.integration.trees import DEADLINE_S, TREE, is_alive, read_tree, wait_for
+from tests.integration.trees import DEADLINE_S, ON_LINUX, TREE, is_alive, read_tree, wait_for
 
-pytestmark = [
-    pytest.mark.kill,
-    pytest.mark.skipif(sys.platform != "linux", reason="the whole tree is known on Linux only"),
-]
+pytestmark = [pytest.mark.kill, ON_LINUX]
 
 ROOT = Path(__file__).parents[2]
 LEASE_S = 1.5
@@ -130,6 +127,14 @@ def test_a_worker_that_renews_keeps_its_test(worker: SmallWorker) -> None:
     assert sorted(worker.living()) == ["child", "daemon", "main", "session"]
 
 
+async def next_life(worker: SmallWorker) -> None:
+    """Tear down the one thing that is left over, and find nothing more."""
+    adapter = LocalAdapter(worker.state)
+    (handle,) = await adapter.leftovers()
+    await adapter.teardown(handle)
+    assert list(await adapter.leftovers()) == []
+
+
 def test_the_next_life_ends_what_worker_and_guardian_left(tmp_path: Path) -> None:
     worker = SmallWorker(tmp_path)
     try:
@@ -144,13 +149,7 @@ def test_the_next_life_ends_what_worker_and_guardian_left(tmp_path: Path) -> Non
         os.kill(worker.tree["daemon"], signal.SIGKILL)
         assert {"child", "session"} <= set(worker.living())
 
-        async def next_life() -> None:
-            adapter = LocalAdapter(worker.state)
-            (handle,) = await adapter.leftovers()
-            await adapter.teardown(handle)
-            assert list(await adapter.leftovers()) == []
-
-        asyncio.run(next_life())
+        asyncio.run(next_life(worker))
         wait_for(lambda: not worker.living(), "the tree is dead")
         assert not worker.folder.exists()
     finally:
@@ -164,12 +163,7 @@ def test_the_next_life_ends_what_a_stopped_guardian_guards(tmp_path: Path) -> No
         worker.process.kill()
         worker.process.wait()
 
-        async def next_life() -> None:
-            adapter = LocalAdapter(worker.state)
-            for handle in await adapter.leftovers():
-                await adapter.teardown(handle)
-
-        asyncio.run(next_life())
+        asyncio.run(next_life(worker))
         wait_for(lambda: not worker.living(), "the whole tree is dead, the daemon too")
         assert not is_alive(worker.guardian)
     finally:

@@ -15,17 +15,9 @@ from adapters.contract import (
 )
 from adapters.local.place import place_of
 from tests.integration.local_bench import Local
-from tests.integration.trees import DEADLINE_S, TREE, is_alive, read_tree
+from tests.integration.trees import DEADLINE_S, ON_LINUX, TREE, is_alive, read_tree
 
-pytestmark = [
-    pytest.mark.kill,
-    pytest.mark.skipif(sys.platform != "linux", reason="the whole tree is known on Linux only"),
-]
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Local:
-    return Local(tmp_path)
+pytestmark = [pytest.mark.kill, ON_LINUX]
 
 
 def test_streams_that_take_turns_come_in_their_order(local: Local) -> None:

@@ -18,16 +18,9 @@ from adapters.contract import (
 )
 from adapters.local.place import place_of
 from tests.integration.local_bench import Local
+from tests.integration.trees import ON_LINUX
 
-pytestmark = [
-    pytest.mark.kill,
-    pytest.mark.skipif(sys.platform != "linux", reason="the whole tree is known on Linux only"),
-]
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Local:
-    return Local(tmp_path)
+pytestmark = [pytest.mark.kill, ON_LINUX]
 
 
 def test_the_environment_is_the_contract_s_and_holds_no_secret(

@@ -21,7 +21,7 @@ from events.message import EventMessage
 from events.shared import BenchSpec
 from events.topics import Topics, specs
 from processors.runtime.recovery import recover
-from tests.on_log import append, ask, command_of, read_all, read_parts
+from tests.on_log import append, ask, asked, read_all, read_parts
 from tests.sim.checkers import check_journal
 
 pytestmark = [pytest.mark.broker, pytest.mark.kill, pytest.mark.timeout(280)]
@@ -84,8 +84,7 @@ async def generate(log: Log, topics: Topics, count: int) -> set[str]:
             if number % 2 == 0
             else ReleaseReservation(reservation_id=f"r{max(0, number - 3)}")
         )
-        value = command_of(f"c{number}", body, pool=pool)
-        record = Outgoing(topic=topics.commands, key=pool.encode(), value=value)
+        record = asked(topics, f"c{number}", body, pool=pool)
         await append(log, [record])
         if dice.random() < 0.1:
             await append(log, [record])

@@ -34,7 +34,7 @@ from processors.runtime.owner import Clock, Owner
 from processors.runtime.recovery import recover
 from tests.chaos.cluster import proxied_kafka
 from tests.chaos.proxy import ADD_PARTITIONS_TO_TXN, END_TXN, PRODUCE, Action, Proxy, Rule
-from tests.on_log import command_of, read_parts
+from tests.on_log import asked, read_parts
 from tests.sim.checkers import Violated, check_journal
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(420)]
@@ -226,8 +226,7 @@ class Storm:
             await asyncio.sleep(ASK_S)
 
     async def _send(self, log: Log, pool: str, command_id: str, body: Command) -> None:
-        value = command_of(command_id, body, pool=pool)
-        record = Outgoing(topic=TOPICS.commands, key=pool.encode(), value=value)
+        record = asked(TOPICS, command_id, body, pool=pool)
         while command_id not in self.acknowledged:
             with suppress(LogUnavailable):
                 await log.append([record])

@@ -2,13 +2,19 @@
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from adapters.local.guardian import started_at
 
 DEADLINE_S = 15.0
+ON_LINUX = pytest.mark.skipif(
+    sys.platform != "linux", reason="the whole tree is known on Linux only"
+)
 
 # Writes its own pid and those of a child, a child in a session of its own, and a daemon that
 # forked twice, left its session and folder, and cleared its environment; then all sleep.

@@ -6,138 +6,15 @@ Everything follows from the loop's clock and the cluster's seeded `Random`.
 """
 
 import asyncio
-import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self
 
-from aiokafka.partitioner import murmur2
-
 from events.errors import Fenced, LogUnavailable, TopicMissing
 from events.log import Outgoing, Partition, Position, Record
-from events.topics import Topics
+from tests.sim.memory_cluster import MemoryCluster, partition_of
 
 SESSION_S = 6.0
-START = datetime(2026, 1, 5, 10, tzinfo=UTC)
-
-
-@dataclass(kw_only=True)
-class Faults:
-    """How often what goes wrong, as probabilities per call; `latency_s` is the longest delay."""
-
-    latency_s: float = 0.0
-    append_lost: float = 0.0
-    append_unknown: float = 0.0
-    """Written, but the answer is lost."""
-    append_twice: float = 0.0
-    """Written twice: what a repeat of an application does."""
-    commit_lost: float = 0.0
-    """Aborted: the records take offsets, and nobody sees them."""
-    commit_unknown: float = 0.0
-    stale_end: float = 0.0
-    """The end of the journal is told by somebody who does not know the newest of it."""
-    read_lost: float = 0.0
-    topic_unseen: float = 0.0
-    """A broker that has just lost a leader says that a topic does not exist."""
-    reorder: float = 0.0
-    """Partitions are read in another order than before."""
-    crash: float = 0.0
-    """The process dies in this call, before or after it took effect."""
-
-
-@dataclass
-class MemoryCluster:
-    """The records, the transactional epochs and the groups."""
-
-    topics: Topics
-    partitions: int = 2
-    seed: int = 0
-    faults: Faults = field(default_factory=Faults)
-    away_until_s: float = 0.0
-    """Loop time until which nothing is answered."""
-    stored: dict[Partition, list[Record | None]] = field(default_factory=dict)
-    """None stands for a transaction marker, which takes an offset."""
-    epochs: dict[str, int] = field(default_factory=dict)
-    groups: dict[str, list["MemoryMembership"]] = field(default_factory=dict)
-    waiting: list[asyncio.Future[None]] = field(default_factory=list)
-    is_fencing: bool = True
-    """Off in a negative control: an old writer's transactions are taken."""
-
-    def __post_init__(self) -> None:
-        self.random = random.Random(self.seed)
-        names = ("commands", "reports", "events", "tasks", "results", "logs", "dlq", "snapshots")
-        for name in names:
-            for number in range(self.partitions):
-                self.stored[Partition(getattr(self.topics, name), number)] = []
-
-    def now(self) -> datetime:
-        """Return the cluster's wall clock."""
-        return START + timedelta(seconds=asyncio.get_running_loop().time())
-
-    def records(self, topic: str, number: int) -> list[Record]:
-        """Return what is on one partition."""
-        return [record for record in self.stored[Partition(topic, number)] if record is not None]
-
-    def all_records(self, topic: str) -> list[Record]:
-        """Return what is on a topic, partition by partition."""
-        return [r for number in range(self.partitions) for r in self.records(topic, number)]
-
-    def put(self, record: Outgoing) -> Position:
-        """Take one record."""
-        number = record.partition
-        if number is None:
-            number = partition_of(record.key or b"", self.partitions)
-        partition = Partition(record.topic, number)
-        if partition not in self.stored:
-            raise TopicMissing(f"topic {record.topic} has no partition {number}")
-        entries = self.stored[partition]
-        entries.append(
-            Record(
-                topic=record.topic,
-                partition=number,
-                offset=len(entries),
-                timestamp=self.now(),
-                key=record.key,
-                value=record.value,
-                headers=dict(record.headers),
-            )
-        )
-        return Position(number, len(entries) - 1)
-
-    def abort(self, records: Sequence[Outgoing]) -> None:
-        """Take records of a transaction that is aborted: offsets without anything to read."""
-        positions = [(record.topic, self.put(record)) for record in records]
-        for topic, at in positions:
-            self.stored[Partition(topic, at.partition)][at.offset] = None
-        self.mark(positions)
-
-    def mark(self, positions: Sequence[tuple[str, Position]]) -> None:
-        """Put a transaction marker on every partition that a commit touched."""
-        for partition in sorted({Partition(topic, at.partition) for topic, at in positions}):
-            self.stored[partition].append(None)
-
-    def wake(self) -> None:
-        """Let every poll look again."""
-        waiting, self.waiting = self.waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
-
-    def rebalance(self, group: str) -> None:
-        """Share the partitions out by ranges, over the members that are there."""
-        members = self.groups.get(group, [])
-        for place, member in enumerate(members):
-            low = self.partitions * place // len(members)
-            high = self.partitions * (place + 1) // len(members)
-            member.numbers = frozenset(range(low, high))
-        self.wake()
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """Return the partition of `key`, as every Kafka client's default."""
-    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
 class MemoryLog:

@@ -3,7 +3,7 @@
 import asyncio
 import random
 
-from tests.sim.memory_log import Faults
+from tests.sim.memory_cluster import Faults
 from tests.sim.world import POOLS, RESTART_S, World
 
 WORKERS = {"w1": POOLS[0], "w2": POOLS[0], "w3": POOLS[1]}

@@ -15,7 +15,8 @@ from processors.runtime.snapshot import fingerprint
 from processors.scheduler.evolve import fold
 from processors.scheduler.state import Ledger
 from tests.sim.checkers import Violated
-from tests.sim.memory_log import MemoryCluster, MemoryLog
+from tests.sim.memory_cluster import MemoryCluster
+from tests.sim.memory_log import MemoryLog
 from tests.sim.world import TOPICS, World
 
 COMPARE_TRIES = 60

@@ -20,7 +20,8 @@ from projections.runtime import Projector
 from projections.store import Store
 from tests.sim.checkers import Violated, check_journal, check_letters, check_results
 from tests.sim.loop import run
-from tests.sim.memory_log import Faults, MemoryLog
+from tests.sim.memory_cluster import Faults
+from tests.sim.memory_log import MemoryLog
 from tests.sim.nemesis import SCHEDULERS, WORKERS, faults_of, nemesis
 from tests.sim.snapshots import damage_snapshots, judge_snapshots
 from tests.sim.world import TOPICS, World

@@ -37,7 +37,8 @@ from processors.runtime.service import Scheduler
 from processors.worker.agent import Superseded, Worker
 from processors.worker.settings import WorkerSettings
 from tests.sim.hardware import Hardware, HardwareAdapter, config
-from tests.sim.memory_log import Faults, MemoryCluster, MemoryLog, partition_of
+from tests.sim.memory_cluster import Faults, MemoryCluster, partition_of
+from tests.sim.memory_log import MemoryLog
 
 TOPICS = Topics("sim")
 POOLS = ("lab-a", "lab-b")

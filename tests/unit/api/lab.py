@@ -38,7 +38,8 @@ from projections.feed import ChangeFeed
 from projections.read_model import ReadModel
 from projections.runtime import Projector
 from projections.store import Store
-from tests.sim.memory_log import MemoryCluster, MemoryLog
+from tests.sim.memory_cluster import MemoryCluster
+from tests.sim.memory_log import MemoryLog
 
 TOPICS = Topics("teo")
 WAIT_S = 5.0

@@ -17,7 +17,8 @@ from events.facts import CommandRejected, ReservationRequested
 from events.log import Outgoing, Position
 from events.message import CommandMessage, Message
 from events.shared import EventMeta
-from tests.sim.memory_log import MemoryCluster, MemoryLog
+from tests.sim.memory_cluster import MemoryCluster
+from tests.sim.memory_log import MemoryLog
 from tests.unit.api.lab import TOPICS, Lab, in_lab, running
 
 PATH = "/v1/reservations"

@@ -20,7 +20,8 @@ from processors.runtime.snapshot import Taken, fingerprint, records_of, take
 from processors.scheduler import core
 from processors.scheduler.evolve import fold
 from processors.scheduler.state import Ledger
-from tests.sim.memory_log import START, MemoryCluster, MemoryLog
+from tests.sim.memory_cluster import START, MemoryCluster
+from tests.sim.memory_log import MemoryLog
 from tests.unit.processors.audit.given import honest, inserted, kinds
 
 TOPICS = Topics("t")

@@ -12,7 +12,8 @@ from processors.runtime.log_time import Clock
 from processors.runtime.owner import Owner
 from processors.runtime.service import Scheduler
 from tests.sim.loop import run
-from tests.sim.memory_log import MemoryCluster, MemoryLog
+from tests.sim.memory_cluster import MemoryCluster
+from tests.sim.memory_log import MemoryLog
 
 TOPICS = Topics("t")
 SOON_S = 30.0

@@ -16,7 +16,8 @@ from processors.runtime.recovery import Recovered, recover, resume
 from processors.runtime.snapshot import Taken, records_of, take
 from processors.scheduler.evolve import fold
 from processors.scheduler.state import Ledger
-from tests.sim.memory_log import START, MemoryCluster, MemoryLog
+from tests.sim.memory_cluster import START, MemoryCluster
+from tests.sim.memory_log import MemoryLog
 from tests.unit.processors.scheduler.test_random_histories import Chaos
 
 TOPICS = Topics("t")

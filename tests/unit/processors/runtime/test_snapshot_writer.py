@@ -17,7 +17,7 @@ from processors.runtime.snapshot import SnapshotTooBig, Taken
 from processors.runtime.snapshot_writer import PATIENCE, SnapshotWriter
 from processors.scheduler.decision import Decision
 from processors.scheduler.state import Ledger
-from tests.sim.memory_log import START
+from tests.sim.memory_cluster import START
 from tests.unit.processors.scheduler.history import benches, lab
 
 TOPICS = Topics("t")
