@@ -57,6 +57,7 @@ async def _stop(client: Client) -> None:
         await client.stop()
     except asyncio.CancelledError:
         if is_cancelled():
+            _cut(client)
             raise
         # While a broker is away, aiokafka 0.14 lets the cancel of a fetch that waits to be tried
         # again out of a consumer's `stop`, and leaves the connections open.
@@ -70,15 +71,36 @@ async def _stop(client: Client) -> None:
             await client.client.close()
 
 
+def _cut(client: Client) -> None:
+    """Close the connections of `client` as they are: there is no time to end in good order."""
+    if isinstance(client, AIOKafkaConsumer | AIOKafkaProducer):
+        inner = client._client if isinstance(client, AIOKafkaConsumer) else client.client  # noqa: SLF001
+        for connection in list(inner._conns.values()):  # noqa: SLF001
+            connection.close()
+
+
 async def through(work: Coroutine[Any, Any, None]) -> None:
-    """Await `work`; when cancelled, let it come through first if it does so soon."""
-    task = asyncio.ensure_future(work)
+    """Await `work`; when cancelled, however often, let it come through first if it does so soon."""
+    task = asyncio.ensure_future(_settled(work))
     try:
         await asyncio.shield(task)
     finally:
         if not task.done():
-            await asyncio.wait([task], timeout=GRACE_S)
+            await _given(GRACE_S, task)
             if task.cancel():
-                await asyncio.wait([task], timeout=GRACE_S)
-        # What `start` makes at its very end must have begun before `stop` cancels and awaits it.
-        await asyncio.sleep(0)
+                await _given(GRACE_S, task)
+
+
+async def _settled(work: Coroutine[Any, Any, None]) -> None:
+    await work
+    # What `start` makes at its very end must have begun before `stop` cancels and awaits it.
+    await asyncio.sleep(0)
+
+
+async def _given(limit_s: float, task: asyncio.Task[None]) -> None:
+    """Wait for `task`, at most `limit_s`. Whoever calls was cancelled, and need not be again."""
+    clock = asyncio.get_running_loop().time
+    end_s = clock() + limit_s
+    while not task.done() and (left_s := end_s - clock()) > 0:
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([task], timeout=left_s)

@@ -90,8 +90,10 @@ class Scheduler:
             while True:
                 await self._follow(membership, group)
         finally:
-            await self._give_up_all()
-            await membership.close()
+            try:
+                await self._give_up_all()
+            finally:  # Also when cancelled once more meanwhile.
+                await membership.close()
 
     async def _follow(self, membership: Membership, group: asyncio.TaskGroup) -> None:
         assigned = await membership.assigned(wait_s=ASSIGNMENT_WAIT_S)

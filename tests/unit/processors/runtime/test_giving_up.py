@@ -3,7 +3,7 @@ an owner that lives."""
 
 import asyncio
 from contextlib import suppress
-from typing import Any, cast
+from typing import cast
 
 from opentelemetry.metrics import NoOpMeterProvider
 
@@ -43,12 +43,36 @@ def test_an_owner_that_swallows_a_cancel_is_cancelled_again() -> None:
 
         task = asyncio.create_task(stubborn())
         await asyncio.sleep(0)
-        scheduler._owners[0] = (cast(Owner, None), cast(Any, task))
+        scheduler._owners[0] = (cast(Owner, None), task)
         await scheduler._give_up(0)
         assert task.done()
         return swallowed
 
     assert run(scene()) == 2
+
+
+def test_a_scheduler_cancelled_again_while_its_owners_end_leaves_the_group() -> None:
+    async def scene() -> None:
+        cluster = MemoryCluster(topics=TOPICS)
+        scheduler = scheduler_on(cluster)
+        running = asyncio.create_task(scheduler.run())
+        await asyncio.sleep(SOON_S)
+
+        async def slow() -> None:
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                await asyncio.sleep(1)
+
+        scheduler._owners[99] = (cast(Owner, None), asyncio.create_task(slow()))
+        (group,) = cluster.groups
+        assert cluster.groups[group]
+        while not running.done():
+            running.cancel()
+            await asyncio.sleep(0.1)
+        assert not cluster.groups[group]
+
+    run(scene())
 
 
 def test_an_owner_that_ended_by_itself_is_replaced() -> None:
