@@ -18,7 +18,8 @@ from events.kafka.admin import ensure_topics
 from events.kafka.log import KafkaLog
 from events.log import Log, Partition
 from events.topics import Topics, specs
-from tests.benchmarks.takeover import PARTITIONS, Probe, scheduler
+from tests.benchmarks.takeover import PARTITIONS, Probe
+from tests.schedulers import scheduler
 
 CLIENTS = 16
 PHASE_S = 15.0

@@ -4,11 +4,7 @@ Measured from the signal until a command on every partition is decided.
 """
 
 import asyncio
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from events.codec import decode_event
 from events.commands import ReleaseReservation
@@ -17,26 +13,11 @@ from events.kafka.log import KafkaLog
 from events.log import Log, Outgoing, Partition
 from events.topics import Topics, specs
 from tests.on_log import asked
+from tests.schedulers import scheduler
 
 PARTITIONS = 4
 TURNS = 3
 SETTLE_S = 8.0
-
-
-@contextmanager
-def scheduler(bootstrap: str, prefix: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """A scheduler process."""
-    command = [sys.executable, "-m", "cli.main", "serve", "scheduler"]
-    process = subprocess.Popen(
-        [*command, "--kafka", bootstrap, "--topic-prefix", prefix],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 class Probe:
@@ -53,9 +34,9 @@ class Probe:
         """Return once every partition decided a command sent now."""
         every = [Partition(self._topics.events, number) for number in range(PARTITIONS)]
         reader = await self._log.open_reader(await self._log.ends(every))
-        asked = dict(self.command(pool) for pool in self.pools)
-        await self._log.append(list(asked.values()))
-        left = set(asked)
+        probes = dict(self.command(pool) for pool in self.pools)
+        await self._log.append(list(probes.values()))
+        left = set(probes)
         try:
             while left:
                 for record in await reader.poll(records_max=500, wait_s=0.05):

@@ -1,13 +1,8 @@
 """Real scheduler processes on a real Kafka, killed and stopped under load; the log is the judge."""
 
 import asyncio
-import os
 import random
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -22,6 +17,7 @@ from events.shared import BenchSpec
 from events.topics import Topics, specs
 from processors.runtime.recovery import recover
 from tests.on_log import append, ask, asked, read_all, read_parts
+from tests.schedulers import scheduler
 from tests.sim.checkers import check_journal
 
 pytestmark = [pytest.mark.broker, pytest.mark.kill, pytest.mark.timeout(280)]
@@ -32,37 +28,6 @@ COMMANDS = 5_000
 KILLS = 20
 PAUSES = 3
 DECIDED_S_MAX = 90.0
-
-
-class Process:
-    """One scheduler, as an operating system process."""
-
-    def __init__(self, kafka: str, prefix: str) -> None:
-        command = [sys.executable, "-m", "cli.main", "serve", "scheduler"]
-        self._process = subprocess.Popen(
-            [*command, "--kafka", kafka, "--topic-prefix", prefix],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-    def signal(self, number: int) -> None:
-        """Send a signal."""
-        os.kill(self._process.pid, number)
-
-    def kill(self) -> None:
-        """Kill -9, and wait."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        self._process.wait(30)
-
-
-@contextmanager
-def scheduler(kafka: str, prefix: str) -> Iterator[Process]:
-    process = Process(kafka, prefix)
-    try:
-        yield process
-    finally:
-        process.kill()
 
 
 async def generate(log: Log, topics: Topics, count: int) -> set[str]:
@@ -151,9 +116,9 @@ def test_a_stopped_zombie_changes_nothing_when_it_wakes_up(kafka: str, topic_pre
                 await asyncio.sleep(4.0)
                 for turn in range(PAUSES):
                     zombie = (first, second)[turn % 2]
-                    zombie.signal(signal.SIGSTOP)
+                    zombie.send_signal(signal.SIGSTOP)
                     await asyncio.sleep(7.5)  # Longer than the session: the other takes over.
-                    zombie.signal(signal.SIGCONT)
+                    zombie.send_signal(signal.SIGCONT)
                     await asyncio.sleep(2.0)
                 await judge(log, topics, await generating)
 

@@ -4,7 +4,6 @@ import asyncio
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from events.topics import Topics, specs
 from processors.audit.snapshots import stock_of
 from processors.runtime.recovery import recover, resume
 from processors.runtime.snapshot import fingerprint
+from tests import schedulers
 from tests.on_log import ask, read_parts
 from tests.sim.checkers import check_journal
 from tests.sim.snapshots import check_snapshots
@@ -63,18 +63,9 @@ def free_port() -> int:
 @contextmanager
 def scheduler(kafka: str, prefix: str) -> Iterator[Scheduler]:
     port = free_port()
-    arguments = ["--kafka", kafka, "--topic-prefix", prefix, "--health-port", str(port)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "serve", "scheduler", *arguments,
-         "--snapshot-every", str(EVERY)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
+    arguments = ["--health-port", str(port), "--snapshot-every", str(EVERY)]
+    with schedulers.scheduler(kafka, prefix, *arguments) as process:
         yield Scheduler(process, port)
-    finally:
-        process.kill()
-        process.wait(30)
 
 
 class Lab:
