@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -328,6 +329,8 @@ class _Case:
         self.rig = rig
         self.adapter = rig.make()
         self.heard = Heard()
+        self._name = uuid.uuid4().hex
+        """Suites that run side by side share no execution: adapters find processes by its id."""
         self._made = 0
 
     def attempt(
@@ -341,7 +344,7 @@ class _Case:
         self._made += 1
         bench, command = self.rig.scenario(scenario)
         return Attempt(
-            id=AttemptId(execution_id=f"exe_{self._made}", number=1, fence=self._made),
+            id=AttemptId(execution_id=f"exe_{self._name}_{self._made}", number=1, fence=self._made),
             bench=bench,
             command=command,
             timeout_s=timeout_s,

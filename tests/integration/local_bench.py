@@ -1,6 +1,7 @@
 """Runs attempts on the local adapter, in this process."""
 
 import asyncio
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,6 +28,8 @@ class Local:
         self.collected = Collected()
         self.handle = Handle("")
         self.heard: asyncio.Event | None = None
+        self.execution_id = f"exe_{uuid.uuid4().hex}"
+        """Its own: what is left of an attempt is found by it, machine-wide."""
         self._number = 0
 
     def attempt(
@@ -42,7 +45,7 @@ class Local:
     ) -> Attempt:
         self._number += 1
         return Attempt(
-            id=AttemptId(execution_id="exe_1", number=self._number, fence=3),
+            id=AttemptId(execution_id=self.execution_id, number=self._number, fence=3),
             bench=Bench(name="bench-1", config=config or {}),
             command=command,
             env=env or {},

@@ -21,7 +21,7 @@ LEASE_S = 1.5
 
 # A worker in small: renews the lease until it is told otherwise, and prints how the run ended.
 WORKER = """
-import asyncio, sys
+import asyncio, sys, uuid
 from pathlib import Path
 from adapters.contract import Attempt, AttemptId, Bench, Lease
 from adapters.local import LocalAdapter
@@ -30,7 +30,7 @@ async def main(state, lease_s, *command):
     loop = asyncio.get_running_loop()
     adapter = LocalAdapter(Path(state))
     attempt = Attempt(
-        id=AttemptId(execution_id="exe_1", number=1, fence=1),
+        id=AttemptId(execution_id=f"exe_{uuid.uuid4().hex}", number=1, fence=1),
         bench=Bench(name="b"), command=command, timeout_s=300,
     )
     handle = await adapter.provision(attempt)

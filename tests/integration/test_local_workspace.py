@@ -40,7 +40,7 @@ def test_the_environment_is_the_contract_s_and_holds_no_secret(
     local.play(attempt)
     env = json.loads(local.text()[0])
     place = place_of(local.handle)
-    assert env["TEO_EXECUTION_ID"] == "exe_1"
+    assert env["TEO_EXECUTION_ID"] == local.execution_id
     assert (env["TEO_ATTEMPT"], env["TEO_FENCE"], env["TEO_BENCH"]) == ("1", "3", "bench-1")
     assert env["TEO_ARTIFACTS_DIR"] == str(place.artifacts)
     assert (env["TEO_DEADLINE"], env["MINE"], env["DISPLAY_OF_BENCH"]) == ("soon", "1", ":7")
