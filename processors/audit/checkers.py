@@ -46,6 +46,11 @@ def one_attempt_per_bench(events: Sequence[EventMessage]) -> None:
     _obey(rules.OneAttemptPerBench(), events)
 
 
+def held_benches_are_in_use(events: Sequence[EventMessage]) -> None:
+    """A bench an execution holds has its attempt, or is being cleaned behind it (invariant 1)."""
+    _obey(rules.HeldBenchesAreInUse(), events)
+
+
 def one_outcome_per_command(events: Sequence[EventMessage]) -> None:
     """The events of one command are one decision (invariant 3)."""
     _obey(rules.OneOutcomePerCommand(), events)
@@ -76,6 +81,7 @@ CHECKERS: tuple[Checker, ...] = (
     journal_is_dense_and_whole,
     one_holder_and_rising_fences,
     one_attempt_per_bench,
+    held_benches_are_in_use,
     one_outcome_per_command,
     one_verdict_per_execution,
     infrastructure_is_not_a_test_failure,

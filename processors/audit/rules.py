@@ -166,6 +166,52 @@ class OneAttemptPerBench(Rule):
                     yield "freed under an attempt"
 
 
+class HeldBenchesAreInUse(Rule):
+    """A bench an execution holds has its attempt, or is being cleaned behind it (invariant 1)."""
+
+    name = "held_benches_are_in_use"
+
+    def __init__(self) -> None:
+        self._holder: dict[BenchKey, str] = {}
+        """Executions that hold a bench."""
+        self._attempts: dict[BenchKey, str] = {}
+        self._unclean: set[BenchKey] = set()
+        self._touched: set[BenchKey] = set()
+        """Benches that the decision being read may leave held for nothing."""
+
+    def see(self, message: EventMessage) -> Iterator[str]:
+        """Yield what is wrong once a decision is whole."""
+        self._apply(message)
+        if message.meta.index < message.meta.count - 1:
+            return
+        touched, self._touched = self._touched, set()
+        for key in sorted(touched):
+            holder = self._holder.get(key)
+            if holder in (None, self._attempts.get(key)) or key in self._unclean:
+                continue
+            yield f"{key[1]} is held by {holder} for nothing"
+
+    def _apply(self, message: EventMessage) -> None:
+        pool = message.meta.pool
+        match message.body:
+            case facts.BenchHeld(holder_kind="execution") as held:
+                self._holder[pool, held.bench] = held.holder_id
+                self._touched.add((pool, held.bench))
+            case facts.BenchFreed() as freed:
+                self._holder.pop((pool, freed.bench), None)
+            case facts.ExecutionAssigned() as assigned:
+                self._attempts[pool, assigned.bench] = assigned.execution_id
+            case facts.AttemptFinished() as finished:
+                self._attempts.pop((pool, finished.bench), None)
+                self._touched.add((pool, finished.bench))
+            case facts.BenchCleaning() as cleaning:
+                self._unclean.add((pool, cleaning.bench))
+            case facts.BenchCleaned() | facts.BenchRestored() | facts.BenchQuarantined() as over:
+                # Nobody waits for a quarantined bench to be clean.
+                self._unclean.discard((pool, over.bench))
+                self._touched.add((pool, over.bench))
+
+
 class OneOutcomePerCommand(Rule):
     """The events of one command are one decision (invariant 3)."""
 
@@ -334,6 +380,7 @@ def rules_of(partition: int) -> list[Rule]:
         FactsAreTheSchedulers(partition),
         OneHolderAndRisingFences(),
         OneAttemptPerBench(),
+        HeldBenchesAreInUse(),
         OneOutcomePerCommand(),
         OneVerdictPerExecution(),
         InfrastructureIsNotATestFailure(),

@@ -128,7 +128,8 @@ def _is_clean(bench: Bench) -> bool:
 def _in_use(pool: Pool, bench: Bench) -> bool:
     execution = pool.executions.get(bench.holder)
     if execution is not None:
-        return execution.state in ("active", "attempt_over")
+        # A bench that was cleaned late may be that of an attempt before.
+        return execution.bench == bench.spec.name and execution.state in ("active", "attempt_over")
     return bench.holder in pool.reservations
 
 
@@ -191,7 +192,9 @@ def _presence(pool: Pool, reason: str) -> Sequence[Event]:
 
 
 def _cleaning(pool: Pool, event: facts.BenchCleaning, _: datetime) -> Sequence[Effect]:
-    return _request_teardown(pool, pool.benches[event.bench])
+    """Ask the attempt's own worker if it lives: it ends the attempt before it tears down."""
+    bench = pool.benches[event.bench]
+    return _request_teardown(pool, bench, first=pool.executions[bench.attempt_of].worker)
 
 
 def _owed_teardowns(pool: Pool) -> Sequence[Event]:
@@ -199,14 +202,14 @@ def _owed_teardowns(pool: Pool) -> Sequence[Event]:
     return [event for bench in benches for event in _request_teardown(pool, bench)]
 
 
-def _request_teardown(pool: Pool, bench: Bench) -> Sequence[Event]:
+def _request_teardown(pool: Pool, bench: Bench, *, first: str = "") -> Sequence[Event]:
     cleaning = bench.cleaning
     if cleaning is None or cleaning.worker:
         return []
     fit = [worker for worker in pool.workers.values() if worker.serves(bench)]
     if not fit:
         return []
-    worker = min(fit, key=lambda each: (len(each.running), each.id))
+    worker = min(fit, key=lambda each: (each.id != first, len(each.running), each.id))
     return [
         facts.TeardownRequested(
             execution_id=cleaning.execution_id,

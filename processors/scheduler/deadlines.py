@@ -13,6 +13,7 @@ from events.facts import (
     BenchCleaning,
     BenchQuarantined,
     Event,
+    ExecutionFinished,
     ReservationCancelled,
     ReservationExpired,
     WorkerLost,
@@ -32,7 +33,8 @@ A bench that sets limits for its steps gets that much more."""
 STEP_S_DEFAULT = 240.0
 """The longest limit a worker keeps for one try of a step whose bench sets none."""
 CLEANING_S_MAX = 300.0
-"""How long cleaning up may take before the bench is quarantined."""
+"""How long a worker may take to clean up before the bench is quarantined."""
+NO_BENCH = "no bench was free in the time it was to wait"
 
 
 def decide_tick(ledger: Ledger, pool: Pool, tick: Tick) -> Iterator[Effect]:
@@ -66,13 +68,32 @@ def _waits(pool: Pool, now: datetime) -> Iterator[Event]:
             yield ReservationCancelled(
                 reservation_id=reservation.id,
                 code="wait_timed_out",
-                reason="no bench was free in the time it was to wait",
+                reason=NO_BENCH,
             )
     for execution in _live(pool.executions):
-        wait_until = execution.wait_until
-        if execution.state == "waiting" and wait_until is not None and wait_until <= now:
-            reason = "no bench was free in the time it was to wait"
-            yield end_early(execution, "wait_timed_out", reason)
+        if execution.wait_until is None:
+            continue
+        if execution.state == "waiting" and execution.wait_until <= now:
+            yield end_early(execution, "wait_timed_out", NO_BENCH)
+        elif execution.state == "backoff":
+            wait = execution.wait_until - execution.submitted_at
+            if execution.not_before + wait <= now:
+                yield _end_without_another(execution)
+
+
+def _end_without_another(execution: Execution) -> Event:
+    """Return the end that the last attempt gave: no bench came free for another one."""
+    last = execution.last
+    assert last is not None, "what is tried again was tried before"
+    return ExecutionFinished(
+        execution_id=execution.id,
+        verdict=last.verdict,
+        code=last.code,
+        reason=f"{last.reason}; for another attempt {NO_BENCH}",
+        exit_code=last.exit_code,
+        attempts=execution.attempt,
+        totals=last.totals,
+    )
 
 
 def _leases(pool: Pool, now: datetime) -> Iterator[Event]:
@@ -140,8 +161,8 @@ def _overdue_cleanings(pool: Pool, now: datetime) -> Iterator[Event]:
     for name in sorted(pool.benches):
         bench = pool.benches[name]
         cleaning = bench.cleaning
-        if cleaning is None or bench.quarantine:
-            continue
+        if cleaning is None or not cleaning.worker or bench.quarantine:
+            continue  # While nobody can be asked it is not usable, and nobody fails at it.
         teardown = (policy for policy in bench.spec.steps if policy.step == "teardown")
         limit_s = CLEANING_S_MAX + sum(map(_step_limit_s, teardown))
         if cleaning.since + timedelta(seconds=limit_s) <= now:

@@ -118,6 +118,11 @@ BROKEN: list[tuple[Checker, str, Break]] = [
         ),
     ),
     (
+        checkers.held_benches_are_in_use,
+        "b3 is held by e1 for nothing",
+        lambda e: without(e, nth(e, BenchFreed)),
+    ),
+    (
         checkers.one_outcome_per_command,
         "decided twice",
         lambda e: inserted(
