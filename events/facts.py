@@ -317,6 +317,13 @@ class InputSetAside:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InputsRead:
+    """Inputs were read that led to nothing, up to the one this follows from."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HealthPolicySet:
     """The pool has this rule for sick benches, from now on."""
 
@@ -371,6 +378,7 @@ Event = (
     | WorkerLost
     | CommandRejected
     | InputSetAside
+    | InputsRead
     | HealthPolicySet
     | DeadLetterReplayed
     | DeadLetterDiscarded

@@ -147,7 +147,7 @@ class JournalAudit:
 
     def _check_place(self, record: Record, message: EventMessage) -> None:
         pool = message.meta.pool.encode()
-        if isinstance(message.body, facts.InputSetAside):
+        if isinstance(message.body, facts.InputSetAside | facts.InputsRead):
             return  # It is where its input was, whatever the key of that.
         if record.key != pool:
             text = f"its key is {record.key!r}, its pool {message.meta.pool!r}"

@@ -1,7 +1,7 @@
 """The time of the log, told by its records and carried on by the monotonic clock in between.
 
-So a jump of a scheduler's wall clock expires no lease and keeps none alive: that clock counts only
-until the first record is read.
+So a scheduler's wall clock expires no lease and keeps none alive. Where nothing is written, an
+owner knows the time from the last fact on: while the partition had no owner, its time stood still.
 """
 
 from collections.abc import Callable
@@ -19,20 +19,20 @@ class Clock:
 
 
 class LogTime:
-    """What time it is on the log, as far as this process can know."""
+    """What time it is on the log, as far as this process can know; the epoch, told nothing.
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._ahead_s: float | None = None
+    It may be late, never early: nothing is due before its time.
+    """
+
+    def __init__(self, monotonic_s: Callable[[], float]) -> None:
+        self._monotonic_s = monotonic_s
+        self._ahead_s = -monotonic_s()
         """How far the log's newest record was ahead of the monotonic clock when it was read."""
 
     def saw(self, appended_at: datetime) -> None:
         """Note a record that was just read. One that waited long says less than a fresh one."""
-        ahead_s = appended_at.timestamp() - self._clock.monotonic_s()
-        self._ahead_s = ahead_s if self._ahead_s is None else max(self._ahead_s, ahead_s)
+        self._ahead_s = max(self._ahead_s, appended_at.timestamp() - self._monotonic_s())
 
     def now(self) -> datetime:
         """Return the time of the log, aware UTC."""
-        if self._ahead_s is None:
-            return self._clock.now()
-        return datetime.fromtimestamp(self._clock.monotonic_s() + self._ahead_s, UTC)
+        return datetime.fromtimestamp(self._monotonic_s() + self._ahead_s, UTC)

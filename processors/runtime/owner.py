@@ -5,13 +5,20 @@ is folded again. Never writes outside its transactions.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from events.codec import decode_command, decode_report, type_name
-from events.errors import Fenced, JournalBroken, OffsetGone, TeoError, Undecodable
+from events.errors import (
+    Fenced,
+    JournalBroken,
+    LogUnavailable,
+    OffsetGone,
+    TeoError,
+    Undecodable,
+)
 from events.letters import REPLAYED_FROM
 from events.log import Log, Outgoing, Partition, Reader, Record, Writer
 from events.topics import Topics
@@ -23,11 +30,12 @@ from processors.runtime.snapshot import fingerprint
 from processors.runtime.snapshot_writer import EVENTS_PER_SNAPSHOT, SnapshotWriter
 from processors.runtime.waits import waits
 from processors.scheduler import core
-from processors.scheduler.deadlines import WORKER_DEADLINE_S
 from processors.scheduler.decision import Decision, Input, Tick
 from processors.scheduler.state import Ledger
 
 INPUTS_PER_BATCH_MAX = 500
+INPUTS_UNMARKED_MAX = 10_000
+"""So many inputs that lead to nothing, most of them heartbeats, are read again at a takeover."""
 TICK_S = 0.25
 BACKOFF_S_FIRST = 0.1
 BACKOFF_S_MAX = 5.0
@@ -71,7 +79,12 @@ class Owner:
         self._topics = topics
         self._number = partition
         self._clock = clock
-        self._log_time = LogTime(clock)
+        self._log_time = LogTime(clock.monotonic_s)
+        self._batch = INPUTS_PER_BATCH_MAX
+        """Inputs in a transaction: fewer after one that failed, until one gets through."""
+        self._is_serving = False
+        self._due: tuple[Tick, Mapping[Partition, int]] | None = None
+        """A tick at which something is due, and where the inputs ended then."""
         self._metrics = metrics
         self._poison: dict[tuple[str, int], Exception] = {}
         self._snapshots = SnapshotWriter(topics, metrics, snapshot_every)
@@ -79,6 +92,10 @@ class Owner:
         self._snapshot = 0
         self.ledger: Ledger | None = None
         """The live state, for checks and metrics; None while there is none."""
+
+    @property
+    def _inputs(self) -> list[Partition]:
+        return [Partition(t, self._number) for t in (self._topics.commands, self._topics.reports)]
 
     async def state(self) -> LiveState:
         """Return the live state as it is between two batches; the caller limits the wait."""
@@ -127,9 +144,9 @@ class Owner:
                 )
             except Exception:
                 logger.exception("partition.crashed", partition=self._number)
-            if self.ledger is not None:
+            if self._is_serving:
                 failures = 0
-            self.ledger = None
+            self.ledger, self._is_serving = None, False
             self._metrics.recoveries.add(1)
             await asyncio.sleep(wait_s)
 
@@ -143,6 +160,8 @@ class Owner:
             reader = await self._log.open_reader(await self._starts(ledger))
             try:
                 self.ledger = ledger
+                self._due = None
+                self._log_time.saw(ledger.now)
                 await self._decide_for_ever(ledger, reader, writer)
             finally:
                 await reader.close()
@@ -167,28 +186,33 @@ class Owner:
         return found
 
     async def _starts(self, ledger: Ledger) -> dict[Partition, int]:
-        inputs = [
-            Partition(topic, self._number)
-            for topic in (self._topics.commands, self._topics.reports)
-        ]
-        begins = await self._log.begins(inputs)
+        begins = await self._log.begins(self._inputs)
         return {
-            each: max(begins[each], ledger.positions.get(each.topic, -1) + 1) for each in inputs
+            each: max(begins[each], ledger.positions.get(each.topic, -1) + 1)
+            for each in self._inputs
         }
 
     async def _decide_for_ever(self, ledger: Ledger, reader: Reader, writer: Writer) -> None:
         ticked_s = self._clock.monotonic_s()
         while True:
             self._answer(ledger)
-            records = await reader.poll(records_max=INPUTS_PER_BATCH_MAX, wait_s=TICK_S)
+            records = await reader.poll(records_max=self._batch, wait_s=TICK_S)
             outgoing: list[Outgoing] = []
             self._note_time(records)
             decisions = [self._decide(ledger, record, outgoing) for record in records]
-            now_s = self._clock.monotonic_s()
-            if now_s - ticked_s >= TICK_S and await self._is_time_certain(ledger, reader):
-                ticked_s = now_s
-                decisions += core.tick(ledger, Tick(now=self._log_time.now(), monotonic_s=now_s))
-            await self._commit(writer, decisions, outgoing)
+            decisions += _marked(ledger, records)
+            if self._clock.monotonic_s() - ticked_s >= TICK_S:
+                tick = await self._certain_tick(ledger, reader)
+                if tick is not None:
+                    ticked_s = tick.monotonic_s
+                    decisions += core.tick(ledger, tick)
+            try:
+                await self._commit(writer, decisions, outgoing)
+            except LogUnavailable:
+                self._batch = max(1, self._batch // 2)
+                raise
+            self._batch = min(INPUTS_PER_BATCH_MAX, 2 * self._batch)
+            self._is_serving = True
 
     def _note_time(self, records: Sequence[Record]) -> None:
         for record in records:
@@ -198,14 +222,23 @@ class Owner:
             lag_s = (self._log_time.now() - oldest).total_seconds()
             self._metrics.lag.record(lag_s, {"partition": self._number})
 
-    async def _is_time_certain(self, ledger: Ledger, reader: Reader) -> bool:
-        """Return True if nobody is about to be lost whose heartbeats may still be unread."""
-        silent_since_s = self._clock.monotonic_s() - WORKER_DEADLINE_S
-        if all(heard_s > silent_since_s for heard_s in ledger.heard.values()):
-            return True
-        reports = Partition(self._topics.reports, self._number)
-        end = (await self._log.ends([reports]))[reports]
-        return await reader.position(reports) >= end
+    async def _certain_tick(self, ledger: Ledger, reader: Reader) -> Tick | None:
+        """Return the passing of time as far as it can be judged; None: not yet.
+
+        What is due may not be: a report that says so, or a heartbeat, may still be unread. So it is
+        decided at the time it was found due, once all is read that was on the log then.
+        """
+        tick = Tick(now=self._log_time.now(), monotonic_s=self._clock.monotonic_s())
+        if self._due is None:
+            if not core.is_due(ledger, tick):
+                return tick
+            self._due = tick, await self._log.ends(self._inputs)
+        tick, ends = self._due
+        for each, end in ends.items():
+            if await reader.position(each) < end:
+                return None
+        self._due = None
+        return tick
 
     def _decide(self, ledger: Ledger, record: Record, outgoing: list[Outgoing]) -> Decision:
         fault = self._poison.get((record.topic, record.offset))
@@ -274,3 +307,16 @@ class Owner:
         self._metrics.events.add(sum(len(decision.events) for decision in decisions))
         for wait in waits(self.ledger, decisions):
             self._metrics.wait.record(wait.seconds, {"pool": wait.pool, "kind": wait.kind})
+
+
+def _marked(ledger: Ledger, records: Sequence[Record]) -> Iterator[Decision]:
+    """Yield the fact that inputs which led to nothing are done with, once they are many."""
+    for topic, record in {record.topic: record for record in records}.items():
+        if record.offset - ledger.positions.get(topic, -1) >= INPUTS_UNMARKED_MAX:
+            yield core.inputs_read(
+                ledger,
+                topic=topic,
+                offset=record.offset,
+                at=record.timestamp,
+                pool=pool_of(record),
+            )

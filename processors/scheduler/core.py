@@ -13,7 +13,7 @@ from typing import cast
 from events.commands import Command
 from events.dlq import DeadLetter
 from events.errors import TooLate
-from events.facts import Event, ExecutionFinished, InputSetAside
+from events.facts import Event, ExecutionFinished, InputSetAside, InputsRead
 from events.message import EventMessage, Message, TaskMessage
 from events.reports import Report
 from events.results import ExecutionResult
@@ -88,8 +88,19 @@ def too_late(given: Input) -> TooLate | None:
     )
 
 
+def is_due(ledger: Ledger, given: Tick) -> bool:
+    """Return True if a tick would decide something because time has passed."""
+    return any(
+        next(iter(decide_tick(ledger, pool, given)), None) is not None
+        for pool in ledger.pools.values()
+    )
+
+
 def tick(ledger: Ledger, given: Tick) -> Sequence[Decision]:
-    """Return what is due, one decision for each pool that has something due."""
+    """Return what is due, one decision for each pool that has something due.
+
+    What is due is judged by the tick's time; what follows is never dated before what is known.
+    """
     at = max(ledger.now, given.now)
     found: list[Decision] = []
     for name in sorted(ledger.pools):
@@ -97,7 +108,7 @@ def tick(ledger: Ledger, given: Tick) -> Sequence[Decision]:
         for worker_id in pool.workers:
             ledger.heard.setdefault((name, worker_id), given.monotonic_s)
         draft = _Draft(ledger, name, _Cause(at=at, actor=SCHEDULER))
-        draft.apply(decide_tick(ledger, pool, replace(given, now=at)))
+        draft.apply(decide_tick(ledger, pool, given))
         draft.place()
         decision = draft.finish()
         if decision.events or decision.tasks:
@@ -112,6 +123,15 @@ def set_aside(
     cause = _Cause(at=max(ledger.now, at), actor=SCHEDULER, input_topic=topic, input_offset=offset)
     draft = _Draft(ledger, pool, cause)
     draft.apply([InputSetAside(source_topic=topic, source_offset=offset, error=error)])
+    return draft.finish()
+
+
+def inputs_read(ledger: Ledger, *, topic: str, offset: int, at: datetime, pool: str) -> Decision:
+    """Return the fact that nothing follows from the inputs up to `offset`: they are done with."""
+    count = offset - ledger.positions.get(topic, -1)
+    cause = _Cause(at=max(ledger.now, at), actor=SCHEDULER, input_topic=topic, input_offset=offset)
+    draft = _Draft(ledger, pool, cause)
+    draft.apply([InputsRead(count=count)])
     return draft.finish()
 
 

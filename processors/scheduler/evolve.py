@@ -334,6 +334,7 @@ _APPLY: dict[type, Callable[[Pool, Any, EventMeta], None]] = {
 NO_CHANGE = (
     facts.CommandRejected,
     facts.InputSetAside,
+    facts.InputsRead,
     facts.HealthPolicySet,
     facts.DeadLetterReplayed,
     facts.DeadLetterDiscarded,

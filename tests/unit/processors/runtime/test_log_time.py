@@ -2,30 +2,28 @@
 
 from datetime import UTC, datetime, timedelta
 
-from processors.runtime.log_time import Clock, LogTime
+from processors.runtime.log_time import LogTime
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 
 class Machine:
-    """A machine whose clocks are set by hand."""
+    """A machine whose clock is set by hand."""
 
     def __init__(self) -> None:
-        self.wall = NOON
         self.monotonic_s = 100.0
-        self.time = LogTime(Clock(now=lambda: self.wall, monotonic_s=lambda: self.monotonic_s))
+        self.time = LogTime(lambda: self.monotonic_s)
 
 
-def test_before_the_first_record_the_wall_clock_counts() -> None:
+def test_before_the_first_record_nothing_is_due() -> None:
     machine = Machine()
-    machine.wall += timedelta(seconds=7)
-    assert machine.time.now() == NOON + timedelta(seconds=7)
+    machine.monotonic_s += 7.0
+    assert machine.time.now() == datetime.fromtimestamp(7.0, UTC)
 
 
-def test_after_a_record_a_jump_of_the_wall_clock_changes_nothing() -> None:
+def test_time_goes_on_from_a_record_by_the_monotonic_clock() -> None:
     machine = Machine()
     machine.time.saw(NOON + timedelta(hours=1))
-    machine.wall += timedelta(days=1)
     machine.monotonic_s += 2.5
     assert machine.time.now() == NOON + timedelta(hours=1, seconds=2.5)
 
