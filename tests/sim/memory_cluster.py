@@ -38,7 +38,7 @@ class Faults:
     topic_unseen: float = 0.0
     """A broker that has just lost a leader says that a topic does not exist."""
     reorder: float = 0.0
-    """Partitions are read in another order than before."""
+    """A poll brings the records of one partition only, and of which one changes."""
     crash: float = 0.0
     """The process dies in this call, before or after it took effect."""
 

@@ -221,9 +221,12 @@ class MemoryReader:
     def _take(self, records_max: int) -> list[Record]:
         found: list[Record] = []
         order = sorted(self._positions)
-        if self._log.strikes(self._log.cluster.faults.reorder):
+        is_apart = self._log.strikes(self._log.cluster.faults.reorder)
+        if is_apart:
             self._log.cluster.random.shuffle(order)
         for partition in order:
+            if is_apart and found:
+                break
             entries = self._log.cluster.stored[partition]
             place = self._positions[partition]
             while place < len(entries) and len(found) < records_max:

@@ -15,15 +15,19 @@ from typing import Any
 
 import pytest
 
+from events.commands import Command, ExtendReservation, RequestReservation
 from events.facts import ExecutionAssigned
 from events.log import Outgoing, Partition, Writer
 from events.reports import AttemptEnded
 from processors.runtime import owner, recovery
 from processors.scheduler import core, reports
+from processors.scheduler.decision import Tick
 from processors.scheduler.state import Ledger
 from tests.sim import test_simulation
 from tests.sim.checkers import Violated, check_journal
+from tests.sim.in_time import judge_in_time
 from tests.sim.loop import run
+from tests.sim.memory_cluster import Faults
 from tests.sim.memory_log import MemoryWriter
 from tests.sim.nemesis import SCHEDULERS, WORKERS
 from tests.sim.test_simulation import live
@@ -99,6 +103,7 @@ def objections(monkeypatch: pytest.MonkeyPatch, change: Change, **world: Any) ->
             worlds[0].hardware.judge()
             for number in range(worlds[0].cluster.partitions):
                 check_journal(worlds[0].journal(number))
+                judge_in_time(worlds[0], number)
         except Violated as violated:
             yield str(violated)
 
@@ -128,6 +133,32 @@ def test_with_an_old_end_for_the_end_of_the_journal_facts_are_doubled(
 ) -> None:
     """A broker that was stopped, and does not know yet that it leads no more, tells its old end."""
     expect(objections(monkeypatch, unexpecting), "was due", "decisions are whole")
+
+
+def test_with_time_judged_before_what_is_unread_an_extension_comes_too_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def change(patch: pytest.MonkeyPatch) -> None:
+        async def at_once(self: owner.Owner, *_: Any) -> Tick:
+            return Tick(now=self._log_time.now(), monotonic_s=self._clock.monotonic_s())
+
+        def lease(_: World, _mine: random.Random, name: str, _other: str) -> Command:
+            """Ask for a bench and extend the lease, in turns."""
+            number, turn = name.split("-")
+            if int(turn) % 2:
+                before = f"r{number}-{int(turn) - 1}"
+                return ExtendReservation(reservation_id=before, duration_s=5.0)
+            return RequestReservation(
+                reservation_id=f"r{name}", selectors=("",), duration_s=5.0, priority=0
+            )
+
+        patch.setattr(owner.Owner, "_certain_tick", at_once)
+        patch.setattr(owner, "TICK_S", 0.01)  # A tick between any two polls.
+        slow = Faults(latency_s=0.3, reorder=0.5)
+        patch.setattr(test_simulation, "faults_of", lambda _: slow)
+        patch.setattr(World, "_command", lease)
+
+    expect(objections(monkeypatch, change), "in time and refused")
 
 
 def test_without_self_fencing_two_tests_drive_a_bench(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from projections.rebuild import fingerprint
 from projections.runtime import Projector
 from projections.store import Store
 from tests.sim.checkers import Violated, check_journal, check_letters, check_results
+from tests.sim.in_time import judge_in_time
 from tests.sim.loop import run
 from tests.sim.memory_cluster import Faults
 from tests.sim.memory_log import MemoryLog
@@ -111,6 +112,7 @@ async def judge(world: World) -> None:
     for number in range(world.cluster.partitions):
         journal = world.journal(number)
         check_journal(journal)
+        judge_in_time(world, number)
         events += journal
         await live_state_is_the_fold(world, number)
         await judge_snapshots(world, MemoryLog(world.cluster), number)
