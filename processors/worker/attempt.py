@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import structlog
@@ -26,6 +27,7 @@ from events.shared import AttemptRef, StepPolicy, TaskMeta
 from events.tasks import RunAttempt
 from processors.artifacts.store import ArtifactStoreUnavailable
 from processors.worker.asked import attempt_of
+from processors.worker.bench_calls import BenchCalls
 from processors.worker.calls import StepCut, StepTimedOut, limited
 from processors.worker.cases import Cases
 from processors.worker.environment import environment
@@ -37,7 +39,7 @@ from processors.worker.parts import Parts
 from processors.worker.reporting import Reporting
 from processors.worker.state_dir import Leftover
 from processors.worker.telemetry import current_traceparent
-from processors.worker.tries import policy_of, tried
+from processors.worker.tries import tried
 from processors.worker.verdict import Cut, Outcome, Seen, judge
 
 log = structlog.get_logger()
@@ -81,6 +83,9 @@ class AttemptRunner:
         self._meta = meta
         self._adapter = adapter
         self._parts = parts
+        self._calls = BenchCalls(
+            adapter, task.bench.name, task.bench.steps, settings=parts.settings, strays=parts.strays
+        )
         self._cut = asyncio.Event()
         self._is_settled = False
         """True once the run is over: its result stands, whoever asks for its end."""
@@ -117,7 +122,7 @@ class AttemptRunner:
         except Exception:
             # Ours, or something an adapter gave that no report can carry: this attempt's end only.
             log.exception("attempt.broke", **self._names())
-            await self._tear_down_quietly()
+            await self._free()
             number = await self._say_end(BROKEN)
             self.is_over = True
         await self._parts.outbox.taken(number)
@@ -134,7 +139,8 @@ class AttemptRunner:
         self._is_settled = True
         if is_provisioned:
             await self._guarded("collect", self._collect(attempt, handle))
-        await self._teardown(handle)
+        await self._reporting.step("teardown")
+        await self._free()
 
     def _prepare(self) -> tuple[Attempt, Handle]:
         """Return what the adapter is asked, after noting what will have to be torn down."""
@@ -190,13 +196,12 @@ class AttemptRunner:
         )
 
         async def call(limit_s: float) -> Handle:
-            provision = self._adapter.provision(attempt)
-            return await self._limited("provision", provision, limit_s, self._cut)
+            return await self._calls.provision(attempt, handle, limit_s, self._cut)
 
         async def clean() -> None:
-            await self._tear_down(handle)
+            await self._calls.tear_down(handle)
 
-        policy = self._policy("provision", self._parts.settings.steps.provision_s)
+        policy = self._calls.policy("provision")
         _, number = await tried(policy, call, between=clean, cut=self._cut)
         self._note_tries(policy, number)
 
@@ -243,9 +248,11 @@ class AttemptRunner:
         steps = self._parts.settings.steps
         # The adapter keeps the limit; ours is for an adapter that does not.
         limit_s = attempt.timeout_s + attempt.grace_s + steps.kill_s
-        run = self._adapter.run(attempt, handle, on_lines=on_lines, lease=self.lease)
+        run = partial(self._adapter.run, attempt, handle, on_lines=on_lines, lease=self.lease)
         try:
-            exit_ = await self._limited("run", run, limit_s, self._cut, cancel_s=steps.kill_s)
+            exit_ = await self._calls.make(
+                "run", run, limit_s, cut=self._cut, cancel_s=steps.kill_s
+            )
         except StepTimedOut as error:
             reason = f"over its limit of {attempt.timeout_s:g} s, and {error}"
             self._seen = replace(
@@ -270,9 +277,10 @@ class AttemptRunner:
             self._fail("collect", _not_stored(error))
 
         async def call(limit_s: float) -> Collected:
-            return await self._limited("collect", self._adapter.collect(attempt, handle), limit_s)
+            collect = partial(self._adapter.collect, attempt, handle)
+            return await self._calls.make("collect", collect, limit_s)
 
-        policy = self._policy("collect", settings.steps.collect_s)
+        policy = self._calls.policy("collect")
         collected, number = await tried(policy, call)
         self._note_tries(policy, number)
         try:
@@ -282,26 +290,20 @@ class AttemptRunner:
         finally:
             await self._reporting.cases(self._evidence, settings.evidence)
 
-    async def _teardown(self, handle: Handle) -> None:
-        await self._reporting.step("teardown")
+    async def _free(self) -> None:
+        """Tear down what was noted for that, and keep why the bench is not clean, if it is not."""
+        if self._leftover is None:
+            return
         try:
             with self._parts.telemetry.step("teardown"):
-                await self._tear_down(handle)
+                await self._calls.free(Handle(self._leftover.handle))
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
-            text = f"{type(error).__name__}: {error}"
+            text = self._calls.why_not_clean(error)
             self._teardown_error = plain(self._masker(text))[:TEARDOWN_ERROR_CHARS_MAX]
             log.warning("attempt.teardown_failed", error=self._teardown_error, **self._names())
         else:
+            self._teardown_error = ""
             self._forget()
-
-    async def _tear_down(self, handle: Handle) -> None:
-        async def call(limit_s: float) -> None:
-            await self._limited("teardown", self._adapter.teardown(handle), limit_s)
-
-        await tried(self._policy("teardown", self._parts.settings.steps.teardown_s), call)
-
-    def _policy(self, step: str, timeout_s: float) -> StepPolicy:
-        return policy_of(self._task.bench.steps, step, timeout_s=timeout_s)
 
     def _note_tries(self, policy: StepPolicy, number: int) -> None:
         """Say in the reason of the end that a step worked only later: a hint at a bench to come."""
@@ -312,10 +314,8 @@ class AttemptRunner:
         """Free the bench without a word; what is not down in time is found at the next life."""
         if self._leftover is None:
             return
-        handle = Handle(self._leftover.handle)
         try:
-            teardown = self._adapter.teardown(handle)
-            await self._limited("teardown", teardown, self._parts.settings.fence_teardown_s)
+            await self._calls.free_at_once(Handle(self._leftover.handle))
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
             log.warning("attempt.teardown_failed", error=repr(error), **self._names())
         else:
@@ -353,15 +353,13 @@ class AttemptRunner:
         call: Coroutine[Any, Any, T],
         limit_s: float,
         cut: asyncio.Event | None = None,
-        *,
-        cancel_s: float | None = None,
     ) -> T:
-        steps = self._parts.settings.steps
+        """Await what is no call of the adapter."""
         return await limited(
             call,
             name=name,
             limit_s=limit_s,
-            cancel_s=steps.cancel_s if cancel_s is None else cancel_s,
+            cancel_s=self._parts.settings.steps.cancel_s,
             abandon_s=self._parts.settings.abandon_s,
             strays=self._parts.strays,
             cut=cut,

@@ -36,12 +36,21 @@ class Strays:
     """Calls that ignored their cancellation. They are held, so that they end under our eyes."""
 
     def __init__(self) -> None:
-        self._held: dict[asyncio.Task[Any], None] = {}
+        self._held: dict[asyncio.Task[Any], str] = {}
+        """Each with the bench it may still drive; empty: it drives none."""
 
     def __len__(self) -> int:
         return len(self._held)
 
-    async def end(self, task: asyncio.Task[Any], *, wait_s: float) -> None:
+    def on(self, bench: str, step: str = "") -> tuple[asyncio.Task[Any], ...]:
+        """Return what may still drive `bench`, of one step or of all, the oldest first."""
+        return tuple(
+            task
+            for task, driven in self._held.items()
+            if bench and driven == bench and not task.done() and step in ("", task.get_name())
+        )
+
+    async def end(self, task: asyncio.Task[Any], *, wait_s: float, bench: str = "") -> None:
         """Cancel `task` and wait `wait_s` for it; hold it as a stray if it does not end."""
         task.cancel()
         try:
@@ -50,8 +59,8 @@ class Strays:
             if task.done():
                 _swallow(task)
             else:
-                log.warning("worker.call_left_behind", call=task.get_name())
-                self._held[task] = None
+                log.warning("worker.call_left_behind", call=task.get_name(), bench=bench)
+                self._held[task] = bench
                 task.add_done_callback(self._over)
 
     async def end_all(self, *, wait_s: float) -> None:
@@ -82,11 +91,12 @@ async def limited(
     abandon_s: float,
     strays: Strays,
     cut: asyncio.Event | None = None,
+    bench: str = "",
 ) -> T:
     """Return what `call` returns; raises `StepTimedOut` after `limit_s`, `StepCut` once `cut`.
 
     Works also for a call that swallows its cancellation: it is given up `cancel_s` after it. A
-    cancel of the caller ends the call and waits `abandon_s` for that.
+    cancel of the caller ends the call and waits `abandon_s` for that. `bench` is what it drives.
     """
     task = asyncio.create_task(call, name=name)
     watched: list[asyncio.Task[Any]] = [task]
@@ -95,16 +105,19 @@ async def limited(
     try:
         await asyncio.wait(watched, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
-        await strays.end(task, wait_s=abandon_s)
+        await strays.end(task, wait_s=abandon_s, bench=bench)
         raise
     finally:
         for waiter in watched[1:]:
             waiter.cancel()
     if not task.done():
-        await strays.end(task, wait_s=cancel_s)
+        await strays.end(task, wait_s=cancel_s, bench=bench)
         if cut is not None and cut.is_set():
             raise StepCut(f"{name} was cut")
-        raise StepTimedOut(f"{name} did not end within {limit_s:g} s")
+        more = (
+            "" if task.done() else f", nor when it was cancelled: it was left after {cancel_s:g} s"
+        )
+        raise StepTimedOut(f"{name} did not end within {limit_s:g} s{more}")
     return result_of(task)
 
 

@@ -7,15 +7,15 @@ import structlog
 
 from adapters.contract import Adapter, Handle
 from events.reports import BenchTornDown
-from events.shared import StepPolicy, TaskMeta
+from events.shared import TaskMeta
 from events.tasks import TearDownBench
 from processors.worker.asked import attempt_id, bench_of
+from processors.worker.bench_calls import BenchCalls
 from processors.worker.calls import Strays, limited
 from processors.worker.faults import plain
 from processors.worker.outbox import Outbox
 from processors.worker.settings import WorkerSettings
 from processors.worker.state_dir import Leftover, StateDir
-from processors.worker.tries import policy_of, tried
 
 log = structlog.get_logger()
 ERROR_CHARS_MAX = 1_000
@@ -31,21 +31,11 @@ async def tear_down_bench(
     outbox: Outbox,
 ) -> None:
     """Tear down and report, whether it worked or not."""
-    error = ""
-    try:
-        adapter = adapters.get(task.bench.adapter)
-        if adapter is None:
-            error = f"this worker has no adapter {task.bench.adapter!r}: install or route it"
-        else:
-            handle = (
-                Handle(task.handle)
-                if task.handle is not None
-                else adapter.handle_for(attempt_id(task), bench_of(task.bench))
-            )
-            policy = policy_of(task.bench.steps, "teardown", timeout_s=settings.steps.teardown_s)
-            await _tear_down(adapter, handle, settings, strays, policy)
-    except Exception as raised:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
-        error = plain(f"{type(raised).__name__}: {raised}")[:ERROR_CHARS_MAX]
+    adapter = adapters.get(task.bench.adapter)
+    if adapter is None:
+        error = f"this worker has no adapter {task.bench.adapter!r}: install or route it"
+    else:
+        error = await _free(task, adapter, settings=settings, strays=strays)
     log.info("bench.torn_down", bench=task.bench.name, execution_id=task.execution_id, error=error)
     report = BenchTornDown(
         execution_id=task.execution_id,
@@ -55,6 +45,24 @@ async def tear_down_bench(
         error=error,
     )
     await outbox.put(report, correlation_id=meta.correlation_id, traceparent=meta.traceparent)
+
+
+async def _free(
+    task: TearDownBench, adapter: Adapter, *, settings: WorkerSettings, strays: Strays
+) -> str:
+    """Tear down; return why the bench is not clean, or nothing if it is."""
+    bench = task.bench
+    calls = BenchCalls(adapter, bench.name, bench.steps, settings=settings, strays=strays)
+    try:
+        handle = (
+            Handle(task.handle)
+            if task.handle is not None
+            else adapter.handle_for(attempt_id(task), bench_of(bench))
+        )
+        await calls.free(handle)
+    except Exception as error:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
+        return plain(calls.why_not_clean(error))[:ERROR_CHARS_MAX]
+    return ""
 
 
 async def clear_leftovers(
@@ -93,7 +101,7 @@ async def clear_leftovers(
             log.warning("worker.leftovers_unknown", adapter=name, error=repr(error))
             continue
         for handle in handles:
-            await _clear(adapters[name], handle, settings, strays)
+            await _clear(handle, BenchCalls(adapters[name], "", settings=settings, strays=strays))
 
 
 async def _clear_noted(
@@ -103,38 +111,16 @@ async def _clear_noted(
     strays: Strays,
     state: StateDir,
 ) -> None:
-    if await _clear(adapter, Handle(leftover.handle), settings, strays):
+    calls = BenchCalls(adapter, leftover.bench, settings=settings, strays=strays)
+    if await _clear(Handle(leftover.handle), calls):
         state.forget(leftover)
 
 
-async def _clear(
-    adapter: Adapter, handle: Handle, settings: WorkerSettings, strays: Strays
-) -> bool:
-    policy = policy_of((), "teardown", timeout_s=settings.steps.teardown_s)
+async def _clear(handle: Handle, calls: BenchCalls) -> bool:
     try:
-        await _tear_down(adapter, handle, settings, strays, policy)
+        await calls.free(handle)
     except Exception as error:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
         log.warning("worker.leftover_stays", handle=handle, error=repr(error))
         return False
     log.info("worker.leftover_torn_down", handle=handle)
     return True
-
-
-async def _tear_down(
-    adapter: Adapter,
-    handle: Handle,
-    settings: WorkerSettings,
-    strays: Strays,
-    policy: StepPolicy,
-) -> None:
-    async def call(limit_s: float) -> None:
-        await limited(
-            adapter.teardown(handle),
-            name="teardown",
-            limit_s=limit_s,
-            cancel_s=settings.steps.cancel_s,
-            abandon_s=settings.abandon_s,
-            strays=strays,
-        )
-
-    await tried(policy, call)

@@ -28,11 +28,7 @@ from events.codec import decode, encode
 from events.errors import LogUnavailable
 from events.log import Outgoing, Partition, Position, Record
 from events.message import Message
-from events.reports import (
-    AttemptEnded,
-    StepStarted,
-    WorkerHeartbeat,
-)
+from events.reports import AttemptEnded, StepStarted, WorkerHeartbeat
 from events.shared import BenchSpec, RunSpec, TaskMeta
 from events.tasks import RunAttempt, StopAttempt
 from events.topics import Topics
@@ -276,9 +272,9 @@ class ScriptedAdapter:
 class Lab:
     """A log, an adapter, and a worker that can be begun again; plays the scheduler."""
 
-    def __init__(self, root: Path, **settings: Any) -> None:
+    def __init__(self, root: Path, adapter: ScriptedAdapter | None = None, **settings: Any) -> None:
         self.log = FakeLog()
-        self.adapter = ScriptedAdapter()
+        self.adapter = adapter or ScriptedAdapter()
         self.adapters: dict[str, Adapter] = {"scripted": self.adapter}
         self.store = FileStore(root / "artifacts", offload=inline)
         self.settings = WorkerSettings(
@@ -377,12 +373,17 @@ def attempt(execution_id: str = "exe-1", bench: str = "b-1", **config: Any) -> R
     )
 
 
-def in_lab(root: Path, scene: Callable[[Lab], Awaitable[None]], **settings: Any) -> Lab:
+def in_lab(
+    root: Path,
+    scene: Callable[[Lab], Awaitable[None]],
+    adapter: ScriptedAdapter | None = None,
+    **settings: Any,
+) -> Lab:
     """Play `scene` with a worker that runs; stop it afterwards."""
     labs: list[Lab] = []
 
     async def whole() -> None:
-        lab = Lab(root, **settings)
+        lab = Lab(root, adapter, **settings)
         labs.append(lab)
         async with asyncio.TaskGroup() as group:
             running = group.create_task(lab.worker.run())
