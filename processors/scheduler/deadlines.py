@@ -26,12 +26,15 @@ from processors.scheduler.state import Execution, Ledger, Pool
 
 WORKER_DEADLINE_S = 10.0
 """A worker not heard of for this long is lost. Its own deadline is shorter: it gave up before."""
-ATTEMPT_GRACE_S = 600.0
-"""What the steps around the run may take beyond its timeout before an attempt is given up.
+ATTEMPT_GRACE_S = 900.0
+"""What all but the run may take, with a worker's own limits, before an attempt is given up.
 
-A bench that sets limits for its steps gets that much more."""
+A bench that sets limits for its steps gets that much more. A test adds up what a worker may take.
+"""
 STEP_S_DEFAULT = 240.0
 """The longest limit a worker keeps for one try of a step whose bench sets none."""
+STEP_CANCEL_S = 5.0
+"""What a worker gives a try over its limit to clean up."""
 CLEANING_S_MAX = 300.0
 """How long a worker may take to clean up before the bench is quarantined."""
 NO_BENCH = "no bench was free in the time it was to wait"
@@ -116,8 +119,7 @@ def _overdue_attempts(pool: Pool, now: datetime) -> Iterator[Effect]:
     for execution in _live(pool.executions):
         if execution.state != "active" or execution.assigned_at is None:
             continue
-        steps = pool.benches[execution.bench].spec.steps
-        limit_s = execution.run.timeout_s + ATTEMPT_GRACE_S + sum(map(_step_limit_s, steps))
+        limit_s = attempt_limit_s(execution.run.timeout_s, execution.steps)
         due = execution.assigned_at + timedelta(seconds=limit_s)
         if due <= now:
             yield from give_up(execution, "attempt_overdue", "its worker did not end it in time")
@@ -131,11 +133,23 @@ def _overdue_attempts(pool: Pool, now: datetime) -> Iterator[Effect]:
             yield Order(worker=execution.worker, epoch=execution.epoch, task=task)
 
 
+def attempt_limit_s(timeout_s: float, steps: Sequence[StepPolicy]) -> float:
+    """Return how long an attempt on a bench with such `steps` may take before it is overdue.
+
+    A bench is torn down also between two tries of `provision`.
+    """
+    given = {policy.step: policy for policy in steps}
+    teardown = given.get("teardown", StepPolicy(step="teardown", retries=0, backoff_s=0.0))
+    between = given["provision"].retries if "provision" in given else 0
+    steps_s = sum(map(_step_limit_s, steps)) + between * _step_limit_s(teardown)
+    return timeout_s + ATTEMPT_GRACE_S + steps_s
+
+
 def _step_limit_s(policy: StepPolicy) -> float:
     """Return how long a step may take with all its tries and pauses."""
     timeout_s = STEP_S_DEFAULT if policy.timeout_s is None else policy.timeout_s
     pauses_s = policy.backoff_s * float(2**policy.retries - 1)
-    return timeout_s * (policy.retries + 1) + pauses_s
+    return (timeout_s + STEP_CANCEL_S) * (policy.retries + 1) + pauses_s
 
 
 def give_up(execution: Execution, code: str, reason: str) -> Sequence[Event]:

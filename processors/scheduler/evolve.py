@@ -229,6 +229,7 @@ def _execution_assigned(pool: Pool, event: facts.ExecutionAssigned, meta: EventM
     execution.assigned_at = meta.occurred_at
     execution.started_at = execution.started_at or meta.occurred_at
     bench = pool.benches[event.bench]
+    execution.steps = bench.spec.steps
     bench.attempt_of = execution.id
     bench.fence = event.fence
     pool.workers[event.worker].running.add(execution.id)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from events.facts import AttemptFinished
 from events.selector import parse
-from events.shared import BenchSpec, RunSpec
+from events.shared import BenchSpec, RunSpec, StepPolicy
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -121,6 +121,8 @@ class Execution:
     fence: int = 0
     worker: str = ""
     epoch: int = -1
+    steps: tuple[StepPolicy, ...] = ()
+    """What its bench allowed for its steps when the attempt began: its worker keeps to these."""
     step: str = ""
     handle: str | None = None
     cases: int = 0

@@ -20,12 +20,15 @@ MIB = 1024 * 1024
 class StepLimits:
     """How long each step may take, seconds. The run step's limit comes with the run.
 
-    Together they stay below what the scheduler grants an attempt beyond its run (600 s).
+    All that a healthy attempt may take with them stays below what the scheduler grants it beyond
+    its run, with any limits a bench sets for its own steps: `deadlines.attempt_limit_s`. Raise one
+    here and `test_step_limits.py` says what to raise there.
     """
 
     provision_s: float = 240.0
     collect_s: float = 120.0
     upload_s: float = 120.0
+    """Of the log, and once more of what was collected."""
     teardown_s: float = 60.0
     grace_s: float = 5.0
     """Between SIGTERM and SIGKILL of a test that is stopped."""
