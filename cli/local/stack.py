@@ -23,6 +23,7 @@ import structlog
 from api.auth.principal import Principal
 from api.auth.token_file import new_token, write_token_file
 from cli.contexts import write_context
+from cli.local import BrokerFailed
 from cli.local.cluster import ClusterConfig, EmbeddedKafka
 from cli.problems import Problem
 from cli.process import PARENT_FD
@@ -35,8 +36,12 @@ PARTITIONS = 4
 """On one machine; a lab has 8."""
 READY_S_MAX = 60.0
 RESTART_WAIT_S = 1.0
+BROKER_PAUSE_S_MAX = 60.0
+"""Between two starts of a Kafka that does not come up, as on a full disk."""
 STOP_S_MAX = 15.0
 POLL_S = 0.1
+NODE = 1
+"""The embedded Kafka's only one."""
 EMBEDDED = "embedded"
 
 
@@ -64,6 +69,8 @@ class Stack:
     token: str = ""
     bootstrap: str = ""
     pids: dict[str, int] = field(default_factory=dict)
+    is_up: bool = False
+    """True from the moment all roles answer until they are stopped."""
 
     def run(self) -> int:
         """Start all, say so, and serve until SIGINT or SIGTERM."""
@@ -79,7 +86,7 @@ class Stack:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         async with self.started():
             self.note(f"up: {self.server} (dashboard, API), Kafka {self.bootstrap}")
-            self.note(f"  sign in there with the token {self.token}")
+            self.note(f"  sign in there with the token in {self.config.folder / 'token'}")
             self.note("  next: teo bench apply -f FILE, then teo run -- COMMAND; Ctrl-C stops all")
             await stop.wait()
             self.note("stopping")
@@ -87,6 +94,22 @@ class Stack:
     def started(self) -> "_Started":
         """Return the context in which everything runs."""
         return _Started(self)
+
+    def write_state(self) -> None:
+        """Write `up.json`, for `teo down`, `teo fsck` and whoever looks for a process."""
+        if not self.is_up:
+            return
+        state = {
+            "pid": os.getpid(),
+            "server": self.server,
+            "kafka": self.bootstrap,
+            "scheduler": self.scheduler,
+            "data_dir": str(self.config.folder),
+            "roles": self.pids,
+        }
+        fresh = self.config.folder / ".up.json.new"
+        fresh.write_text(json.dumps(state))
+        fresh.replace(self.config.folder / "up.json")
 
 
 class _Started:
@@ -130,7 +153,10 @@ class _Started:
             self._exit.push_async_callback(self._stop_roles)
             await _ready(f"{stack.scheduler}/readyz", "scheduler", self._roles)
             await _ready(f"{stack.server}/readyz", "api", self._roles)
-            self._announce()
+            if config.context is not None:
+                write_context(config.context, server=stack.server, token=stack.token)
+            stack.is_up = True
+            stack.write_state()
         except BaseException:
             await self._stop_roles()
             await self._exit.aclose()
@@ -138,6 +164,7 @@ class _Started:
         return stack
 
     async def __aexit__(self, *_: object) -> None:
+        self._stack.is_up = False
         with suppress(FileNotFoundError):
             (self._stack.config.folder / "up.json").unlink()
         await self._exit.aclose()
@@ -149,6 +176,8 @@ class _Started:
                 ClusterConfig(data_dir=config.folder / "kafka"), on_progress=self._stack.note
             )
             await self._exit.enter_async_context(cluster)
+            broker = asyncio.create_task(keep_alive(cluster, self._stack.note))
+            self._exit.push_async_callback(_cancelled, broker)
             bootstrap = cluster.bootstrap
         else:
             bootstrap = config.kafka
@@ -163,21 +192,30 @@ class _Started:
             await role.stop()
         self._roles.clear()
 
-    def _announce(self) -> None:
-        stack, config = self._stack, self._stack.config
-        if config.context is not None:
-            write_context(config.context, server=stack.server, token=stack.token)
-        state = {
-            "pid": os.getpid(),
-            "server": stack.server,
-            "kafka": stack.bootstrap,
-            "scheduler": stack.scheduler,
-            "data_dir": str(config.folder),
-            "roles": stack.pids,
-        }
-        fresh = config.folder / ".up.json.new"
-        fresh.write_text(json.dumps(state))
-        fresh.replace(config.folder / "up.json")
+
+async def keep_alive(cluster: EmbeddedKafka, note: Callable[[str], None]) -> None:
+    """Start the embedded Kafka again whenever it ends by itself: same ports, same data."""
+    pause_s = RESTART_WAIT_S
+    while True:
+        if cluster.is_alive(NODE):
+            await asyncio.sleep(POLL_S)
+            continue
+        note(f"Kafka ended; starting it again in {pause_s:.0f} s")
+        await asyncio.sleep(pause_s)
+        try:
+            await cluster.restart(NODE)
+        except (BrokerFailed, OSError) as error:
+            note(f"Kafka did not start: {error}")
+            pause_s = min(2 * pause_s, BROKER_PAUSE_S_MAX)
+        else:
+            note("Kafka is up again")
+            pause_s = RESTART_WAIT_S
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 class _Role:
@@ -213,6 +251,7 @@ class _Role:
                 start_new_session=True,
             )
         self._stack.pids[self.name] = self._process.pid
+        self._stack.write_state()
 
     async def _keep(self) -> None:
         while True:
@@ -231,9 +270,7 @@ class _Role:
     async def stop(self) -> None:
         """End it in good order; kill it if it does not end in time."""
         if self._watch is not None:
-            self._watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watch
+            await _cancelled(self._watch)
         process = self._process
         if process is not None and process.returncode is None:
             process.terminate()

@@ -67,8 +67,12 @@ class Lab:
     @property
     def server(self) -> str:
         """The address of the API."""
-        up = json.loads((self.folder / "data" / "up.json").read_text())
-        return str(up["server"])
+        return str(self.up["server"])
+
+    @property
+    def up(self) -> Any:
+        """What `teo up` says of itself."""
+        return json.loads((self.folder / "data" / "up.json").read_text())
 
     def state(self) -> Any:
         """Return all that a refused command must leave as it is."""
@@ -99,12 +103,19 @@ class Lab:
 
     def kill(self, role: str) -> None:
         """Kill -9 a role; `teo up` starts it again."""
-        (pid,) = [
-            int(entry.name)
-            for entry in Path("/proc").iterdir()
-            if entry.name.isdigit() and self._is_role(entry, role)
-        ]
+        (pid,) = self.pids(role)
         os.kill(pid, signal.SIGKILL)
+
+    def pids(self, role: str) -> list[int]:
+        """Return the processes that serve a role of this system."""
+        return [each for each in _processes() if self._is_role(Path(f"/proc/{each}"), role)]
+
+    def kill_kafka(self) -> None:
+        """Kill -9 the broker's JVM; `teo up` starts it again."""
+        home = f"-Djava.io.tmpdir={self.folder / 'data' / 'kafka'}".encode()
+        found = [each for each in _processes() if _is_jvm(each, home)]
+        assert len(found) == 1, found
+        os.kill(found[0], signal.SIGKILL)
 
     def _is_role(self, process: Path, role: str) -> bool:
         try:
@@ -113,6 +124,19 @@ class Lab:
         except OSError:
             return False
         return words[3:5] == ["serve", role] and f"TEO_CONFIG={self.env['TEO_CONFIG']}" in environ
+
+
+def _processes() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _is_jvm(pid: int, home: bytes) -> bool:
+    """Return True for the JVM itself, not for its supervisor, whose words are the same."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return words[0].endswith(b"java") and any(word.startswith(home) for word in words)
 
 
 def until(is_met: Callable[[], Any], what: str, wait_s: float = WAIT_S) -> Any:

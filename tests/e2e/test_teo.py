@@ -243,3 +243,22 @@ def test_workers_are_listed(lab: Lab) -> None:
     (worker,) = lab.json("worker", "list", "--state", "online,draining")
     assert (worker["pool"], worker["slots"]) == ("lab-a", 8)
     assert lab.teo("worker", "drain", "nobody").returncode == 2
+
+
+def test_a_killed_kafka_is_started_again_and_the_facts_are_there(lab: Lab) -> None:
+    before = lab.ok("run", "--detach", "-l", "board=rpi4", "--", "true")
+    assert lab.teo("wait", before).returncode == 0
+    lab.kill_kafka()
+    log = lab.folder / "data" / "logs" / "up.log"
+    until(lambda: "Kafka is up again" in log.read_text(), "Kafka is started again")
+    done = lab.teo("run", "-l", "board=rpi4", "--", "echo", "after")
+    assert (done.returncode, done.stdout) == (0, "after\n"), done.stderr
+    assert lab.execution(before)["verdict"] == "passed"
+
+
+def test_the_state_file_names_the_process_that_a_role_has_now(lab: Lab) -> None:
+    before = lab.up["roles"]["worker"]
+    lab.kill("worker")
+    until(lambda: lab.up["roles"]["worker"] != before, "the file names the new worker")
+    (now,) = lab.pids("worker")
+    assert lab.up["roles"]["worker"] == now
