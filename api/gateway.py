@@ -169,9 +169,9 @@ def headers_of(command_id: str, position: Position) -> dict[str, str]:
 
 def _unavailable(command_id: str, error: Exception) -> Problem:
     detail = (
-        "the log does not answer, so the command may or may not have been taken: send it again "
-        "with the same Idempotency-Key, or look at its outcome with "
-        f"GET /v1/commands/{command_id} ({type(error).__name__}: {error})"
+        "the log does not answer, so the command may or may not have been taken "
+        f"({type(error).__name__}: {error}); send it again with the same Idempotency-Key, or look "
+        f"at its outcome with GET /v1/commands/{command_id}"
     )
     headers = {"Retry-After": "2", "TEO-Command-Id": command_id}
     return Problem(503, "log_unavailable", detail, command_id=command_id, headers=headers)

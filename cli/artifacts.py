@@ -11,7 +11,7 @@ import typer
 from cli import arguments
 from cli.client import Client, Json, segment
 from cli.patience import Patience
-from cli.problems import BadUsage, Problem, Unreachable, from_answer
+from cli.problems import BadUsage, Problem, Unreachable, from_answer, unavailable
 from cli.render import Column, field, show_list
 from cli.session import Session
 
@@ -111,9 +111,10 @@ def _fetch(client: Client, url: str, file: BufferedWriter, *, etag: str) -> None
         with client.download(url, offset_bytes=offset, etag=etag) as answer:
             if answer.status_code not in (200, 206):
                 answer.read()
+                refused = from_answer(answer.status_code, answer.content, server=client.server)
                 if answer.status_code >= 500:
-                    raise Unreachable(client.server, f"{answer.status_code} for {url}")
-                raise from_answer(answer.status_code, answer.content, server=client.server)
+                    raise unavailable(refused, server=client.server, is_write=False)
+                raise refused
             if answer.status_code == 200 and offset:
                 file.seek(0)
                 file.truncate()

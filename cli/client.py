@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 from cli import sse
 from cli.contexts import Target
 from cli.patience import COMMAND_PATIENCE_S, FOLLOW_PATIENCE_S, STABLE_S, Patience
-from cli.problems import Problem, Refused, Unreachable, from_answer
+from cli.problems import Problem, Refused, Unreachable, from_answer, unavailable, undecided
 
 if TYPE_CHECKING:
     import httpx
@@ -229,9 +229,10 @@ class Client:
             response.status_code, response.content[:ERROR_BYTES_MAX], server=self.server
         )
         if response.status_code in (429, 500, 502, 503, 504):
-            return Unreachable(
-                self.server,
-                f"{response.status_code} {refused.what}",
+            return unavailable(
+                refused,
+                server=self.server,
+                is_write=response.request.method != "GET",
                 retry_after_s=_retry_after_s(response.headers.get("Retry-After")),
             )
         if 300 <= response.status_code < 400:
@@ -263,9 +264,7 @@ class Client:
             subject = str(outcome.get("subject_id") or "")
             noun = {"exe-": "executions", "res-": "reservations"}.get(subject[:4])
             return self.get(f"/v1/{noun}/{segment(subject)}") if noun else dict(outcome)
-        raise Unreachable(
-            self.server, f"command {command_id} has no outcome after {OUTCOME_WAIT_S:.0f}s"
-        )
+        raise undecided(self.server, command_id, after_s=OUTCOME_WAIT_S)
 
     def _traced(self, method: str, path: str, outcome: int | str) -> None:
         if self._trace is not None:

@@ -38,8 +38,18 @@ class Unreachable(Problem):
             next_step="start one with `teo up`, or name another with --server or TEO_SERVER",
             exit_code=ExitCode.UNREACHABLE,
         )
-        self.reason = reason
         self.retry_after_s = retry_after_s
+
+
+class Unavailable(Unreachable):
+    """Raised when the server was reached, and cannot serve this within the time allowed."""
+
+    def __init__(
+        self, server: str, reason: str, *, next_step: str, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(server, reason, retry_after_s=retry_after_s)
+        self.what = f"the server at {server} cannot serve this now: {reason}"
+        self.next_step = next_step
 
 
 class Refused(Problem):
@@ -67,6 +77,48 @@ def from_answer(status: int, body: bytes, *, server: str) -> Refused:
     if told and status != 401:
         return Refused(status=status, code=code, what=told, next_step=hint)
     return Refused(status=status, code=code, what=what, next_step=_next_step(status, code, server))
+
+
+def unavailable(
+    refused: Refused, *, server: str, is_write: bool, retry_after_s: float | None = None
+) -> Unavailable:
+    """Return what an answer says that another try may change: 429 or 5xx."""
+    return Unavailable(
+        server,
+        f"{refused.status} {refused.what}",
+        next_step=_way_out(refused, server=server, is_write=is_write),
+        retry_after_s=retry_after_s,
+    )
+
+
+def undecided(server: str, command_id: str, *, after_s: float) -> Unavailable:
+    """Return that a command was taken, and that nobody has decided it."""
+    return Unavailable(
+        server,
+        f"command {command_id} has no outcome after {after_s:.0f}s",
+        next_step=f"see that a scheduler runs; {_LOOK_FIRST}",
+    )
+
+
+_LOOK_FIRST = (
+    "before you send it again, look with `teo status` or `teo bench list` whether it was taken"
+)
+
+
+def _way_out(refused: Refused, *, server: str, is_write: bool) -> str:
+    match refused.status, refused.code:
+        case _, "replay_undecided" | "letter_not_put_back":
+            return "repeat the replay: it counts once"
+        case 429, _:
+            return refused.next_step or "try again later"
+        case 500, _ if refused.next_step:
+            step = refused.next_step
+        case _:
+            step = (
+                f"see which part is away with `curl {server}/readyz`; "
+                "if it is the log, start Kafka again"
+            )
+    return f"{step}; {_LOOK_FIRST}" if is_write else step
 
 
 def _field_errors(errors: object) -> str:

@@ -160,6 +160,46 @@ def test_a_write_is_tried_again_with_the_same_key(api, teo):
     assert len(traces) == 1
 
 
+UNDECIDED = (
+    503,
+    "log_unavailable",
+    "the log does not answer, so the command may or may not have been taken (TimeoutError: ); "
+    "send it again with the same Idempotency-Key, or look with GET /v1/commands/1",
+)
+
+
+def test_a_server_that_cannot_serve_is_not_called_unreachable(api, teo, monkeypatch):
+    monkeypatch.setenv("TEO_RETRY", "200ms")
+    api.failures += [(503, "log_unavailable", "the log does not serve this now; wait")] * 20
+    code, out, err = teo("pool", "list")
+    assert (code, out) == (9, "")
+    said = f"the server at {api.url} cannot serve this now: 503 the log does not serve this now\n"
+    assert said in err
+    assert f"next: see which part is away with `curl {api.url}/readyz`" in err
+    assert "start Kafka again" in err
+    assert "teo up" not in err
+    assert "send it again" not in err, "it was only asked, not told"
+
+
+def test_a_write_that_may_have_been_taken_is_looked_for_first(api, teo, monkeypatch):
+    monkeypatch.setenv("TEO_RETRY", "200ms")
+    api.failures += [UNDECIDED] * 20
+    code, out, err = teo("run", "true")
+    assert (code, out) == (9, "")
+    assert "may or may not have been taken" in err
+    assert "before you send it again, look with `teo status`" in err
+    assert "Idempotency-Key" not in err
+
+
+def test_a_replay_that_is_undecided_is_repeated(api, teo, monkeypatch):
+    monkeypatch.setenv("TEO_RETRY", "200ms")
+    hint = "it is not known yet; repeat it with the same Idempotency-Key"
+    api.failures += [(503, "replay_undecided", hint)] * 20
+    code, _, err = teo("dlq", "replay", "0-1")
+    assert code == 9
+    assert "next: repeat the replay: it counts once" in err
+
+
 def test_each_write_has_its_own_key(api, teo, tmp_path):
     file = tmp_path / "b.yaml"
     file.write_text(
