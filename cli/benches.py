@@ -106,7 +106,7 @@ def quarantine(
 
 
 def restore(session: Session, bench: BenchName, pool: arguments.Pool = None) -> None:
-    """Put a bench back into service."""
+    """Put a bench back into service, as clean: no teardown runs, you vouch for it."""
     _change(session, bench, pool, "restore", {})
 
 

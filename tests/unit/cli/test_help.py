@@ -28,3 +28,9 @@ def test_help(path, capsys):
     if path:  # The root is built before any verb is loaded.
         assert not re.search(r" <\w", options), "a type of Python is no word of a reader"
     assert "--help" in options
+
+
+def test_restore_says_that_nothing_is_cleaned(capsys):
+    with pytest.raises(SystemExit):
+        build(VERBS)(["bench", "restore", "--help"], prog_name="teo")
+    assert "no teardown runs" in capsys.readouterr().out
