@@ -5,7 +5,7 @@ reads the topic by itself until it is level with the shared tail again.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 
 from api.archive import archived_lines, archived_log
 from api.hub import Hub
@@ -51,6 +51,8 @@ class LogFollow:
         """Of the record that is read next."""
         self._settle: tuple[int, float] | None = None
         """Up to which offset, and until when at most, last lines are waited for."""
+        self._told = sieve.attempt - 1
+        """Number of the last attempt of which is told that another follows it."""
 
     async def frames(self) -> AsyncGenerator[bytes, None]:
         """Yield the stream."""
@@ -69,6 +71,8 @@ class LogFollow:
                 if waiter.count != count:
                     count = waiter.count
                     await self._refresh()
+                for chunk in self._requeued():
+                    yield chunk
                 if await self._is_over(follower):
                     async for chunk in self._finish():
                         yield chunk
@@ -86,6 +90,17 @@ class LogFollow:
         row = await self._reads.execution(self._row.id)
         if row is not None:
             self._row = row
+
+    def _requeued(self) -> Iterator[bytes]:
+        """Yield, once, why each attempt ended that another follows: it may have no lines."""
+        if self._is_single:
+            return
+        for each in self._row.attempts:
+            is_last = each is self._row.attempts[-1]
+            if each.number > self._told and (not is_last or self._row.status == "queued"):
+                self._told = each.number
+                about = {"attempt": each.number, "code": each.code, "reason": each.reason}
+                yield frame("requeued", about)
 
     async def _read(self, follower: Follower) -> AsyncGenerator[bytes, None]:
         """Yield what the topic has by now."""

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
+from cli import sse
 from cli.client import Client, Json, segment
 from cli.exit_codes import ExitCode
 from cli.problems import Problem
-from cli.render import Screen
+from cli.render import Screen, plain
 
 QUEUE_POLL_S = 5.0
 END_POLL_S = 30.0
+BENCHES_LOOKED_AT_MAX = 50
+OUT_OF_SERVICE = ("quarantined", "offline")
 
 WriteLines = Callable[[str, bool], None]
 
@@ -30,6 +33,8 @@ class LogFollower:
         since_line: int | None = None,
         write: WriteLines | None = None,
         on_attempt: Callable[[int], None] | None = None,
+        on_requeued: Callable[[Json], None] | None = None,
+        on_silence: Callable[[], None] | None = None,
     ) -> None:
         self._client = client
         self._path = f"/v1/executions/{segment(execution_id)}/logs"
@@ -40,6 +45,8 @@ class LogFollower:
         self._next_line = since_line or 1
         self._write = write or (lambda text, is_error: screen.write_log(text, is_error=is_error))
         self._on_attempt = on_attempt
+        self._on_requeued = on_requeued
+        self._on_silence = on_silence
 
     def run(self) -> None:
         """Write lines until the execution has finished and all of them were written."""
@@ -57,6 +64,10 @@ class LogFollower:
                 self._lines(body)
             case "attempt":
                 self._begin(int(body["attempt"]))
+            case "requeued" if self._on_requeued is not None:
+                self._on_requeued(body)
+            case sse.SILENCE if self._on_silence is not None:
+                self._on_silence()
             case _:
                 pass  # `gap` shows in the numbers; a newer server may send more.
 
@@ -96,7 +107,7 @@ class LogFollower:
 def wait_for_start(client: Client, execution: Json, say: Callable[[str], None]) -> Json:
     """Return the execution once it no longer waits for a bench."""
     while execution["status"] == "queued":
-        say(queue_text(execution))
+        say(queue_text(execution) + out_of_service(client, execution))
         execution = client.get(
             f"/v1/executions/{segment(execution['id'])}",
             {"until": "started"},
@@ -138,3 +149,23 @@ def queue_text(item: Json) -> str:
     if place is None:
         return f"{item['id']} waits for a bench {where}{reason}"
     return f"{item['id']} waits for a bench {where}, place {place} in the queue{reason}"
+
+
+def out_of_service(client: Client, execution: Json) -> str:
+    """Return that no bench that matches can serve it now, with a `; ` before; else nothing."""
+    if execution.get("reservation_id"):
+        return ""
+    asked = {"pool": execution["pool"], "selector": execution.get("selector") or None}
+    try:
+        benches = client.pages("/v1/benches", asked, limit=BENCHES_LOOKED_AT_MAX)
+    except Problem:  # The run waits all the same: what cannot be said beside that is left out.
+        return ""
+    states = sorted({str(bench["state"]) for bench in benches})
+    if not benches or benches.has_more or not set(states) <= set(OUT_OF_SERVICE):
+        return ""
+    pool = plain(execution["pool"])
+    if len(benches) == 1:
+        name = plain(benches[0]["name"])
+        return f"; 1 bench matches, it is {states[0]}: teo bench show {name} --pool {pool}"
+    said = " or ".join(states)
+    return f"; {len(benches)} benches match, all are {said}: teo bench list --pool {pool}"

@@ -7,8 +7,9 @@ import typer
 from cli import arguments, exit_codes
 from cli.client import Client, Json, segment
 from cli.durations import parse_optional
-from cli.follow import LogFollower, wait_for_end, wait_for_start
+from cli.follow import LogFollower, out_of_service, queue_text, wait_for_end, wait_for_start
 from cli.problems import BadUsage, Problem, Refused
+from cli.render import plain
 from cli.run_spec import RunSpec, read_spec
 from cli.session import RESOURCE_FORMATS, Session
 from cli.signals import Interrupted, Interrupts
@@ -83,6 +84,10 @@ class _Run:
         self._interrupts = interrupts
         self._output = output
         self._execution: Json | None = None
+        self._lost = 0
+        """Number of the last attempt of which was said that it is tried again."""
+        self._is_waiting = False
+        self._waits_for = ""
 
     def go(self, body: Json, *, is_detached: bool) -> int:
         try:
@@ -115,6 +120,8 @@ class _Run:
                 self._screen,
                 write=self._write,
                 on_attempt=lambda number: self._say_attempt(execution_id, number),
+                on_requeued=lambda ended: self._say_requeued(execution_id, ended),
+                on_silence=lambda: self._say_wait(execution_id),
             ).run()
             execution = wait_for_end(self._client, execution_id)
         except Problem as problem:
@@ -135,15 +142,36 @@ class _Run:
         self._screen.write_log(text, is_error=is_error or self._output != "table")
 
     def _say_attempt(self, execution_id: str, number: int) -> None:
+        self._is_waiting = False
         if number == 1 or self._screen.is_quiet:
             return
-        execution = self._client.get(f"/v1/executions/{segment(execution_id)}", is_following=True)
-        attempts = {item["number"]: item for item in execution.get("attempts", ())}
+        attempts = {item["number"]: item for item in self._now(execution_id).get("attempts", ())}
         before, now = attempts.get(number - 1, {}), attempts.get(number, {})
-        why = before.get("reason") or before.get("code") or "an infrastructure error"
-        self._screen.note(
-            f"attempt {number - 1} ended: {why}; attempt {number} on {now.get('bench', '?')}"
-        )
+        ended = "" if self._lost >= number - 1 else f"attempt {number - 1} ended: {_why(before)}; "
+        self._screen.note(f"{ended}attempt {number} on {now.get('bench', '?')}")
+
+    def _say_requeued(self, execution_id: str, ended: Json) -> None:
+        if self._screen.is_quiet or ended["attempt"] <= self._lost:
+            return
+        self._lost = ended["attempt"]
+        self._screen.note(f"attempt {self._lost} ended: {_why(ended)}; it is tried again")
+        self._is_waiting = True
+        self._say_wait(execution_id)
+
+    def _say_wait(self, execution_id: str) -> None:
+        """Say why it waits again, if no bench can serve it; the same is not said twice."""
+        if not self._is_waiting:
+            return
+        execution = self._now(execution_id)
+        self._is_waiting = execution["status"] == "queued"
+        cause = out_of_service(self._client, execution) if self._is_waiting else ""
+        if cause and cause != self._waits_for:
+            self._screen.note(queue_text({**execution, "reason": ""}) + cause)
+        self._waits_for = cause
+
+    def _now(self, execution_id: str) -> Json:
+        found: Json = self._client.get(f"/v1/executions/{segment(execution_id)}", is_following=True)
+        return found
 
     def _show(self, execution: Json) -> None:
         from cli.executions import show_execution
@@ -186,6 +214,12 @@ class _Run:
         except Refused as refused:
             if refused.code != "execution_finished":
                 raise
+
+
+def _why(attempt: Json) -> str:
+    """Return code and reason of an attempt that ended."""
+    said = [plain(attempt[key]) for key in ("code", "reason") if attempt.get(key)]
+    return ", ".join(said) or "an infrastructure error"
 
 
 def _place(execution: Json) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+SILENCE = ""
 EVENT_BYTES_MAX = 16 * 1024 * 1024
 
 
@@ -12,7 +13,10 @@ class StreamBroken(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerEvent:
-    """One event; `id` is what a client sends back to resume after it."""
+    """One event; `id` is what a client sends back to resume after it.
+
+    With the name `SILENCE` it is a keep-alive: the server is there and has nothing to say.
+    """
 
     id: str | None
     event: str
@@ -68,5 +72,6 @@ def _event(lines: list[bytes]) -> ServerEvent | None:
         elif field == b"id" and "\0" not in value:
             event_id = value
     if not data and event_id is None:
-        return None
+        is_silence = bool(lines) and all(line.startswith(b":") for line in lines)
+        return ServerEvent(id=None, event=SILENCE, data="") if is_silence else None
     return ServerEvent(id=event_id, event=name, data="\n".join(data))

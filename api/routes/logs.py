@@ -127,7 +127,7 @@ OPERATIONS = (
         media={
             "text/plain": "The lines.",
             MEDIA_TYPE: "`event: lines` with `id: ATTEMPT.LAST_LINE` and `data: {attempt, "
-            "first_line, lines, stderr}`; `attempt`, `gap` and, at the end, `end`; "
+            "first_line, lines, stderr}`; `attempt`, `requeued`, `gap`, and at the end `end`; "
             "`Last-Event-ID` resumes.",
         },
         problems=(404, 422, 503),

@@ -1,5 +1,6 @@
 """The CLI against a real HTTP server that plays the API: streams that break, refusals, signals."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -148,6 +149,57 @@ def test_a_new_attempt_is_said_with_the_reason(api, teo):
     _, out, err = teo("run", "true")
     assert out == "first\nagain\n"
     assert "attempt 1 ended: the worker is lost; attempt 2 on bench-2" in err
+
+
+REQUEUED = ("requeued", {"attempt": 1, "code": "provision_failed", "reason": "no power"}, None)
+SICK = {"pool": "lab-a", "name": "sick-1", "state": "quarantined", "labels": {}}
+
+
+def test_an_attempt_that_is_lost_is_said_at_once_and_once(api, teo):
+    api.at_end = finished("passed", "passed", attempts=[{"number": 2, "bench": "bench-2"}])
+    api.frames = [REQUEUED, REQUEUED, ("attempt", {"attempt": 2}, None), lines(2, 1, "again")]
+    api.execution = execution(status="assigned")
+    _, out, err = teo("run", "true")
+    assert out == "again\n"
+    said = "attempt 1 ended: provision_failed, no power; it is tried again\n"
+    assert (err.count(said), err.count("attempt 1 ended")) == (1, 1)
+    assert "attempt 2 on bench-" in err
+    assert "quarantined" not in err
+
+
+def test_a_run_that_only_a_sick_bench_could_serve_says_so(api, teo):
+    api.benches = [SICK]
+    api.execution = execution(status="queued", queue_position=1)
+    _, _, err = teo("run", "true")
+    assert "1 bench matches, it is quarantined: teo bench show sick-1 --pool lab-a" in err
+    api.benches = [SICK, {**SICK, "name": "away", "state": "offline"}]
+    api.execution = execution(status="queued", queue_position=1)
+    _, _, err = teo("run", "true")
+    assert "2 benches match, all are offline or quarantined: teo bench list" in err
+    api.benches = [SICK, {**SICK, "name": "busy", "state": "held"}]
+    api.execution = execution(status="queued", queue_position=1)
+    assert "quarantined" not in teo("run", "true")[2]
+
+
+def test_a_retry_that_waits_for_a_sick_bench_says_so(api, teo):
+    def looked(times):
+        """Wait until the client has looked so often which benches match."""
+
+        async def wait():
+            await asyncio.to_thread(until, lambda: api.count("GET", "/v1/benches") >= times, times)
+
+        return wait
+
+    async def requeue():
+        api.execution = execution(status="queued")
+
+    async def quarantine():
+        api.benches = [SICK]
+
+    silence = ": keep-alive\n\n"
+    api.frames = [requeue, REQUEUED, looked(1), quarantine, silence, looked(2), silence, looked(3)]
+    _, _, err = teo("run", "true")
+    assert err.count("it is quarantined: teo bench show sick-1") == 1
 
 
 def test_a_write_is_tried_again_with_the_same_key(api, teo):

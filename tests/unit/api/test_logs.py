@@ -124,8 +124,9 @@ def test_a_retry_is_told_and_each_attempt_can_be_read(tmp_path: Path) -> None:
             await lab.lines(second, 2, ("late words of the first",), attempt=1)
             await lab.ended(second)
             seen = [(name, data) async for name, data, _ in stream.rest()]
-        assert [name for name, _ in seen] == ["lines", "attempt", "lines", "end"]
-        assert seen[1][1]["attempt"] == 2
+        assert [name for name, _ in seen] == ["lines", "requeued", "attempt", "lines", "end"]
+        assert (seen[1][1]["attempt"], seen[1][1]["code"]) == (1, "exit_code")
+        assert seen[2][1]["attempt"] == 2
         async with lab.stream(f"{path}?attempt=1") as stream:
             assert (await texts(stream))[0] == ["first try", "late words of the first"]
         async with lab.stream(path, headers={"Last-Event-ID": "2.0"}) as stream:

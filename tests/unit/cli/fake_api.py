@@ -77,7 +77,9 @@ class FakeApi:
         }
         self.pools = ["lab-a"]
         self.rules = {}
+        self.benches = [BENCH]
         self.frames = []
+        """What the log stream sends: events, raw text, or a coroutine function that is awaited."""
         self.cuts = set()
         self.is_endless = False
         self.is_stubborn = False
@@ -152,8 +154,11 @@ class FakeApi:
     def bodies(self, method, path):
         return [json.loads(body) for m, p, _, body in self.asked if (m, p) == (method, path)]
 
+    def count(self, method, path):
+        return sum((m, p) == (method, path) for m, p, _, _ in self.asked)
+
     def was_asked(self, method, path):
-        return any((m, p) == (method, path) for m, p, _, _ in self.asked)
+        return self.count(method, path) > 0
 
     def _guarded(self, app):
         async def guard(scope, receive, send):
@@ -185,7 +190,7 @@ class FakeApi:
         return await self.items(request, pools)
 
     async def list_benches(self, request):
-        return await self.items(request, [BENCH])
+        return await self.items(request, self.benches)
 
     async def list_letters(self, request):
         self.queries.append(dict(request.query_params))
@@ -300,7 +305,7 @@ class FakeApi:
             page = [line for line in stored if line["n"] >= since][:2]
             tail = {"next_line": since + len(page), "is_complete": since + len(page) > 3}
             return JSONResponse({"attempt": 1, "lines": page, **tail})
-        ids = [frame[2] for frame in self.frames]
+        ids = [frame[2] if isinstance(frame, tuple) else None for frame in self.frames]
         resumed = request.headers.get("last-event-id")
         start = ids.index(resumed) + 1 if resumed else 0
         return StreamingResponse(self._follow(start), media_type="text/event-stream")
@@ -310,7 +315,14 @@ class FakeApi:
             if index in self.cuts:
                 self.cuts.discard(index)
                 raise ConnectionAbortedError
-            kind, data, event_id = self.frames[index]
+            frame = self.frames[index]
+            if isinstance(frame, str):
+                yield frame
+                continue
+            if callable(frame):
+                await frame()
+                continue
+            kind, data, event_id = frame
             head = f"id: {event_id}\n" if event_id else ""
             yield f"{head}event: {kind}\ndata: {json.dumps(data)}\n\n"
         while self.is_endless:

@@ -14,6 +14,7 @@ STREAM = (
 def test_events_are_the_same_however_the_bytes_are_cut(size):
     chunks = [STREAM[start : start + size] for start in range(0, len(STREAM), size)]
     assert [(event.id, event.event, event.data) for event in sse.parse(chunks)] == [
+        (None, sse.SILENCE, ""),
         ("1.2", "lines", '{"a":\n1}'),
         ("1.3", "end", "grün"),
         ("only", "message", ""),
