@@ -16,6 +16,10 @@ from cli.session import Session
 
 POLL_S = 0.5
 LIVE = ("online", "draining")
+WAY_BACK = (
+    "to have it back, start its process again: by your supervisor, "
+    "`docker compose restart worker`, or `teo down` and `teo up`"
+)
 
 WorkerName = Annotated[str, typer.Argument(metavar="WORKER", help="Id of a worker.")]
 
@@ -69,6 +73,7 @@ def drain(
         used = found.get("slots_used", 0)
         runs = f"; it still runs {used}" if found["state"] == "draining" and used else ""
         session.screen.note(f"{plain(worker)} is {plain(found['state'])}{runs}")
+        session.screen.note(f"  next: {WAY_BACK}")
     else:
         show_one(session.screen, found, _COLUMNS, output=output, name="worker")
 
