@@ -1,6 +1,5 @@
 """`teo fsck`: replays the journal of an environment and says what does not agree. Never writes."""
 
-import asyncio
 import json
 import sqlite3
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.direct import run_direct
 from cli.problems import BadUsage, Problem
 from cli.serve import DATA_DIR, Prefix
 from cli.session import Session
@@ -61,11 +61,12 @@ def fsck(
     output = session.output(("table", "json"))
     plan = _plan(kafka, topic_prefix, scheduler or [], database or [], data_dir)
     try:
-        report = asyncio.run(_check(session, plan, is_told=output == "table"))
+        report = run_direct(_check(session, plan, is_told=output == "table"))
     except (TeoError, OSError, sqlite3.Error) as error:
         raise Problem(
             f"it cannot be checked: {error}",
-            next_step="see that Kafka, the schedulers and the files can be reached, and try again",
+            next_step="see that Kafka, the schedulers and the files can be reached; a `teo up` "
+            "elsewhere is named by --data-dir DIR, another Kafka by --kafka",
             exit_code=UNREADABLE,
         ) from error
     if output == "json":
@@ -173,7 +174,7 @@ async def _compare(log: Any, topics: Any, path: Path, findings: Any) -> None:
     else:
         if not done.fresh or done.live == done.fresh:
             return
-        text = f"{path} is not what {done.events} events give: rebuild it"
+        text = f"{path} is not what {done.events} events give: make it anew"
     findings.add(
         Finding(rule="projection_is_the_journal", text=text, topic=topics.events, partition=-1)
     )
@@ -201,3 +202,4 @@ def _tell_end(session: Session, report: dict[str, Any]) -> None:
     count = len(report["findings"]) + report["left_out"]
     more = f", {report['left_out']} of them not shown" if report["left_out"] else ""
     session.screen.print(f"{count} things are wrong{more}")
+    session.screen.note("  next: docs/operations.md has what each rule means, and what to do")

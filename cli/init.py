@@ -1,10 +1,10 @@
 """`teo init`: creates the topics of an environment, or refuses ones that would lose facts."""
 
-import asyncio
 from typing import Annotated
 
 import typer
 
+from cli.direct import run_direct
 from cli.problems import Problem
 from cli.serve import Kafka, Prefix
 from cli.session import Session
@@ -37,7 +37,7 @@ def init(
         return await ensure_topics(kafka, wanted, replication=replication)
 
     try:
-        made = asyncio.run(create())
+        made = run_direct(create())
     except TeoError as error:
         raise Problem(str(error), exit_code=3) from error
     for spec in wanted:

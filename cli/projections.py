@@ -1,12 +1,12 @@
 """`teo projections rebuild`: makes the read models anew from the journal, and swaps them in."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.command import group
+from cli.direct import run_direct
 from cli.problems import Problem
 from cli.serve import DATA_DIR, Kafka, Prefix
 from cli.session import Session
@@ -27,6 +27,9 @@ def rebuild(
     from events.topics import Topics
     from projections.rebuild import Rebuilt
     from projections.rebuild import rebuild as rebuild_file
+    from projections.store import StoreBusy
+
+    under_up = f"`teo down`, delete {database}*, `teo up`: it makes them anew"
 
     async def work() -> Rebuilt:
         cluster = await cluster_id(kafka)
@@ -35,11 +38,19 @@ def rebuild(
 
     try:
         with session.screen.spinner("rebuilding from the journal"):
-            done = asyncio.run(work())
+            done = run_direct(work())
+    except StoreBusy as error:
+        raise Problem(
+            f"the read model {database} is kept by another process",
+            next_step=f"stop that API and try again; under `teo up`: {under_up}",
+            exit_code=3,
+        ) from error
     except TeoError as error:
         raise Problem(
             str(error),
-            next_step="" if "; " in str(error) else "try again once Kafka answers",
+            next_step=""
+            if "; " in str(error)
+            else f"try again once Kafka answers; under `teo up`: {under_up}",
             exit_code=3,
         ) from error
     same = "the same as before" if done.before == done.after else "other than before"

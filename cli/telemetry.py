@@ -19,6 +19,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+from cli.repeats import Repeats
 from cli.version import version
 
 OTLP_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -54,21 +55,44 @@ def start(role: str) -> Callable[[], None]:
 
 def _logs(role: str) -> None:
     level = logging.getLevelNamesMapping().get(os.environ.get("TEO_LOG_LEVEL", "INFO").upper(), 20)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+    chain: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _role(role),
+        _trace_ids,
+        structlog.processors.format_exc_info,
+    ]
+    render = structlog.processors.JSONRenderer()
+    _logs_of_libraries([structlog.stdlib.add_logger_name, _held_back, *chain], render)
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _role(role),
-            _trace_ids,
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
+        processors=[*chain, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _logs_of_libraries(
+    chain: list[structlog.typing.Processor], render: structlog.typing.Processor
+) -> None:
+    """Write what libraries warn of as lines of the same form, each text only now and then."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Repeats())
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=chain,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.captureWarnings(capture=True)
+
+
+def _held_back(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Any:
+    if held_back := getattr(event["_record"], "held_back", 0):
+        event["held_back"] = held_back
+    return event
 
 
 def _role(role: str) -> structlog.typing.Processor:

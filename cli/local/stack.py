@@ -23,6 +23,7 @@ import structlog
 from api.auth.principal import Principal
 from api.auth.token_file import new_token, write_token_file
 from cli.contexts import write_context
+from cli.direct import hush_kafka
 from cli.local import BrokerFailed
 from cli.local.cluster import ClusterConfig, EmbeddedKafka
 from cli.problems import Problem
@@ -122,6 +123,7 @@ class _Started:
 
     async def __aenter__(self) -> Stack:
         stack, config = self._stack, self._stack.config
+        hush_kafka()
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
         try:
             await self._exit.__aenter__()

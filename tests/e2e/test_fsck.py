@@ -163,6 +163,14 @@ def test_what_cannot_be_read_exits_3(lab: Lab, tmp_path: Path) -> None:
     assert lab.teo("fsck", "--data-dir", str(tmp_path)).returncode == 2
 
 
+def test_a_rebuild_beside_a_running_api_says_the_way_under_teo_up(lab: Lab) -> None:
+    database = str(lab.data / "projections.sqlite")
+    done = lab.teo("projections", "rebuild", "--kafka", lab.state["kafka"], "--database", database)
+    assert done.returncode == 3
+    assert f"`teo down`, delete {database}*, `teo up`" in done.stderr
+    assert "a folder of its own" not in done.stderr
+
+
 def test_a_forged_event_is_found_and_named(lab: Lab) -> None:
     """The last test of this system: a journal that was tampered with stays so."""
 
@@ -200,3 +208,4 @@ def test_a_forged_event_is_found_and_named(lab: Lab) -> None:
     assert told.returncode == 1
     assert f"teo.events[{partition}]@{offset}" in told.stdout
     assert execution in told.stdout
+    assert "docs/operations.md" in told.stderr
