@@ -80,7 +80,8 @@ def status_of_rejection(code: str) -> int:
 
 def not_found(kind: str, identity: str, *, hint: str) -> Problem:
     """Return the 404 for a thing of `kind` that is not known."""
-    return Problem(404, f"no_such_{kind}", f"there is no {kind} {identity}; {hint}")
+    name = kind.replace("_", " ")
+    return Problem(404, f"no_such_{kind}", f"there is no {name} {identity}; {hint}")
 
 
 def to_response(problem: Problem, *, instance: str | None = None) -> Response:

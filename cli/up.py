@@ -65,6 +65,7 @@ def down(session: Session, data_dir: DataDir = DATA_DIR) -> int:
     state = read_state(folder)
     if state is None:
         session.screen.note(f"nothing is up in {folder}")
+        session.screen.note("  another folder: --data-dir, or TEO_DATA_DIR")
         return 0
     with session.screen.spinner(f"stopping {state['server']}"):
         os.kill(state["pid"], 15)
@@ -136,7 +137,8 @@ def _detached(session: Session, folder: Path, port: int | None, kafka: str, slot
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise Problem(f"it did not come up:\n{tail}", next_step=f"see {log}", exit_code=3)
     note = session.screen.note
-    note(f"up at {state['server']} (process {state['pid']}); `teo down` stops it")
+    stop = "teo down" if folder == DATA_DIR.absolute() else f"teo down --data-dir {folder}"
+    note(f"up at {state['server']} (process {state['pid']}); `{stop}` stops it")
     note(f"  the dashboard is there too; its token is in {folder / 'token'}")
     note("  next: teo bench apply -f FILE, then teo run -- COMMAND")
     if session.flags.output == "json":

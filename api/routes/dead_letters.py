@@ -22,6 +22,7 @@ from api.routes.benches import words
 from events import dlq
 from events.commands import DiscardDeadLetter, ReplayDeadLetter
 from events.errors import Undecodable
+from events.letters import position_of
 from projections import cursors
 from projections.rows import InvalidCursor, Page, SettledRow, Slice
 
@@ -108,7 +109,10 @@ async def _letter(call: Call) -> Found:
     identity = call.path("id")
     found = await call.service.letters.letter(identity)
     if found is None:
-        hint = "`teo dlq list --status ''` shows those that are kept; they go after their retention"
+        why = "letters go after their retention"
+        if position_of(identity) is None:
+            why = "an id is partition-offset, as in 3-17"
+        hint = f"{why}; see those that are kept with `teo dlq list --status ''`"
         raise not_found("dead_letter", identity, hint=hint)
     return found
 

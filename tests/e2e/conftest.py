@@ -26,8 +26,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     write_token_file(data / "tokens.json", people)
     (data / "token").write_text(mine)
     system = Lab(folder, env, bobs)
-    system.ok("up", "--detach", "--data-dir", str(folder / "data"), "--port", "0")
+    up = system.teo("up", "--detach", "--data-dir", str(data), "--port", "0")
     try:
+        assert up.returncode == 0, up.stderr
+        assert f"`teo down --data-dir {data}` stops it" in up.stderr
+        assert mine not in up.stderr + (data / "logs" / "up.log").read_text()
         applied = system.teo("bench", "apply", "-f", "-", stdin=BENCHES)
         assert applied.returncode == 0, applied.stderr
         until(

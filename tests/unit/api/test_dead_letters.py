@@ -149,6 +149,12 @@ def test_who_may_and_what_is_not_there(tmp_path: Path) -> None:
                 target = f"{LETTERS}/{unknown}{verb}"
                 answer = await lab.call(method, target, body, token=OLGA, status=404)
                 assert answer.json()["code"] == "no_such_dead_letter"
+                told, _, hint = answer.json()["detail"].rpartition("; ")
+                is_id = unknown in ("0-999", "99999-0")
+                why = "retention" if is_id else "partition-offset, as in 3-17"
+                assert told.startswith(f"there is no dead letter {unknown}; ")
+                assert why in told
+                assert hint == "see those that are kept with `teo dlq list --status ''`"
                 assert "teo dlq list" in answer.json()["detail"]
         await lab.call("GET", f"{LETTERS}?cursor=x", status=422)
 

@@ -201,13 +201,13 @@ class FakeApi:
     async def letter(self, request):
         found = self.letters.get(request.path_params["letter"])
         if found is None:
-            return problem(404, "no_such_dead_letter", "there is no dead_letter 9-9; look again")
+            return problem(404, "no_such_dead_letter", "there is no dead letter 9-9; look again")
         return JSONResponse(found)
 
     async def settle(self, request):
         found = self.letters.get(request.path_params["letter"])
         if found is None:
-            return problem(404, "no_such_dead_letter", "there is no dead_letter 9-9; look again")
+            return problem(404, "no_such_dead_letter", "there is no dead letter 9-9; look again")
         verb = request.path_params["verb"]
         found["status"] = {"replay": "replayed", "discard": "discarded"}[verb]
         return JSONResponse({**found, **REPLAYED} if verb == "replay" else found)
