@@ -15,7 +15,15 @@ from urllib.parse import quote, urlsplit
 from cli import sse
 from cli.contexts import Target
 from cli.patience import COMMAND_PATIENCE_S, FOLLOW_PATIENCE_S, STABLE_S, Patience
-from cli.problems import Problem, Refused, Unreachable, from_answer, unavailable, undecided
+from cli.problems import (
+    Problem,
+    Refused,
+    Unreachable,
+    from_answer,
+    no_answer,
+    unavailable,
+    undecided,
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -216,6 +224,10 @@ class Client:
                     patience.over()
                     return response
                 failure = self._failure(response)
+            except httpx.ReadTimeout as error:
+                self._traced(method, path, type(error).__name__)
+                is_write = method != "GET"
+                failure = no_answer(self.server, after_s=timeout_s, is_write=is_write)
             except httpx.TransportError as error:
                 self._traced(method, path, type(error).__name__)
                 failure = Unreachable(self.server, _reason(error))

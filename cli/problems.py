@@ -91,6 +91,16 @@ def unavailable(
     )
 
 
+def no_answer(server: str, *, after_s: float, is_write: bool) -> Unavailable:
+    """Return that the server was reached and said nothing, as when the log it asks is stuck."""
+    step = _see_readyz(server)
+    return Unavailable(
+        server,
+        f"no answer within {after_s:.0f}s",
+        next_step=f"{step}; {_LOOK_FIRST}" if is_write else step,
+    )
+
+
 def undecided(server: str, command_id: str, *, after_s: float) -> Unavailable:
     """Return that a command was taken, and that nobody has decided it."""
     return Unavailable(
@@ -114,11 +124,14 @@ def _way_out(refused: Refused, *, server: str, is_write: bool) -> str:
         case 500, _ if refused.next_step:
             step = refused.next_step
         case _:
-            step = (
-                f"see which part is away with `curl {server}/readyz`; "
-                "if it is the log, start Kafka again"
-            )
+            step = _see_readyz(server)
     return f"{step}; {_LOOK_FIRST}" if is_write else step
+
+
+def _see_readyz(server: str) -> str:
+    return (
+        f"see which part is away with `curl {server}/readyz`; if it is the log, start Kafka again"
+    )
 
 
 def _field_errors(errors: object) -> str:

@@ -233,6 +233,16 @@ def test_a_server_that_cannot_serve_is_not_called_unreachable(api, teo, monkeypa
     assert "send it again" not in err, "it was only asked, not told"
 
 
+def test_a_server_that_takes_too_long_is_not_called_unreachable(api, teo, monkeypatch):
+    monkeypatch.setenv("TEO_RETRY", "100ms")
+    monkeypatch.setattr("cli.client.READ_TIMEOUT_S", 0.1)
+    api.is_mute = True
+    code, out, err = teo("status", EXE)
+    assert (code, out) == (9, "")
+    assert f"the server at {api.url} cannot serve this now: no answer within" in err
+    assert f"`curl {api.url}/readyz`" in err
+
+
 def test_a_write_that_may_have_been_taken_is_looked_for_first(api, teo, monkeypatch):
     monkeypatch.setenv("TEO_RETRY", "200ms")
     api.failures += [UNDECIDED] * 20

@@ -83,6 +83,8 @@ class FakeApi:
         self.cuts = set()
         self.is_endless = False
         self.is_stubborn = False
+        self.is_mute = False
+        """It takes requests and does not answer until it is stopped."""
         self.cases = []
         self.files = {}
         self.ranges = []
@@ -165,6 +167,9 @@ class FakeApi:
             message = await receive()
             headers = {key.decode(): value.decode() for key, value in scope["headers"]}
             self.asked.append((scope["method"], scope["path"], headers, message["body"]))
+            if self.is_mute:
+                await receive()  # The client gives up.
+                return
             if headers.get("authorization") != f"Bearer {TOKEN}":
                 answer = problem(401, "unauthenticated", "no valid token")
             elif self.failures:
