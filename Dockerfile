@@ -1,4 +1,4 @@
-# One image for all roles: `teo serve api|scheduler|worker`. Run it with an init process
+# One image for all roles: `teo serve api|scheduler|watcher|worker`. Run it with an init process
 # (`init: true`, `docker run --init`): a worker starts processes of its own.
 ARG PYTHON=python:3.11-slim
 
