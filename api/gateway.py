@@ -20,7 +20,7 @@ from api.limits import (
 from api.problems import Problem, status_of_rejection
 from events.codec import encode
 from events.commands import Command
-from events.errors import LogUnavailable
+from events.errors import LogUnavailable, RecordTooBig
 from events.log import Outgoing, Position
 from events.message import Message
 from events.shared import CommandMeta
@@ -125,13 +125,18 @@ class Gateway:
         )
 
     async def _publish(self, record: Outgoing, command_id: str, *, until_s: float) -> None:
-        """Append until it is acknowledged. The id makes a second copy harmless."""
+        """Append until it is acknowledged. The id makes a second copy harmless.
+
+        Raises the 413 of a command that the log never takes.
+        """
         pause_s = PUBLISH_PAUSE_S_MIN
         while True:
             left_s = until_s - asyncio.get_running_loop().time()
             try:
                 async with asyncio.timeout(max(left_s, PUBLISH_PAUSE_S_MIN)):
                     await self._deps.log.append([record])
+            except RecordTooBig as error:
+                raise _too_big(record, command_id) from error
             except (LogUnavailable, TimeoutError) as error:
                 if until_s - asyncio.get_running_loop().time() <= pause_s:
                     raise _unavailable(command_id, error) from error
@@ -165,6 +170,15 @@ def headers_of(command_id: str, position: Position) -> dict[str, str]:
         "TEO-Command-Id": command_id,
         "TEO-Position": f"{position.partition}:{position.offset}",
     }
+
+
+def _too_big(record: Outgoing, command_id: str) -> Problem:
+    detail = (
+        f"the command takes {record.size_bytes} bytes on the log, and that is more than the log "
+        "takes of a command; nothing was changed: ask for less at once, or have `teo init` say "
+        "whether the topics are as they should be"
+    )
+    return Problem(413, "command_too_big", detail, command_id=command_id)
 
 
 def _unavailable(command_id: str, error: Exception) -> Problem:

@@ -43,6 +43,10 @@ class Entry:
     type: str
     """What the sender called it; empty: it did not say."""
     size_bytes: int
+    """Of the value of the record, also if the letter holds a part of it only."""
+    is_cut: bool
+    sha256: str
+    """Of that value, if the letter is cut; else empty."""
 
     @property
     def id(self) -> str:
@@ -201,7 +205,9 @@ def _found(record: Record) -> Found:
         source_at=letter.source_timestamp,
         found_by=letter.found_by,
         type=letter.headers.get("ce_type", b"").decode("utf-8", "replace"),
-        size_bytes=len(letter.value or b""),
+        size_bytes=len(letter.value or b"") if letter.whole_bytes is None else letter.whole_bytes,
+        is_cut=letter.whole_bytes is not None,
+        sha256=letter.whole_sha256,
     )
     return Found(entry=entry, letter=letter)
 
@@ -229,4 +235,6 @@ def _stranger(record: Record, at: Position, error: Undecodable) -> Entry:
         found_by="",
         type="",
         size_bytes=len(record.value or b""),
+        is_cut=False,
+        sha256="",
     )

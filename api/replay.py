@@ -11,7 +11,7 @@ from api.service import Service
 from events.codec import decode_command, decode_report, decode_task
 from events.commands import SubmitExecution
 from events.dlq import DeadLetter
-from events.errors import LogUnavailable, Undecodable
+from events.errors import LogUnavailable, RecordTooBig, Undecodable
 from events.letters import REPLAYED_FROM
 from events.log import Outgoing, Position
 from events.message import Message
@@ -72,6 +72,15 @@ def refuse_what_cannot_go_back(service: Service, letter: DeadLetter, *, is_force
             "`teo dlq discard` settles it"
         )
         raise Problem(409, "letter_not_replayable", detail)
+    if letter.whole_bytes is not None:
+        detail = (
+            f"it holds only the first {len(letter.value or b'')} of {letter.whole_bytes} bytes, "
+            "so nothing that can be put back; the whole record stands on "
+            f"{letter.source_topic}, partition {letter.source_partition}, offset "
+            f"{letter.source_offset}, as long as that topic keeps it: have its sender send less, "
+            "then discard this letter"
+        )
+        raise Problem(409, "letter_cut", detail)
     if is_forced:
         return
     try:
@@ -108,6 +117,12 @@ async def put_back(service: Service, letter_id: str, letter: DeadLetter) -> PutB
     )
     try:
         (at,) = await service.deps.log.append([record])
+    except RecordTooBig as error:
+        detail = (
+            f"the replay of {letter_id} is noted, but {letter.source_topic} takes no record as big "
+            f"as what it holds ({error}); `teo dlq discard` settles it"
+        )
+        raise Problem(409, "letter_not_replayable", detail) from error
     except LogUnavailable as error:
         detail = (
             f"the replay of {letter_id} is noted, but the log did not take back what it holds "

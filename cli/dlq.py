@@ -56,6 +56,7 @@ _ROWS: list[Column] = [
     ("error", field("error")),
     ("key", field("key")),
     ("size", lambda item: f"{item.get('size_bytes')} bytes"),
+    ("cut", lambda item: _cut_to(item)),
     ("unreadable", field("undecodable")),
 ]
 
@@ -270,6 +271,15 @@ def _source(item: Json) -> str:
     if item.get("kind") == "execution":
         return plain(f"{topic}, partition {partition}")
     return plain(f"{topic}, partition {partition}, offset {offset}")
+
+
+def _cut_to(item: Json) -> str:
+    if not item.get("is_cut"):
+        return "-"
+    return plain(
+        f"only the first {item['held_bytes']} bytes are here (sha256 of all: {item['sha256']}); "
+        "the whole record stands at its source as long as that topic keeps it; no replay"
+    )
 
 
 def _cut(text: str) -> str:

@@ -10,7 +10,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """What was set aside, whole, with the reason."""
+    """What was set aside, whole or cut to what a letter takes, with the reason."""
 
     source_topic: str
     source_partition: int
@@ -26,3 +26,5 @@ class DeadLetter:
     kind: str = "record"
     pool: str = ""
     execution_id: str | None = None
+    whole_bytes: int | None = None
+    whole_sha256: str = ""

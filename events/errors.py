@@ -17,6 +17,12 @@ class LogUnavailable(TeoError):
     retriable = True
 
 
+class RecordTooBig(TeoError):
+    """Raised when a record is bigger than its topic takes: nothing of its commit is ever seen."""
+
+    code = "record_too_big"
+
+
 class OffsetGone(LogUnavailable):
     """Raised when a topic ends before, or begins after, the offset that is to be read next."""
 

@@ -49,6 +49,12 @@ class Outgoing:
     headers: Mapping[str, bytes] = field(default_factory=dict)
     partition: int | None = None
 
+    @property
+    def size_bytes(self) -> int:
+        """What it holds; on the wire a few dozen bytes come on top."""
+        headers = sum(len(name.encode()) + len(value) for name, value in self.headers.items())
+        return len(self.key or b"") + len(self.value or b"") + headers
+
 
 class Reader(Protocol):
     """Reads chosen partitions from chosen offsets, read_committed. Belongs to one task."""
@@ -79,8 +85,9 @@ class Writer(Protocol):
     async def commit(self, records: Sequence[Outgoing]) -> Sequence[Position]:
         """Write all of `records` in one transaction; return where they stand, once committed.
 
-        Raises `Fenced` if a newer owner took over, `LogUnavailable` if the outcome is not known.
-        After either, nothing more may be written: close, open again and read what is there.
+        Raises `Fenced` if a newer owner took over, `LogUnavailable` if the outcome is not known,
+        `RecordTooBig` if a topic does not take one of them: then none of them is ever seen.
+        After any of these, nothing more may be written: close, open again and read what is there.
         """
         ...
 
@@ -137,8 +144,9 @@ class Log(Protocol):
     async def append(self, records: Sequence[Outgoing]) -> Sequence[Position]:
         """Write `records` in order, idempotently, outside transactions; return where they stand.
 
-        Returns once all are acknowledged by all in-sync replicas. Raises `LogUnavailable`; some
-        may then have been written, so the caller repeats only what readers know as repeats.
+        Returns once all are acknowledged by all in-sync replicas. Raises `LogUnavailable`, or
+        `RecordTooBig` if a topic does not take one of them; some may then have been written, so
+        the caller repeats only what readers know as repeats.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Which settings of a topic would lose facts or order, and what mends each. Pure.
+"""Which settings of a topic would lose facts or order, or stop us, and what mends each. Pure.
 
 What only costs comfort (how long results, logs or dead letters are kept) is the owner's choice.
 """
@@ -6,7 +6,7 @@ What only costs comfort (how long results, logs or dead letters are kept) is the
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from events.topics import DAY_MS, TopicSpec
+from events.topics import DAY_MS, RECORD_BYTES_KEY, TopicSpec
 
 INPUT_RETENTION_MS_MIN = DAY_MS
 """An input must outlive any pause of the schedulers that people would not notice."""
@@ -51,8 +51,9 @@ def faults(
         *_durability(spec, found),
         *_retention(spec, found),
         *_time(spec, found),
+        *_size(spec, found),
     ):
-        yield f"it has {key}={found.config[key]}: {why}; {_mend(bootstrap, spec.name, key, wanted)}"
+        yield f"it has {key}={found.config[key]}: {why}; {mend(bootstrap, spec.name, key, wanted)}"
 
 
 Fault = tuple[str, str, str]
@@ -104,7 +105,19 @@ def _time(spec: TopicSpec, found: TopicFound) -> Iterator[Fault]:
         yield key, wanted, why
 
 
-def _mend(bootstrap: str, topic: str, key: str, value: str) -> str:
+def _size(spec: TopicSpec, found: TopicFound) -> Iterator[Fault]:
+    wanted = spec.config.get(RECORD_BYTES_KEY)
+    if wanted is None or int(found.config.get(RECORD_BYTES_KEY, wanted)) >= int(wanted):
+        return
+    if spec.role == "input":
+        yield RECORD_BYTES_KEY, wanted, "the biggest commands and reports would be refused"
+    else:
+        why = "a decision or a dead letter that it refuses would stop its partition"
+        yield RECORD_BYTES_KEY, wanted, why
+
+
+def mend(bootstrap: str, topic: str, key: str, value: str) -> str:
+    """Return the command that sets a setting of a topic."""
     return (
         f"`kafka-configs.sh --bootstrap-server {bootstrap} --alter --entity-type topics "
         f"--entity-name {topic} --add-config {key}={value}`"

@@ -9,7 +9,16 @@ Role = Literal["input", "journal", "snapshots", "tasks", "public"]
 POOL_KEYED: tuple[Role, ...] = ("input", "journal", "snapshots")
 PARTITIONS_DEFAULT = 8
 DAY_MS = 24 * 3600 * 1000
+INPUT_BYTES_MAX = 2 * 1024 * 1024
+"""What topics of inputs take at most: twice what the API and workers put into one record."""
+OUTPUT_BYTES_MAX = 2 * INPUT_BYTES_MAX
+"""What topics that schedulers write to take at most.
 
+An input fits in whole with what is said of it, and so do the two biggest things that meet in one
+record: a run and a bench, each bounded where it is accepted (`processors/scheduler`).
+"""
+RECORD_BYTES_KEY = "max.message.bytes"
+"""Set for each topic, because brokers take about 1 MB unless told otherwise."""
 
 SNAPSHOT_COMPACTION = {
     "segment_ms": str(10 * 60 * 1000),
@@ -82,8 +91,11 @@ def specs(
     """Return every topic with the settings it must have.
 
     Commands and reports carry the broker's append time: it is the `now` of the decisions made
-    from them. The journal is kept for ever.
+    from them. The journal is kept for ever. Logs come in small batches: any broker takes them.
     """
+    inputs, outputs = str(INPUT_BYTES_MAX), str(OUTPUT_BYTES_MAX)
+    as_appended = {"message_timestamp_type": "LogAppendTime", "max_message_bytes": inputs}
+    compacted = {"cleanup_policy": "compact", **SNAPSHOT_COMPACTION}
 
     def spec(name: str, retention_ms: int, role: Role = "public", **extra: str) -> TopicSpec:
         config = {
@@ -97,12 +109,12 @@ def specs(
         return TopicSpec(name=name, partitions=partitions, config=config, role=role)
 
     return (
-        spec(topics.commands, 7 * DAY_MS, "input", message_timestamp_type="LogAppendTime"),
-        spec(topics.reports, 7 * DAY_MS, "input", message_timestamp_type="LogAppendTime"),
-        spec(topics.events, -1, "journal"),
-        spec(topics.tasks, 7 * DAY_MS, "tasks"),
-        spec(topics.results, 90 * DAY_MS),
+        spec(topics.commands, 7 * DAY_MS, "input", **as_appended),
+        spec(topics.reports, 7 * DAY_MS, "input", **as_appended),
+        spec(topics.events, -1, "journal", max_message_bytes=outputs),
+        spec(topics.tasks, 7 * DAY_MS, "tasks", max_message_bytes=outputs),
+        spec(topics.results, 90 * DAY_MS, max_message_bytes=outputs),
         spec(topics.logs, 7 * DAY_MS),
-        spec(topics.dlq, 30 * DAY_MS),
-        spec(topics.snapshots, -1, "snapshots", cleanup_policy="compact", **SNAPSHOT_COMPACTION),
+        spec(topics.dlq, 30 * DAY_MS, max_message_bytes=outputs),
+        spec(topics.snapshots, -1, "snapshots", max_message_bytes=outputs, **compacted),
     )

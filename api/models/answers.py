@@ -261,6 +261,7 @@ class DeadLetter(Answer):
     source_offset: int
     source_at: datetime
     size_bytes: int
+    is_cut: bool
     settled_by: str | None
     settled_at: datetime | None
     settled_reason: str
@@ -268,8 +269,14 @@ class DeadLetter(Answer):
 
 
 class WholeDeadLetter(DeadLetter):
-    """A dead letter with all it holds; `value_hex` (its first bytes) if it cannot be decoded."""
+    """A dead letter with all it holds; `value_hex` (its first bytes) if it cannot be decoded.
 
+    A letter that is cut holds the first `held_bytes` of a record of `size_bytes`, whose SHA-256 is
+    `sha256`; it cannot be replayed.
+    """
+
+    held_bytes: int
+    sha256: str
     stack: str
     key: str | None
     headers: dict[str, str]

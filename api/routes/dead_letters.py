@@ -144,6 +144,7 @@ def _row(entry: Entry, settled: SettledRow | None) -> dict[str, Any]:
         "source_offset": entry.source_offset,
         "source_at": entry.source_at,
         "size_bytes": entry.size_bytes,
+        "is_cut": entry.is_cut,
         "settled_by": settled.actor if settled else None,
         "settled_at": settled.at if settled else None,
         "settled_reason": settled.reason if settled else "",
@@ -164,6 +165,8 @@ async def _whole(call: Call, found: Found) -> WholeDeadLetter:
             undecodable = str(error)
     return WholeDeadLetter(
         **row,
+        held_bytes=found.entry.size_bytes if held is None else len(value),
+        sha256=found.entry.sha256,
         stack="" if held is None else held.stack,
         key=None if held is None or held.key is None else _text(held.key),
         headers={} if held is None else {k: _text(v) for k, v in sorted(held.headers.items())},

@@ -46,6 +46,7 @@ class ClusterConfig:
 
     `advertised` names for each node the port of this machine that clients are sent to instead of
     the node's own: for a proxy in between. Brokers speak to each other directly all the same.
+    `bytes_max` limits the records of topics without a limit of their own; None: Kafka's default.
     """
 
     data_dir: Path
@@ -56,6 +57,7 @@ class ClusterConfig:
     start_s: float = 60.0
     stop_s: float = 15.0
     advertised: Mapping[int, int] | None = None
+    bytes_max: int | None = None
 
     def __post_init__(self) -> None:
         if self.nodes not in node_counts:
@@ -216,8 +218,11 @@ class EmbeddedKafka:
             self._layout = layout
             write_whole(self._folder / state_file, layout.to_json())
             for node in layout.nodes:
-                advertised_port = (self._config.advertised or {}).get(node.number)
-                write_settings(self._folder, layout, node, advertised_port=advertised_port)
+                port = (self._config.advertised or {}).get(node.number)
+                bytes_max = self._config.bytes_max
+                write_settings(
+                    self._folder, layout, node, advertised_port=port, bytes_max=bytes_max
+                )
             count = f"{len(layout.nodes)} node{'s' if len(layout.nodes) > 1 else ''}"
             self._tell(f"starting Apache Kafka {layout.kafka} ({count})")
             try:

@@ -20,7 +20,6 @@ from typing import IO
 from cli.local import DataFolderRefused, PortBusy
 
 host = "127.0.0.1"
-message_bytes_max = 10 * 1024 * 1024
 internal_partitions = 4
 state_format = 1
 state_file, lock_file = "cluster.json", "lock"
@@ -107,9 +106,16 @@ def render(settings: dict[str, str | int | bool]) -> str:
 
 
 def server_settings(
-    layout: Layout, node: Node, data: Path, *, advertised_port: int | None = None
+    layout: Layout,
+    node: Node,
+    data: Path,
+    *,
+    advertised_port: int | None = None,
+    bytes_max: int | None = None,
 ) -> dict[str, str | int | bool]:
     """All settings of one node; `data` is where its log lies.
+
+    Topics without a limit of their own take records of `bytes_max`; None: Kafka's default.
 
     Clients are sent to `advertised_port`, where something must pass them on to the node's own
     port; brokers then speak to each other on a listener that clients are never told of.
@@ -137,6 +143,8 @@ def server_settings(
             ),
             "inter.broker.listener.name": "INTERNAL",
         }
+    if bytes_max is not None:
+        settings["message.max.bytes"] = bytes_max
     return settings | _topic_settings(len(layout.nodes)) | _small_machine() | _failover()
 
 
@@ -155,8 +163,6 @@ def _topic_settings(nodes: int) -> dict[str, str | int | bool]:
         "share.coordinator.state.topic.replication.factor": copies,
         "share.coordinator.state.topic.min.isr": copies_in_sync,
         "share.coordinator.state.topic.num.partitions": 1,
-        "message.max.bytes": message_bytes_max,
-        "replica.fetch.max.bytes": message_bytes_max,
         # An abandoned transaction hides what follows it until it is aborted: look every second.
         "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1_000,
     }
@@ -366,12 +372,19 @@ def meta_file(folder: Path, node: Node) -> Path:
 
 
 def write_settings(
-    folder: Path, layout: Layout, node: Node, *, advertised_port: int | None = None
+    folder: Path,
+    layout: Layout,
+    node: Node,
+    *,
+    advertised_port: int | None = None,
+    bytes_max: int | None = None,
 ) -> None:
     home = folder / node.folder_name
     shutil.rmtree(home / "tmp", ignore_errors=True)  # A killed JVM leaves unpacked libraries.
     (home / "tmp").mkdir(parents=True)
-    settings = server_settings(layout, node, home / "data", advertised_port=advertised_port)
+    settings = server_settings(
+        layout, node, home / "data", advertised_port=advertised_port, bytes_max=bytes_max
+    )
     write_whole(home / "server.properties", render(settings))
     write_whole(home / "log4j2.properties", render(log4j_settings()))
 

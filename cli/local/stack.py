@@ -30,7 +30,7 @@ from cli.problems import Problem
 from cli.process import PARENT_FD
 from events.errors import TeoError
 from events.kafka.admin import ensure_topics, wait_for_broker
-from events.topics import Topics, specs
+from events.topics import OUTPUT_BYTES_MAX, Topics, specs
 
 DEFAULT_PORT = 8642
 PARTITIONS = 4
@@ -174,8 +174,10 @@ class _Started:
     async def _kafka(self) -> str:
         config = self._stack.config
         if config.kafka == EMBEDDED:
+            # Folders of before have topics without a limit of their own: they must be safe too.
             cluster = EmbeddedKafka(
-                ClusterConfig(data_dir=config.folder / "kafka"), on_progress=self._stack.note
+                ClusterConfig(data_dir=config.folder / "kafka", bytes_max=OUTPUT_BYTES_MAX),
+                on_progress=self._stack.note,
             )
             await self._exit.enter_async_context(cluster)
             broker = asyncio.create_task(keep_alive(cluster, self._stack.note))

@@ -9,11 +9,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.partitioner import murmur2
 
 from events.errors import TopicMissing
-from events.kafka.errors import mapped
+from events.kafka.errors import REQUEST_BYTES_MAX, mapped, refuse_too_big
 from events.kafka.membership import KafkaMembership
 from events.kafka.reader import KafkaReader
 from events.kafka.whole import dropped, started, stopped
-from events.kafka.writer import COMMIT_S_MAX, REQUEST_BYTES_MAX, KafkaWriter
+from events.kafka.writer import COMMIT_S_MAX, KafkaWriter
 from events.log import Outgoing, Partition, Position
 
 APPEND_S_MAX = 10.0
@@ -80,9 +80,11 @@ class KafkaLog:
 
     async def append(self, records: Sequence[Outgoing]) -> Sequence[Position]:
         """Write `records` in order, idempotently; return where they stand."""
+        what = f"append {len(records)} records"
+        refuse_too_big(what, records)
         producer = await self._open_producer()
         try:
-            with mapped(f"append {len(records)} records"):
+            with mapped(what, records):
                 async with asyncio.timeout(APPEND_S_MAX):
                     sent = [
                         await producer.send(

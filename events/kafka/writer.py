@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 
 from events.errors import LogUnavailable
-from events.kafka.errors import mapped
+from events.kafka.errors import REQUEST_BYTES_MAX, mapped, refuse_too_big
 from events.kafka.strict_sender import StrictSender
 from events.kafka.whole import dropped, started
 from events.log import Outgoing, Partition, Position
@@ -18,7 +18,6 @@ COMMIT_S_MAX = 10.0
 CLOSE_S_MAX = 3.0
 TRANSACTION_MS_MAX = 15_000
 """A dead owner's open transaction is ended by the broker after this, if nobody fences it before."""
-REQUEST_BYTES_MAX = 8 * 1024 * 1024
 
 
 class KafkaWriter:
@@ -75,7 +74,9 @@ class KafkaWriter:
         if self._is_dead:
             raise LogUnavailable(f"writer {self._id} is dead: open a new one")
         self._is_dead = True  # Until it is proved to live: also when this call is cancelled.
-        with mapped(f"commit {len(records)} records as {self._id}"):
+        what = f"commit {len(records)} records as {self._id}"
+        refuse_too_big(what, records)
+        with mapped(what, records):
             async with asyncio.timeout(self._commit_s):
                 placed = await self._commit(records)
         self._is_dead = False

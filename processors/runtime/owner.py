@@ -16,15 +16,16 @@ from events.errors import (
     JournalBroken,
     LogUnavailable,
     OffsetGone,
+    RecordTooBig,
     TeoError,
     Undecodable,
 )
-from events.letters import REPLAYED_FROM
+from events.letters import REPLAYED_FROM, pool_of, told
 from events.log import Log, Outgoing, Partition, Reader, Record, Writer
 from events.topics import Topics
 from processors.runtime.log_time import Clock, LogTime
 from processors.runtime.metrics import RuntimeMetrics
-from processors.runtime.records import pool_of, records_of, set_aside_record
+from processors.runtime.records import records_of, set_aside_record
 from processors.runtime.recovery import Recovered, resume
 from processors.runtime.snapshot import fingerprint
 from processors.runtime.snapshot_writer import EVENTS_PER_SNAPSHOT, SnapshotWriter
@@ -58,8 +59,12 @@ class LiveState:
     """Seq of the snapshot its owner began with; 0: none."""
 
 
+Place = tuple[str, int]
+"""Topic and offset of an input."""
+
+
 class _Poisoned(Exception):
-    """Raised when deciding an input raised: the ledger is spoiled, and the input is remembered."""
+    """Raised when the ledger is spoiled, and what did it is remembered: it is not met again."""
 
 
 class Owner:
@@ -86,7 +91,9 @@ class Owner:
         self._due: tuple[Tick, Mapping[Partition, int]] | None = None
         """A tick at which something is due, and where the inputs ended then."""
         self._metrics = metrics
-        self._poison: dict[tuple[str, int], Exception] = {}
+        self._poison: dict[Place, Exception] = {}
+        self._doubted: set[Place] = set()
+        """Inputs of a batch that was too big, not decided yet: each is taken alone."""
         self._snapshots = SnapshotWriter(topics, metrics, snapshot_every)
         self._asked: list[asyncio.Future[LiveState]] = []
         self._snapshot = 0
@@ -137,6 +144,11 @@ class Owner:
                 wait_s = BACKOFF_S_MAX
             except OffsetGone as error:
                 logger.critical("partition.inputs_lost", partition=self._number, error=str(error))
+                wait_s = BACKOFF_S_MAX
+            except RecordTooBig as error:
+                logger.critical(
+                    "partition.record_too_big", partition=self._number, error=str(error)
+                )
                 wait_s = BACKOFF_S_MAX
             except TeoError as error:
                 logger.warning(
@@ -196,21 +208,21 @@ class Owner:
         ticked_s = self._clock.monotonic_s()
         while True:
             self._answer(ledger)
-            records = await reader.poll(records_max=self._batch, wait_s=TICK_S)
+            records_max = 1 if self._doubted else self._batch
+            records = await reader.poll(records_max=records_max, wait_s=TICK_S)
             outgoing: list[Outgoing] = []
             self._note_time(records)
             decisions = [self._decide(ledger, record, outgoing) for record in records]
             decisions += _marked(ledger, records)
+            if self._doubted:  # Time must not add to what is on trial.
+                await self._commit(writer, decisions, outgoing, records)
+                records, decisions, outgoing = [], [], []
             if self._clock.monotonic_s() - ticked_s >= TICK_S:
                 tick = await self._certain_tick(ledger, reader)
                 if tick is not None:
                     ticked_s = tick.monotonic_s
                     decisions += core.tick(ledger, tick)
-            try:
-                await self._commit(writer, decisions, outgoing)
-            except LogUnavailable:
-                self._batch = max(1, self._batch // 2)
-                raise
+            await self._commit(writer, decisions, outgoing, records)
             self._batch = min(INPUTS_PER_BATCH_MAX, 2 * self._batch)
             self._is_serving = True
 
@@ -241,7 +253,7 @@ class Owner:
         return tick
 
     def _decide(self, ledger: Ledger, record: Record, outgoing: list[Outgoing]) -> Decision:
-        fault = self._poison.get((record.topic, record.offset))
+        fault = self._poison.get(_place(record))
         if fault is not None:
             return self._set_aside(ledger, record, fault, outgoing)
         try:
@@ -263,7 +275,7 @@ class Owner:
             decision = core.handle(ledger, given)
         except Exception as error:
             assert len(self._poison) < POISON_MAX, "too many poisonous inputs: stop and look"
-            self._poison[record.topic, record.offset] = error
+            self._poison[_place(record)] = error
             raise _Poisoned from error
         for reason in decision.ignored:
             self._metrics.ignored.add(1, {"type": type_name(message), "reason": reason})
@@ -288,25 +300,72 @@ class Owner:
             offset=record.offset,
             at=record.timestamp,
             pool=pool_of(record),
-            error=f"{type(error).__name__}: {error}",
+            error=told(error),
         )
 
     async def _commit(
-        self, writer: Writer, decisions: Sequence[Decision], outgoing: list[Outgoing]
+        self,
+        writer: Writer,
+        decisions: Sequence[Decision],
+        outgoing: list[Outgoing],
+        records: Sequence[Record],
     ) -> None:
+        """Write what was decided of `records` and of time, all of it or nothing."""
         assert self.ledger is not None
         outgoing += records_of(self._topics, self._number, decisions)
         outgoing += self._snapshots.goes_with(self.ledger, decisions, self._clock.now())
         if not outgoing:
+            self._settle(records)
             return
         started_s = self._clock.monotonic_s()
-        positions = await writer.commit(outgoing)
+        try:
+            positions = await writer.commit(outgoing)
+        except RecordTooBig as error:
+            self._blame(records, outgoing, error)
+            raise
+        except LogUnavailable:
+            self._batch = max(1, self._batch // 2)
+            raise
+        self._settle(records)
         self._snapshots.committed(outgoing, positions)
         self._metrics.commit.record(self._clock.monotonic_s() - started_s)
         self._metrics.batch.record(len(outgoing))
         self._metrics.events.add(sum(len(decision.events) for decision in decisions))
         for wait in waits(self.ledger, decisions):
             self._metrics.wait.record(wait.seconds, {"pool": wait.pool, "kind": wait.kind})
+
+    def _blame(
+        self, records: Sequence[Record], outgoing: Sequence[Outgoing], error: RecordTooBig
+    ) -> None:
+        """Find out whose decision was too big, and raise `_Poisoned` if that is of use.
+
+        Of a batch the inputs are taken one by one; one that was alone is poison. It returns when
+        time is to blame, or the dead letter of an input: both would only come again.
+        """
+        if any(each.topic == self._topics.snapshots for each in outgoing):
+            # It may be to blame, and no input may be in its place: the next batch has none.
+            logger.warning("snapshot.refused", partition=self._number, error=str(error))
+            raise _Poisoned from error
+        places = {_place(record) for record in records}
+        if not places or places <= self._poison.keys():
+            return
+        logger.warning("partition.batch_too_big", partition=self._number, error=str(error))
+        if len(places) == 1 and places <= self._doubted:
+            self._poison |= dict.fromkeys(places, error)
+        self._doubted |= places
+        raise _Poisoned from error
+
+    def _settle(self, records: Sequence[Record]) -> None:
+        """Forget what was held against inputs that are decided now."""
+        if not self._doubted and not self._poison:
+            return
+        for place in map(_place, records):
+            self._doubted.discard(place)
+            self._poison.pop(place, None)
+
+
+def _place(record: Record) -> Place:
+    return record.topic, record.offset
 
 
 def _marked(ledger: Ledger, records: Sequence[Record]) -> Iterator[Decision]:

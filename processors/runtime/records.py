@@ -5,7 +5,7 @@ from datetime import datetime
 
 from events.codec import encode, type_name
 from events.dlq import DeadLetter
-from events.letters import dead_letter
+from events.letters import dead_letter, pool_of
 from events.log import Outgoing, Record
 from events.message import EventMessage, TaskMessage
 from events.topics import Topics
@@ -54,14 +54,9 @@ def _headers(message: EventMessage | TaskMessage, message_id: str) -> Mapping[st
 def set_aside_record(
     topics: Topics, record: Record, error: BaseException, now: datetime
 ) -> Outgoing:
-    """Return the record that keeps `record`, whole, with what was wrong."""
+    """Return the record that keeps `record` with what was wrong."""
     pool = pool_of(record)
     return _letter(topics, dead_letter(record, error, pool=pool, found_by=FOUND_BY, found_at=now))
-
-
-def pool_of(record: Record) -> str:
-    """Return the pool that the key of an input names, however garbled."""
-    return (record.key or b"").decode("utf-8", "replace")
 
 
 def _letter(topics: Topics, letter: DeadLetter) -> Outgoing:

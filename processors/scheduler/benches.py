@@ -13,6 +13,7 @@ from events.facts import (
 )
 from events.shared import BenchSpec, HealthPolicy
 from processors.scheduler.rejection import reject
+from processors.scheduler.sizes import BENCH_BYTES_MAX, bench_bytes
 from processors.scheduler.state import Pool
 
 BENCHES_PER_COMMAND_MAX = 500
@@ -21,6 +22,7 @@ STEP_RETRIES_MAX = 10
 STEP_BACKOFF_S_MAX = 300.0
 STEPS_WITH_POLICY = ("provision", "collect", "teardown")
 """The run step is not among them: its limit comes with the run, and tests are not run twice."""
+NAME_CHARS_SHOWN = 128
 HEALTH_WINDOW_S_MAX = 7 * 24 * 3600.0
 
 
@@ -36,7 +38,11 @@ def apply_benches(pool: Pool, command: ApplyBenches) -> Sequence[Event]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         return [reject(command, "invalid_bench", f"named twice: {', '.join(twice)}")]
-    for fault in (_steps_fault(command.benches), _health_fault(command.health)):
+    for fault in (
+        _steps_fault(command.benches),
+        _size_fault(command.benches),
+        _health_fault(command.health),
+    ):
         if fault is not None:
             return [reject(command, "invalid_bench", fault)]
     rules = [HealthPolicySet(health=command.health)] if command.health is not None else []
@@ -58,6 +64,16 @@ def _steps_fault(benches: Iterable[BenchSpec]) -> str | None:
                 return f"{where}: retries are from 0 to {STEP_RETRIES_MAX}"
             if not 0 <= policy.backoff_s <= STEP_BACKOFF_S_MAX:
                 return f"{where}: a backoff is from 0 to {STEP_BACKOFF_S_MAX:.0f} s"
+    return None
+
+
+def _size_fault(benches: Iterable[BenchSpec]) -> str | None:
+    for bench in benches:
+        if (size_bytes := bench_bytes(bench)) > BENCH_BYTES_MAX:
+            return (
+                f"bench {bench.name[:NAME_CHARS_SHOWN]} takes {size_bytes} bytes, "
+                f"{BENCH_BYTES_MAX} allowed; put data into files that its configuration names"
+            )
     return None
 
 

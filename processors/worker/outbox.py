@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from events.codec import encode, type_name
-from events.errors import LogUnavailable
+from events.errors import LogUnavailable, RecordTooBig
 from events.log import Log, Outgoing
 from events.message import Message
 from events.reports import Report
@@ -128,7 +128,7 @@ class Outbox:
         try:
             async with asyncio.timeout(self._settings.append_timeout_s):
                 await self._log.append(records)
-        except (LogUnavailable, TimeoutError) as error:
+        except (LogUnavailable, RecordTooBig, TimeoutError) as error:
             log.warning("worker.log_unavailable", waiting=len(self._spool), error=str(error))
             return False
         self._telemetry.reports.add(len(records))

@@ -1,17 +1,18 @@
 """What every log keeps, whether in memory or on a broker: one suite, two implementations."""
 
 import asyncio
+import random
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from events.errors import Fenced, LogUnavailable, TopicMissing
+from events.errors import Fenced, LogUnavailable, RecordTooBig, TopicMissing
 from events.kafka.admin import ensure_topics
 from events.kafka.log import KafkaLog
 from events.log import Log, Outgoing, Partition, Position, Reader, Record
-from events.topics import Topics, specs
+from events.topics import INPUT_BYTES_MAX, OUTPUT_BYTES_MAX, Topics, specs
 from tests.sim.memory_cluster import MemoryCluster
 from tests.sim.memory_log import MemoryLog
 
@@ -174,6 +175,47 @@ def test_who_does_not_know_all_that_is_there_commits_nothing(play: Play) -> None
         reader = await log.open_reader({events: 0})
         assert values(await read(reader, 6)) == ["a", "a'", "b", "b'", "unseen", "last"]
         for each in (reader, last, other):
+            await each.close()
+
+    play(scene)
+
+
+def test_what_a_topic_does_not_take_is_said_and_nothing_of_its_commit_is_seen(play: Play) -> None:
+    """As a topic says, and the biggest that is sent at all; both are no lack of an answer."""
+
+    def big(topic: str, size: int) -> Outgoing:
+        value = random.Random(0).randbytes(size)  # Nothing compresses it.
+        return Outgoing(topic=topic, key=b"k", value=value, partition=0)
+
+    async def scene(log: Log, topics: Topics) -> None:
+        for size in (INPUT_BYTES_MAX + 1, 2 * OUTPUT_BYTES_MAX + 1):
+            with pytest.raises(RecordTooBig, match=r"commands"):
+                await log.append([big(topics.commands, size)])
+        await log.append([big(topics.commands, INPUT_BYTES_MAX - 1_000)])
+        events, tasks = Partition(topics.events, 0), Partition(topics.tasks, 0)
+        for size in (OUTPUT_BYTES_MAX + 1, 2 * OUTPUT_BYTES_MAX + 1):
+            writer = await log.open_writer("w")
+            refused = [
+                text(topics.tasks, "t"),
+                text(topics.events, "small"),
+                text(topics.tasks, ""),
+            ]
+            with pytest.raises(RecordTooBig, match=r"events"):
+                await writer.commit([*refused, big(topics.events, size)])
+            with pytest.raises(LogUnavailable):
+                await writer.commit([text(topics.events, "again")])
+            await writer.close()
+        writer = await log.open_writer("w")
+        await writer.commit(
+            [big(topics.events, OUTPUT_BYTES_MAX - 1_000), text(topics.tasks, "t2")]
+        )
+        reader = await log.open_reader({events: 0, tasks: 0})
+        found = await read(reader, 2)
+        assert {(r.topic, len(r.value or b"")) for r in found} == {
+            (topics.events, OUTPUT_BYTES_MAX - 1_000),
+            (topics.tasks, 2),
+        }
+        for each in (reader, writer):
             await each.close()
 
     play(scene)

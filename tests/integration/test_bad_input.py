@@ -5,27 +5,29 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from structlog.testing import capture_logs
 
 from api.ending import end
 from events.codec import decode, encode
-from events.commands import ApplyBenches, SubmitExecution
+from events.commands import ApplyBenches, ReplayDeadLetter, SubmitExecution
 from events.dlq import DeadLetter
 from events.errors import JournalBroken
 from events.kafka.admin import ensure_topics
 from events.kafka.log import KafkaLog
-from events.letters import REPLAYED_FROM
+from events.letters import REPLAYED_FROM, VALUE_BYTES_MAX
 from events.log import Outgoing, Partition, Record
 from events.message import Message
 from events.reports import AttemptEnded, Report, StepStarted, WorkerHeartbeat, WorkerStarted
 from events.shared import BenchSpec, ReportMeta, RunSpec, Totals
-from events.topics import Topics, specs
+from events.topics import OUTPUT_BYTES_MAX, Topics, specs
 from processors.runtime.metrics import runtime_metrics
 from processors.runtime.owner import Clock, Owner
 from processors.runtime.recovery import recover
@@ -201,6 +203,55 @@ def test_bad_reports_are_counted_by_reason_and_the_attempt_goes_on(play: Any) ->
         assert len(await bad.letters()) == 2
 
     play(scene)
+
+
+def test_records_that_a_topic_takes_and_nobody_can_read_stop_nothing(play: Any, kafka: str) -> None:
+    """The broker takes 1 MB unless a topic says otherwise, and knows only compressed lengths."""
+
+    async def scene(bad: Bad) -> None:
+        near, long = bytes(1_048_000), b"ab" * 10_000_000
+        await bad.put(bad.topics.commands, near)
+        async with foreign_producer(kafka) as foreign:
+            await foreign.send_and_wait(bad.topics.commands, long, b"lab", partition=0)
+        await bad.ask(bench("b1"), "c1")
+        now = await bad.until(lambda now: bool(now.pools))
+        assert set(now.pools["lab"].benches) == {"b1"}
+        kinds = [decode(r.value).body for r in await bad.records(bad.topics.events)]
+        said = [type(body).__name__ for body in kinds]
+        assert said == ["InputSetAside", "InputSetAside", "BenchRegistered"]
+        first, second = sorted(await bad.letters(), key=lambda letter: letter.source_offset)
+        assert (first.value, first.whole_bytes) == (near, None)
+        assert (second.whole_bytes, second.value) == (len(long), long[:VALUE_BYTES_MAX])
+        assert second.whole_sha256 == sha256(long).hexdigest()
+
+    play(scene)
+
+
+def test_a_decision_that_no_topic_takes_is_set_aside_alone(play: Any, kafka: str) -> None:
+    async def scene(bad: Bad) -> None:
+        big = ReplayDeadLetter(letter_id="0-0", reason="r" * (OUTPUT_BYTES_MAX + 1))
+        async with foreign_producer(kafka) as foreign:
+            batch = [command_of("c1", bench("b1")), command_of("c2", big)]
+            sent = [
+                await foreign.send(bad.topics.commands, value, b"lab", partition=0)
+                for value in (*batch, command_of("c3", bench("b3")))
+            ]
+            await asyncio.gather(*sent)
+        await bad.until(lambda now: bool(now.pools) and "b3" in now.pools["lab"].benches)
+        (letter,) = await bad.letters()
+        assert letter.source_offset == 1
+        assert letter.error.startswith("RecordTooBig: commit ")
+        assert f"goes to {bad.topics.events}" in letter.error
+        assert bad.counted("teo_scheduler_set_aside", "reason") == Counter(record_too_big=1)
+
+    play(scene)
+
+
+def foreign_producer(kafka: str) -> AIOKafkaProducer:
+    """Return a client that compresses, and sends whatever a topic takes of that."""
+    return AIOKafkaProducer(
+        bootstrap_servers=kafka, compression_type="lz4", max_request_size=64 * 1024 * 1024
+    )
 
 
 def test_a_command_older_than_repeats_are_known_is_set_aside_unless_it_is_a_replay(

@@ -73,6 +73,7 @@ def test_show_tells_everything(api, teo):
             size_bytes=50,
             stack="Traceback\n  deep\n\x1b[31mred",
         ),
+        letter(3, is_cut=True, size_bytes=9_000_000, held_bytes=4_000_000, sha256="ab" * 32),
     )
     code, out, _ = teo("dlq", "show", "0-1")
     assert code == 0
@@ -83,6 +84,10 @@ def test_show_tells_everything(api, teo):
     assert "00000010  10 11" in out
     assert "\x1b" not in out
     assert "first 40 bytes" in err
+    assert "only the first" not in out
+    code, out, _ = teo("dlq", "show", "0-3")
+    assert f"only the first 4000000 bytes are here (sha256 of all: {'ab' * 32})" in out
+    assert "no replay" in out
     code, _, err = teo("dlq", "show", "9-9")
     assert (code, "look again" in err) == (2, True)
     assert json.loads(teo("dlq", "show", "0-1", "-o", "json")[1])["id"] == "0-1"

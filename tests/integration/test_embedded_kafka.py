@@ -85,7 +85,8 @@ def test_records_and_addresses_are_kept_between_runs(tmp_path: Path) -> None:
     told: list[str] = []
 
     async def first() -> tuple[str, str]:
-        async with EmbeddedKafka(ClusterConfig(data_dir=folder), on_progress=told.append) as kafka:
+        config = ClusterConfig(data_dir=folder, bytes_max=2 * big_record_bytes)
+        async with EmbeddedKafka(config, on_progress=told.append) as kafka:
             await create_topic(kafka.bootstrap, "kept")
             writing = producer(kafka.bootstrap, transactional_id="t")
             async with writing as client, client.transaction():

@@ -35,11 +35,14 @@ def init(kafka: str, prefix: str, *more: str) -> "subprocess.CompletedProcess[st
 
 
 async def alter(kafka: str, topic: str, **config: str) -> None:
-    """Change a topic as somebody with the Kafka tools would."""
+    """Change a topic as somebody with the Kafka tools would: all else is as `teo init` made it."""
+    every = specs(Topics(topic.rpartition(".")[0]), min_insync=1)
+    (made,) = (spec for spec in every if spec.name == topic)
     client = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await client.start()
     try:
-        given = {key.replace("_", "."): value for key, value in config.items()}
+        changed = {key.replace("_", "."): value for key, value in config.items()}
+        given = {**made.config, **changed}
         resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs=given)
         await client.alter_configs([resource])
     finally:
@@ -74,6 +77,7 @@ def test_dangerous_topics_are_refused_by_init_and_by_each_role(
     assert init(kafka, topic_prefix).returncode == 0
     asyncio.run(alter(kafka, topics.events, retention_ms="604800000"))
     asyncio.run(alter(kafka, topics.reports, message_timestamp_type="CreateTime"))
+    asyncio.run(alter(kafka, topics.dlq, max_message_bytes="1048588"))
     where = ["--kafka", kafka, "--topic-prefix", topic_prefix]
     for command in (
         ["init", *where, "--partitions", str(PARTITIONS)],
@@ -86,9 +90,11 @@ def test_dangerous_topics_are_refused_by_init_and_by_each_role(
         assert f"topic {topics.events}: it has retention.ms=604800000" in refused.stderr
         assert f"--entity-name {topics.events} --add-config retention.ms=-1" in refused.stderr
         assert f"topic {topics.reports}: it has message.timestamp.type" in refused.stderr
+        assert f"topic {topics.dlq}: it has max.message.bytes=1048588" in refused.stderr
     # What the message says mends it.
     asyncio.run(alter(kafka, topics.events, retention_ms="-1"))
     asyncio.run(alter(kafka, topics.reports, message_timestamp_type="LogAppendTime"))
+    asyncio.run(alter(kafka, topics.dlq, max_message_bytes="4194304"))
     assert init(kafka, topic_prefix).returncode == 0
 
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 from aiokafka.partitioner import murmur2
 
-from events.errors import TopicMissing
+from events.errors import RecordTooBig, TopicMissing
 from events.log import Outgoing, Partition, Position, Record
-from events.topics import Topics
+from events.topics import RECORD_BYTES_KEY, Topics, specs
 
 if TYPE_CHECKING:
     from tests.sim.memory_log import MemoryMembership
 
+BROKER_BYTES_MAX = 1_048_588
+"""What Kafka takes unless told otherwise."""
 START = datetime(2026, 1, 5, 10, tzinfo=UTC)
 
 
@@ -67,6 +69,11 @@ class MemoryCluster:
         for name in names:
             for number in range(self.partitions):
                 self.stored[Partition(getattr(self.topics, name), number)] = []
+        self.bytes_max = {
+            spec.name: int(spec.config.get(RECORD_BYTES_KEY, BROKER_BYTES_MAX))
+            for spec in specs(self.topics, min_insync=1)
+        }
+        """What a record of each topic may hold."""
 
     def now(self) -> datetime:
         """Return the cluster's wall clock."""
@@ -79,6 +86,12 @@ class MemoryCluster:
     def all_records(self, topic: str) -> list[Record]:
         """Return what is on a topic, partition by partition."""
         return [r for number in range(self.partitions) for r in self.records(topic, number)]
+
+    def refuse_too_big(self, records: Sequence[Outgoing]) -> None:
+        """Raise `RecordTooBig` if a topic does not take one of `records`."""
+        for record in records:
+            if record.size_bytes > self.bytes_max.get(record.topic, BROKER_BYTES_MAX):
+                raise RecordTooBig(f"{record.topic} does not take {record.size_bytes} bytes")
 
     def put(self, record: Outgoing) -> Position:
         """Take one record."""

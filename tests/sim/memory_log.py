@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from events.errors import Fenced, LogUnavailable, TopicMissing
+from events.errors import Fenced, LogUnavailable, RecordTooBig, TopicMissing
 from events.log import Outgoing, Partition, Position, Record
 from tests.sim.memory_cluster import MemoryCluster, partition_of
 
@@ -96,6 +96,7 @@ class MemoryLog:
             raise TopicMissing("append: no such topic, for a moment")
         if self.strikes(faults.append_lost):
             raise LogUnavailable("append: lost")
+        self.cluster.refuse_too_big(records)
         positions = [self.cluster.put(record) for record in records]
         if self.strikes(faults.append_twice):
             positions = [self.cluster.put(record) for record in records]
@@ -168,6 +169,11 @@ class MemoryWriter:
         if self._log.strikes(cluster.faults.commit_lost):
             cluster.abort(records)
             raise LogUnavailable("commit: lost")
+        try:
+            cluster.refuse_too_big(records)
+        except RecordTooBig:
+            cluster.abort(records)
+            raise
         meant = self._due.keys() & {(each.topic, each.partition) for each in records}
         for place in meant:
             if len(cluster.stored[place]) != self._due[place]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from events.log import Outgoing, Writer
+from events.log import Outgoing, Record, Writer
 from events.snapshots import Snapshot
 from processors.runtime import snapshot_writer
 from processors.runtime.owner import Owner
@@ -37,13 +37,17 @@ def test_a_snapshot_in_a_transaction_of_its_own_is_caught(
     honest = Owner._commit
 
     async def torn(
-        self: Owner, writer: Writer, decisions: Sequence[Decision], outgoing: list[Outgoing]
+        self: Owner,
+        writer: Writer,
+        decisions: Sequence[Decision],
+        outgoing: list[Outgoing],
+        records: Sequence[Record],
     ) -> None:
         assert self.ledger is not None
         early = list(self._snapshots.goes_with(self.ledger, decisions, self._clock.now()))
         if early:
             await writer.commit(early)
-        await honest(self, writer, decisions, outgoing)
+        await honest(self, writer, decisions, outgoing, records)
 
     monkeypatch.setattr(Owner, "_commit", torn)
     assert "snapshot" in objection(tmp_path)

@@ -1,6 +1,7 @@
 """Dead letters over a log in memory with the real scheduler: found, shown, put back, discarded."""
 
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from events.letters import REPLAYED_FROM
 from events.log import Outgoing
 from events.message import Message
 from events.shared import CommandMeta
+from events.topics import INPUT_BYTES_MAX, OUTPUT_BYTES_MAX
 from tests.unit.api.lab import TOPICS, Lab, in_lab
 
 LETTERS = "/v1/dead-letters"
@@ -125,6 +127,48 @@ def test_what_nobody_can_read_is_shown_in_hex_and_goes_back_by_force_only(tmp_pa
         )
         assert (done.json()["status"], done.json()["settled_reason"]) == ("discarded", "noise")
         assert await letters(lab, 0, "status=open") == []
+
+    in_lab(scene, tmp_path)
+
+
+def test_a_letter_that_is_cut_says_so_and_never_goes_back(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        await lab.benches("bench-1")
+        value = b"ab" * OUTPUT_BYTES_MAX
+        # As a record that was compressed until it was read.
+        lab.cluster.put(Outgoing(topic=TOPICS.commands, key=b"lab", value=value))
+        lab.cluster.wake()
+        (letter,) = await letters(lab, 1)
+        assert (letter["is_cut"], letter["size_bytes"]) == (True, len(value))
+        path = f"{LETTERS}/{letter['id']}"
+        whole = (await lab.call("GET", path, status=200)).json()
+        assert whole["sha256"] == sha256(value).hexdigest()
+        assert INPUT_BYTES_MAX < whole["held_bytes"] < OUTPUT_BYTES_MAX
+        assert value.startswith(bytes.fromhex(whole["value_hex"]))
+        for body in ({}, {"force": True}):
+            refused = await lab.call("POST", f"{path}/replay", body, token=OLGA, status=409)
+            assert refused.json()["code"] == "letter_cut"
+            place = f"{TOPICS.commands}, partition {letter['source_partition']}, offset"
+            assert place in refused.json()["detail"]
+        (same,) = await letters(lab, 1)
+        assert same["status"] == "open", "what is refused leaves no fact"
+        body = {"reason": "its sender was stopped"}
+        await lab.call("POST", f"{path}/discard", body, token=OLGA, status=200)
+
+    in_lab(scene, tmp_path)
+
+
+def test_what_its_topic_does_not_take_back_is_said(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        await lab.benches("bench-1")
+        await poison(lab, b"x" * 2_000)
+        (letter,) = await letters(lab, 1)
+        assert (letter["is_cut"], letter["size_bytes"]) == (False, 2_000)
+        lab.cluster.bytes_max[TOPICS.commands] = 1_000
+        path = f"{LETTERS}/{letter['id']}/replay"
+        refused = await lab.call("POST", path, {"force": True}, token=OLGA, status=409)
+        assert refused.json()["code"] == "letter_not_replayable"
+        assert "takes no record as big" in refused.json()["detail"]
 
     in_lab(scene, tmp_path)
 

@@ -266,6 +266,17 @@ def test_a_log_that_stays_away_is_a_503_that_says_how_to_go_on(tmp_path: Path) -
     asyncio.run(scene())
 
 
+def test_a_command_that_the_log_never_takes_is_a_413_at_once(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        lab.cluster.bytes_max[TOPICS.commands] = 100
+        answer = await lab.call("POST", PATH, BODY, status=413)
+        assert answer.json()["code"] == "command_too_big"
+        assert "nothing was changed: ask for less" in answer.json()["detail"]
+        assert commands(lab) == []
+
+    in_lab(scene, tmp_path, has_scheduler=False)
+
+
 @pytest.mark.parametrize("key", ["", "a b", "x" * 201, "ü"])
 def test_a_malformed_key_is_refused(tmp_path: Path, key: str) -> None:
     async def scene(lab: Lab) -> None:

@@ -42,6 +42,12 @@ def test_what_we_make_ourselves_is_safe(topic: str) -> None:
         ("tasks", {"cleanup_policy": "compact"}, "cleanup.policy=delete", "thrown away"),
         ("snapshots", {"cleanup_policy": "delete"}, "cleanup.policy=compact", "pile up"),
         ("dlq", {"cleanup_policy": "compact"}, "cleanup.policy=delete", "thrown away"),
+        ("events", {"max_message_bytes": "1048588"}, "bytes=4194304", "stop its partition"),
+        ("tasks", {"max_message_bytes": "4194303"}, "bytes=4194304", "stop its partition"),
+        ("results", {"max_message_bytes": "1048588"}, "bytes=4194304", "stop its partition"),
+        ("dlq", {"max_message_bytes": "1048588"}, "bytes=4194304", "stop its partition"),
+        ("snapshots", {"max_message_bytes": "1048588"}, "bytes=4194304", "stop its partition"),
+        ("commands", {"max_message_bytes": "1048588"}, "bytes=2097152", "would be refused"),
     ],
 )
 def test_what_is_dangerous_is_named_with_what_mends_it(
@@ -62,6 +68,8 @@ def test_what_is_dangerous_is_named_with_what_mends_it(
     [
         ("results", {"retention_ms": "3600000"}),
         ("logs", {"retention_bytes": "1000000"}),
+        ("logs", {"max_message_bytes": "1048588"}),
+        ("events", {"max_message_bytes": "10485760"}),
         ("dlq", {"retention_ms": "-1"}),
         ("commands", {"retention_ms": "-1"}),
         ("events", {"min_insync_replicas": "3"}),

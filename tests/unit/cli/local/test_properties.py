@@ -84,6 +84,13 @@ def test_clients_are_sent_to_the_advertised_port_and_brokers_are_not() -> None:
     assert Layout.from_json(layout.to_json()) == layout
 
 
+def test_brokers_take_what_they_take_anywhere_unless_told_otherwise() -> None:
+    layout = layout_of(1)
+    assert "message.max.bytes" not in server_settings(layout, layout.nodes[0], Path("/data"))
+    told = server_settings(layout, layout.nodes[0], Path("/data"), bytes_max=5_000_000)
+    assert told["message.max.bytes"] == 5_000_000
+
+
 def test_every_node_or_none_is_advertised(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="from 1 to 3, not for \\[1, 2\\]"):
         ClusterConfig(data_dir=tmp_path, nodes=3, advertised={1: 1, 2: 2})
