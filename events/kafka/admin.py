@@ -9,8 +9,10 @@ import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.metadata import MetadataRequest
 
 from events.errors import LogUnavailable, TopicMissing, TopicRefused
+from events.internal_rules import INTERNALS, internal_faults
 from events.kafka.errors import mapped
 from events.topic_rules import TopicFound, faults
 from events.topics import POOL_KEYED, Topics, TopicSpec, specs
@@ -59,7 +61,8 @@ async def ensure_topics(
     """Create the topics that are missing, check those that exist; return the new ones' names.
 
     Raises `TopicRefused` if a topic has other partitions, fewer copies, or settings that lose
-    facts: it says all that is wrong with it, and the commands that mend it.
+    facts, or if Kafka's own topics are less safe than these: it says all that is wrong, and what
+    mends it.
     """
     async with _admin(bootstrap, "create topics") as client:
         made = await _create(client, wanted, replication)
@@ -72,6 +75,8 @@ async def ensure_topics(
         missing = sorted({*names} - found.keys())
         if missing:
             raise TopicMissing(f"topics {', '.join(missing)} cannot be seen; try `teo init` again")
+        min_insync = min(int(spec.config["min.insync.replicas"]) for spec in wanted)
+        own = await _internal_faults(client, bootstrap, replication, min_insync)
     said = [
         f"topic {spec.name}: {fault}"
         for spec in wanted
@@ -83,7 +88,7 @@ async def ensure_topics(
             partitions=spec.partitions,
         )
     ]
-    _refuse(said)
+    _refuse([*said, *own])
     return made
 
 
@@ -91,12 +96,16 @@ async def check_topics(bootstrap: str, topics: Topics) -> None:
     """Raise `TopicRefused` if the topics are such that a role would go wrong sooner or later.
 
     Topics that are not there yet are no danger: who needs them waits for them. Nor are settings
-    that this process may not see.
+    that this process may not see. Kafka's own topics must be as safe as the journal is.
     """
     async with _admin(bootstrap, "check topics") as client:
         every = specs(topics, min_insync=1)
         found = await _found(client, [spec.name for spec in every])
-    journal = found.get(topics.events)
+        journal = found.get(topics.events)
+        own: Sequence[str] = ()
+        if journal is not None:
+            min_insync = int(journal.config.get("min.insync.replicas", "1"))
+            own = await _internal_faults(client, bootstrap, journal.replicas_min, min_insync)
     said = [
         f"topic {spec.name}: {fault}"
         for spec in every
@@ -108,7 +117,7 @@ async def check_topics(bootstrap: str, topics: Topics) -> None:
             partitions=journal.partitions if journal and spec.role in POOL_KEYED else None,
         )
     ]
-    _refuse(said)
+    _refuse([*said, *own])
 
 
 def _refuse(said: Sequence[str]) -> None:
@@ -154,13 +163,48 @@ async def _create(
     return frozenset(made)
 
 
+async def _internal_faults(
+    client: AIOKafkaAdminClient, bootstrap: str, replication: int, min_insync: int
+) -> Sequence[str]:
+    if replication == 1:
+        return ()  # Nothing is less safe than that.
+    names = [topic.name for topic in INTERNALS]
+    found = await _found(client, names)
+    brokers: Mapping[str, Mapping[str, str]] = {}
+    if len(found) < len(names):
+        brokers = await _broker_settings(client)
+    return list(
+        internal_faults(
+            found, brokers, bootstrap=bootstrap, replication=replication, min_insync=min_insync
+        )
+    )
+
+
+async def _broker_settings(client: AIOKafkaAdminClient) -> Mapping[str, Mapping[str, str]]:
+    """Return the settings of each broker; none if one of them does not answer now."""
+    try:
+        described = await client.describe_cluster()
+        ids = [str(each["node_id"]) for each in described["brokers"]]
+        return await _configs(client, ConfigResourceType.BROKER, ids)
+    except KafkaError as error:
+        log.warning("settings.not_checked", name="brokers", reason=repr(error))
+        return {}
+
+
 async def _found(client: AIOKafkaAdminClient, names: Sequence[str]) -> Mapping[str, TopicFound]:
-    """Return those of the topics that are there."""
-    described = await client.describe_topics(list(names))
+    """Return those of the topics that are there.
+
+    Not by `describe_topics`: a broker that makes topics by itself would make what is only asked
+    for, Kafka's own topics too, before anybody could see how.
+    """
+    request = MetadataRequest(list(names), allow_auto_topic_creation=False)
+    answer = await client._send_request(request)  # noqa: SLF001 - no other way.
     there: dict[str, Sequence[Mapping[str, Any]]] = {
-        each["topic"]: each["partitions"] for each in described if each["error_code"] == 0
+        each["topic"]: each["partitions"]
+        for each in answer.to_object()["topics"]
+        if each["error_code"] == 0
     }
-    configs = await _configs(client, sorted(there))
+    configs = await _configs(client, ConfigResourceType.TOPIC, sorted(there))
     return {
         name: TopicFound(
             name=name,
@@ -173,15 +217,18 @@ async def _found(client: AIOKafkaAdminClient, names: Sequence[str]) -> Mapping[s
     }
 
 
-async def _configs(client: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+async def _configs(
+    client: AIOKafkaAdminClient, kind: ConfigResourceType, names: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """Return the settings of each topic or broker; those that may not be seen are not in."""
+    resources = [ConfigResource(kind, name) for name in names]
     found: dict[str, dict[str, str]] = {}
     if not resources:
         return found
     for answer in await client.describe_configs(resources):
         for code, message, _kind, name, entries in answer.resources:
             if code != 0:
-                log.warning("topics.not_checked", topic=name, code=code, reason=str(message))
+                log.warning("settings.not_checked", name=name, code=code, reason=str(message))
                 continue
             found[name] = {entry[0]: entry[1] for entry in entries if entry[1] is not None}
     return found

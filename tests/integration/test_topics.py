@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -10,7 +11,15 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from cli.local.cluster import EmbeddedKafka
 from events.errors import TopicRefused
-from events.kafka.admin import check_topics, cluster_id, ensure_topics
+from events.internal_rules import INTERNALS
+from events.kafka.admin import (
+    _admin,
+    _broker_settings,
+    _internal_faults,
+    check_topics,
+    cluster_id,
+    ensure_topics,
+)
 from events.topics import Topics, specs
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(200)]
@@ -132,6 +141,24 @@ def test_three_brokers_keep_three_copies_or_are_refused(
     assert refused.returncode == 3
     assert f"topic {topics.events}: it has min.insync.replicas=1" in refused.stderr
     assert f"topic {topics.dlq}: it has unclean.leader.election.enable=true" in refused.stderr
+
+    # What Kafka's own topics are made by, or are, is seen on a real broker as the rules read it.
+    async def kafkas_own() -> tuple[Mapping[str, Mapping[str, str]], Sequence[str]]:
+        async with _admin(bootstrap, "look") as client:
+            brokers = await _broker_settings(client)
+            return brokers, await _internal_faults(client, bootstrap, 4, 3)
+
+    brokers, no_faults = asyncio.run(kafkas_own())
+    assert sorted(brokers) == ["1", "2", "3"]
+    for config in brokers.values():
+        wanted = [
+            config[key]
+            for each in INTERNALS
+            for key in (each.copies_key, each.min_insync_key)
+            if key is not None
+        ]
+        assert wanted == ["3", "2", "3"], "as cli/local/properties.py has it"
+    assert no_faults == []
 
     single = Topics(f"{topic_prefix}single")
     assert init(bootstrap, single.prefix).returncode == 0
