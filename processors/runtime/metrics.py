@@ -21,6 +21,7 @@ class RuntimeMetrics:
     snapshots_skipped: Counter
     snapshot_bytes: Histogram
     ignored: Counter
+    expired: Counter
 
 
 def runtime_metrics(meter: Meter) -> RuntimeMetrics:
@@ -48,6 +49,10 @@ def runtime_metrics(meter: Meter) -> RuntimeMetrics:
         events=meter.create_counter("teo_scheduler_events", description="Facts written"),
         recoveries=meter.create_counter(
             "teo_scheduler_recoveries", description="Times a partition's state was thrown away"
+        ),
+        expired=meter.create_counter(
+            "teo_scheduler_inputs_expired",
+            description="Inputs that retention took before anybody decided them, by topic",
         ),
         set_aside=meter.create_counter(
             "teo_scheduler_set_aside", description="Inputs sent to the dead letters"

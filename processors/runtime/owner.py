@@ -199,10 +199,18 @@ class Owner:
 
     async def _starts(self, ledger: Ledger) -> dict[Partition, int]:
         begins = await self._log.begins(self._inputs)
-        return {
-            each: max(begins[each], ledger.positions.get(each.topic, -1) + 1)
-            for each in self._inputs
-        }
+        due = {each: ledger.positions.get(each.topic, -1) + 1 for each in self._inputs}
+        for each, offset in due.items():
+            if ledger.seq and (count := begins[each] - offset) > 0:
+                logger.critical(
+                    "partition.inputs_expired",
+                    topic=each.topic,
+                    partition=each.number,
+                    first=offset,
+                    count=count,
+                )
+                self._metrics.expired.add(count, {"topic": each.topic})
+        return {each: max(begins[each], offset) for each, offset in due.items()}
 
     async def _decide_for_ever(self, ledger: Ledger, reader: Reader, writer: Writer) -> None:
         ticked_s = self._clock.monotonic_s()

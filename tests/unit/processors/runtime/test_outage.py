@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
+from structlog.testing import capture_logs
 
 from events import facts
 from events.codec import decode_event, encode
@@ -223,6 +224,31 @@ def test_a_takeover_reads_few_heartbeats_again(monkeypatch: pytest.MonkeyPatch) 
         assert folded == first.ledger
         assert folded.positions[TOPICS.reports] >= 1_000 - 50
         assert sum(told) == folded.positions[TOPICS.reports]
+
+    play(scene)
+
+
+def test_inputs_that_retention_took_undecided_are_missed_aloud(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene(lab: Lab) -> None:
+        lab.start()
+        lab.ask(bench("b1"))
+        await lab.settled()
+        await lab.stop()
+        for name in ("b2", "b3", "b4"):
+            lab.ask(bench(name))
+
+        async def begins(_: MemoryLog, partitions: Sequence[Partition]) -> dict[Partition, int]:
+            return {each: 3 if each.topic == TOPICS.commands else 0 for each in partitions}
+
+        monkeypatch.setattr(MemoryLog, "begins", begins)
+        with capture_logs() as logs:
+            lab.start()
+            assert names(await lab.settled()) == ["BenchRegistered"]
+        (said,) = [each for each in logs if each["event"] == "partition.inputs_expired"]
+        assert (said["topic"], said["first"], said["count"]) == (TOPICS.commands, 1, 2)
+        assert said["log_level"] == "critical"
 
     play(scene)
 
