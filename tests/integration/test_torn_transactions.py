@@ -318,6 +318,8 @@ def test_control_the_same_storm_tears_the_journal_of_a_client_that_repeats(
 ) -> None:
     """With aiokafka's own sender the same owners break the journal, and the checkers say so."""
     monkeypatch.setattr(kafka_writer, "StrictSender", Sender)
+    # Nor does the writer look where its records stand: that alone sees most tears coming.
+    monkeypatch.setattr(kafka_writer.KafkaWriter, "expect", lambda *_: None)
 
     async def scenario() -> None:
         async with (
