@@ -1,6 +1,6 @@
 """The lab under faults, seed by seed; afterwards the log is judged.
 
-`TEO_SIM_SEEDS` sets how many (default 500), `TEO_SIM_FIRST` the first. A seed that failed once
+`TEO_SIM_SEEDS` sets how many (default 300), `TEO_SIM_FIRST` the first. A seed that failed once
 stays in `corpus/seeds.txt` and is always run.
 """
 
@@ -27,7 +27,7 @@ from tests.sim.nemesis import SCHEDULERS, WORKERS, faults_of, nemesis
 from tests.sim.snapshots import damage_snapshots, judge_snapshots
 from tests.sim.world import TOPICS, World
 
-SEEDS = int(os.environ.get("TEO_SIM_SEEDS", "500"))
+SEEDS = int(os.environ.get("TEO_SIM_SEEDS", "300"))
 FIRST = int(os.environ.get("TEO_SIM_FIRST", "0"))
 BLOCK = 25
 CLIENTS = 4
