@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient
 
 from events.kafka.errors import is_cancelled
 
@@ -56,8 +57,11 @@ async def _stop(client: Client) -> None:
     try:
         await client.stop()
     except asyncio.CancelledError:
+        inner = _inner(client)
         if is_cancelled():
-            _cut(client)
+            # As they are: there is no time to end in good order.
+            for connection in list(inner._conns.values()) if inner else ():  # noqa: SLF001
+                connection.close()
             raise
         # While a broker is away, aiokafka 0.14 lets the cancel of a fetch that waits to be tried
         # again out of a consumer's `stop`, and leaves the connections open.
@@ -66,17 +70,15 @@ async def _stop(client: Client) -> None:
             for fetch in fetches:
                 fetch.cancel()
             await asyncio.gather(*fetches, return_exceptions=True)
-            await client._client.close()  # noqa: SLF001
-        elif isinstance(client, AIOKafkaProducer):
-            await client.client.close()
+        if inner is not None:
+            await inner.close()
 
 
-def _cut(client: Client) -> None:
-    """Close the connections of `client` as they are: there is no time to end in good order."""
-    if isinstance(client, AIOKafkaConsumer | AIOKafkaProducer):
-        inner = client._client if isinstance(client, AIOKafkaConsumer) else client.client  # noqa: SLF001
-        for connection in list(inner._conns.values()):  # noqa: SLF001
-            connection.close()
+def _inner(client: Client) -> AIOKafkaClient | None:
+    """Return what holds the connections of `client`."""
+    if isinstance(client, AIOKafkaConsumer):
+        return client._client  # noqa: SLF001
+    return client.client if isinstance(client, AIOKafkaProducer) else None
 
 
 async def through(work: Coroutine[Any, Any, None]) -> None:

@@ -14,13 +14,13 @@ from structlog.testing import capture_logs
 
 from events import facts
 from events.codec import decode_event, encode
-from events.commands import ApplyBenches, Command, ExtendReservation
+from events.commands import Command, ExtendReservation
 from events.errors import LogUnavailable
 from events.facts import Event
 from events.log import Outgoing, Partition, Position
 from events.message import Message
-from events.reports import AttemptEnded, Report, WorkerHeartbeat, WorkerStarted
-from events.shared import AttemptRef, BenchSpec, ReportMeta, Totals
+from events.reports import AttemptEnded, Report, WorkerHeartbeat
+from events.shared import AttemptRef, ReportMeta, Totals
 from events.topics import Topics
 from processors.runtime import owner as owner_module
 from processors.runtime.log_time import Clock
@@ -31,7 +31,7 @@ from tests.on_log import asked
 from tests.sim.loop import run
 from tests.sim.memory_cluster import MemoryCluster
 from tests.sim.memory_log import MemoryLog, MemoryWriter
-from tests.unit.processors.scheduler.history import RUN, names, reserve, submit
+from tests.unit.processors.scheduler.history import RUN, benches, names, reserve, started, submit
 
 TOPICS = Topics("t")
 BEAT_S = 2.0
@@ -100,15 +100,6 @@ def play(scene: Callable[[Lab], Coroutine[Any, Any, None]]) -> None:
     run(whole())
 
 
-def bench(name: str) -> ApplyBenches:
-    spec = BenchSpec(name=name, labels={}, adapter="mock", config="{}")
-    return ApplyBenches(benches=(spec,))
-
-
-def serving(*benches: str) -> WorkerStarted:
-    return WorkerStarted(adapters=("mock",), benches=benches, slots=1, version="1")
-
-
 def passed(name: str) -> AttemptEnded:
     return AttemptEnded(
         execution_id=name,
@@ -127,8 +118,8 @@ def passed(name: str) -> AttemptEnded:
 def test_an_attempt_that_passed_while_nobody_decided_has_passed() -> None:
     async def scene(lab: Lab) -> None:
         lab.start()
-        lab.ask(bench("b1"))
-        lab.report(serving("b1"))
+        lab.ask(benches("b1"))
+        lab.report(started(slots=1, benches=("b1",)))
         lab.ask(submit("e1", run=replace(RUN, timeout_s=300.0), retries=0))
         assert "ExecutionAssigned" in names(await lab.settled())
         await lab.stop()
@@ -158,8 +149,8 @@ def test_a_lease_that_was_extended_while_nobody_decided_goes_on(seed: int) -> No
         lab.cluster.random.seed(seed)
         lab.cluster.faults.reorder = 1.0
         lab.start()
-        lab.ask(bench("b1"))
-        lab.report(serving("b1"))
+        lab.ask(benches("b1"))
+        lab.report(started(slots=1, benches=("b1",)))
         lab.ask(reserve("r1", duration_s=60.0))
         assert "ReservationGranted" in names(await lab.settled())
         await lab.stop()
@@ -180,8 +171,8 @@ def test_a_lease_that_was_extended_while_nobody_decided_goes_on(seed: int) -> No
 def test_a_wall_clock_that_is_ahead_expires_nothing() -> None:
     async def scene(lab: Lab) -> None:
         lab.start()
-        lab.ask(bench("b1"))
-        lab.report(serving("b1"))
+        lab.ask(benches("b1"))
+        lab.report(started(slots=1, benches=("b1",)))
         lab.ask(reserve("r1", duration_s=1_800.0))
         assert "ReservationGranted" in names(await lab.settled())
         await lab.stop()
@@ -196,8 +187,8 @@ def test_a_wall_clock_that_is_ahead_expires_nothing() -> None:
 def test_what_is_due_is_decided_however_busy_the_partition_is() -> None:
     async def scene(lab: Lab) -> None:
         lab.start()
-        lab.ask(bench("b1"))
-        lab.report(serving("b1"))
+        lab.ask(benches("b1"))
+        lab.report(started(slots=1, benches=("b1",)))
         lab.ask(reserve("r1", duration_s=20.0))
         for _ in range(5_000):
             lab.report(WorkerHeartbeat(running=()))
@@ -212,7 +203,7 @@ def test_a_takeover_reads_few_heartbeats_again(monkeypatch: pytest.MonkeyPatch) 
 
     async def scene(lab: Lab) -> None:
         first = lab.start()
-        lab.report(serving())
+        lab.report(started(slots=1))
         await lab.settled()
         for _ in range(1_000):
             lab.report(WorkerHeartbeat(running=()))
@@ -233,11 +224,11 @@ def test_inputs_that_retention_took_undecided_are_missed_aloud(
 ) -> None:
     async def scene(lab: Lab) -> None:
         lab.start()
-        lab.ask(bench("b1"))
+        lab.ask(benches("b1"))
         await lab.settled()
         await lab.stop()
         for name in ("b2", "b3", "b4"):
-            lab.ask(bench(name))
+            lab.ask(benches(name))
 
         async def begins(_: MemoryLog, partitions: Sequence[Partition]) -> dict[Partition, int]:
             return {each: 3 if each.topic == TOPICS.commands else 0 for each in partitions}
@@ -270,7 +261,7 @@ def test_a_backlog_that_is_too_much_at_once_is_decided_in_parts(
 
     async def scene(lab: Lab) -> None:
         for number in range(200):
-            lab.ask(bench(f"b{number}"))
+            lab.ask(benches(f"b{number}"))
         lab.start()
         assert len(await lab.settled(30.0)) == 200
         assert max(sizes) == 200
@@ -289,7 +280,7 @@ def test_an_owner_that_never_gets_through_takes_its_time(monkeypatch: pytest.Mon
     monkeypatch.setattr(MemoryWriter, "commit", never)
 
     async def scene(lab: Lab) -> None:
-        lab.ask(bench("b1"))
+        lab.ask(benches("b1"))
         lab.start()
         await lab.settled(300.0)
 

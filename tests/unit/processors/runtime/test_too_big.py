@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from events.codec import decode, decode_event
-from events.commands import Command, ReplayDeadLetter, RequestReservation
+from events.commands import Command, ReplayDeadLetter
 from events.dlq import DeadLetter
 from events.log import Outgoing
 from events.topics import OUTPUT_BYTES_MAX, Topics
@@ -24,7 +24,7 @@ from tests.on_log import command_of
 from tests.sim.loop import run
 from tests.sim.memory_cluster import MemoryCluster
 from tests.sim.memory_log import MemoryLog
-from tests.unit.processors.scheduler.history import benches
+from tests.unit.processors.scheduler.history import benches, reserve
 
 TOPICS = Topics("t")
 SOON_S = 30.0
@@ -104,13 +104,6 @@ def test_bytes_of_any_length_that_nobody_can_read_are_set_aside() -> None:
     play(scene)
 
 
-def reserve(*, wait_s: float) -> RequestReservation:
-    """Return an ask that nobody can serve: time will end it."""
-    return RequestReservation(
-        reservation_id="r1", selectors=("",), duration_s=60.0, priority=0, wait_timeout_s=wait_s
-    )
-
-
 def big(given: Scene, name: str) -> bytes:
     """Return a command that leads to a fact bigger than the journal takes."""
     reason = "r" * (OUTPUT_BYTES_MAX + 1)
@@ -144,7 +137,7 @@ def test_an_input_whose_decision_is_too_big_is_set_aside_and_no_other() -> None:
 
 def test_time_goes_on_while_inputs_are_taken_one_by_one() -> None:
     async def scene(given: Scene) -> None:
-        given.put(given.bench("b1"), given.command("c-r", reserve(wait_s=1.0)))
+        given.put(given.bench("b1"), given.command("c-r", reserve("r1", wait_timeout_s=1.0)))
         given.scheduler.owners[0]._doubted.add((TOPICS.commands, 999))
         for number in range(20):
             given.put(given.bench(f"n{number}"))
@@ -160,7 +153,7 @@ def test_time_goes_on_while_inputs_are_taken_one_by_one() -> None:
 
 def test_no_input_is_blamed_for_what_time_brings() -> None:
     async def scene(given: Scene) -> None:
-        long = replace(reserve(wait_s=5.0), reservation_id="r" * 5_000)
+        long = replace(reserve("r1", wait_timeout_s=5.0), reservation_id="r" * 5_000)
         given.put(given.bench("b1"), given.command("c-r", long))
         await asyncio.sleep(1)
         given.cluster.bytes_max[TOPICS.events] = 4_000
@@ -200,7 +193,7 @@ def test_what_nobody_can_be_blamed_for_is_said_and_tried_again_at_leisure(fault:
         given.put(given.bench("b1"))
         await asyncio.sleep(1)
         if fault == "time":
-            given.put(given.command("c-r", reserve(wait_s=60.0)))
+            given.put(given.command("c-r", reserve("r1", wait_timeout_s=60.0)))
             await asyncio.sleep(1)
             given.cluster.bytes_max[TOPICS.events] = 10
             await asyncio.sleep(timedelta(minutes=2).total_seconds())

@@ -125,8 +125,8 @@ def benches(*names: str, adapter: str = "mock") -> ApplyBenches:
     )
 
 
-def started(slots: int = 4) -> WorkerStarted:
-    return WorkerStarted(adapters=("mock",), benches=(), slots=slots, version="1")
+def started(slots: int = 4, benches: tuple[str, ...] = ()) -> WorkerStarted:
+    return WorkerStarted(adapters=("mock",), benches=benches, slots=slots, version="1")
 
 
 def lab(*names: str) -> History:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from events import facts, tasks
-from events.reports import BenchTornDown, WorkerHeartbeat, WorkerStarted
+from events.reports import BenchTornDown, WorkerHeartbeat
 from events.shared import AttemptRef
 from processors.scheduler.deadlines import ATTEMPT_GRACE_S, CLEANING_S_MAX, WORKER_DEADLINE_S
 from tests.unit.processors.scheduler.history import (
@@ -20,10 +20,6 @@ from tests.unit.processors.scheduler.history import (
 )
 
 BEAT_S = 5.0
-
-
-def serving(bench: str) -> WorkerStarted:
-    return WorkerStarted(adapters=("mock",), benches=(bench,), slots=4, version="1")
 
 
 def beat(history: History, *workers: str) -> list[facts.Event]:
@@ -48,12 +44,12 @@ def cleaned(history: History, bench: str, *, worker: str, epoch: int = 1) -> lis
 def test_a_bench_cleaned_late_is_free_though_its_execution_runs_again_elsewhere() -> None:
     history = History()
     history.ask(benches("b1", "b2"))
-    history.report(serving("b1"), worker="w1")
-    history.report(serving("b2"), worker="w2")
+    history.report(started(benches=("b1",)), worker="w1")
+    history.report(started(benches=("b2",)), worker="w2")
     history.ask(submit("e1", run=replace(RUN, timeout_s=3600.0)))
     while history.ledger.pools["lab"].executions["e1"].bench != "b2":
         beat(history, "w2")
-    history.report(serving("b1"), worker="w1", epoch=2)
+    history.report(started(benches=("b1",)), worker="w1", epoch=2)
     assert names(cleaned(history, "b1", worker="w1", epoch=2)) == ["BenchCleaned", "BenchFreed"]
     assert "ExecutionAssigned" in names(history.ask(submit("e2", selector="n=b1")))
     history.check()
