@@ -184,19 +184,32 @@ class Lease:
             await asyncio.sleep(left_s)
 
 
+Fault = Literal["asker", "test", "bench", "worker", "store", "network"]
+"""Whose fault an error is: who asked for the run, the test, the bench, the worker (its machine or
+its process), the store of artifacts, the network between them."""
+
+
 class AdapterError(Exception):
-    """Raised when the bench, its machine or the adapter broke: the lab's fault, never the test's.
+    """Raised when a step cannot be done; it says whose fault that is.
 
     `code` is a stable word; `retriable` is true if another try, perhaps on another bench, may not
-    meet it again. Anything else that leaves an adapter is a bug of the adapter: the worker
-    treats it as `AdapterError(code="adapter_bug", retriable=True)`.
+    meet it again. Only a `fault` of the bench counts against the bench, and only faults of the lab
+    (bench, worker, store, network) are tried again or leave a dead letter. Anything else that
+    leaves an adapter is a bug of the adapter: the worker treats it as
+    `AdapterError(code="adapter_bug", retriable=True)`.
     """
 
     def __init__(
-        self, message: str, *, code: str = "adapter_error", retriable: bool = True
+        self,
+        message: str,
+        *,
+        code: str = "adapter_error",
+        retriable: bool = True,
+        fault: Fault = "bench",
     ) -> None:
         super().__init__(message)
         self.code = code
+        self.fault: Fault = fault
         self.retriable = retriable
 
 

@@ -88,6 +88,14 @@ class DrainWorker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeWorker:
+    """Let a suspended worker take attempts again."""
+
+    worker: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayDeadLetter:
     """Put a dead letter back where it came from."""
 
@@ -113,6 +121,7 @@ Command = (
     | SubmitExecution
     | CancelExecution
     | DrainWorker
+    | ResumeWorker
     | ReplayDeadLetter
     | DiscardDeadLetter
 )

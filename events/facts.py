@@ -3,10 +3,20 @@
 Mirrors `schemas/events/`; the meaning and unit of each field is written there.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from events.shared import Artifact, BenchSpec, Case, Grant, HealthPolicy, RunSpec, Totals
+from events.shared import (
+    Artifact,
+    BenchChecked,
+    BenchSpec,
+    Case,
+    Grant,
+    HealthPolicy,
+    RunSpec,
+    Totals,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +182,7 @@ class ExecutionAssigned:
     fence: int
     worker: str
     epoch: int
+    life: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +221,7 @@ class AttemptFinished:
     totals: Totals
     artifacts: tuple[Artifact, ...]
     is_retriable: bool
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +268,7 @@ class ExecutionFinished:
     attempts: int
     totals: Totals
     is_flaky: bool = False
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,6 +281,8 @@ class WorkerRegistered:
     benches: tuple[str, ...]
     slots: int
     version: str
+    life: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,6 +329,8 @@ class InputSetAside:
     source_topic: str
     source_offset: int
     error: str
+    code: str = ""
+    command_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -343,6 +360,82 @@ class DeadLetterDiscarded:
     """Somebody settled a dead letter without replaying it."""
 
     letter_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRefused:
+    """A life of a worker was turned away, because another one is registered and heard of."""
+
+    worker: str
+    life: str
+    host: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSuspended:
+    """A worker gets no attempts until it is resumed: the fault is its own."""
+
+    worker: str
+    epoch: int
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerResumed:
+    """A suspended worker gets attempts again."""
+
+    worker: str
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchChecksRecorded:
+    """A worker said which benches its adapters take, and which they refuse."""
+
+    worker: str
+    epoch: int
+    checks: tuple[BenchChecked, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockJumped:
+    """The clock that stamps inputs jumped: every deadline of the partition moved with it."""
+
+    source: str
+    by_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicsBound:
+    """The topics that this partition is decided with, from now on."""
+
+    topics: Mapping[str, str]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputsReset:
+    """Inputs were not what the journal knew: they are read from another offset on."""
+
+    topic: str
+    topic_id: str
+    next_offset: int
+    was_offset: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordQuarantined:
+    """A record in the journal that is no fact is passed over from now on."""
+
+    offset: int
+    sha256: str
     reason: str
 
 
@@ -382,4 +475,12 @@ Event = (
     | HealthPolicySet
     | DeadLetterReplayed
     | DeadLetterDiscarded
+    | WorkerRefused
+    | WorkerSuspended
+    | WorkerResumed
+    | BenchChecksRecorded
+    | ClockJumped
+    | TopicsBound
+    | InputsReset
+    | RecordQuarantined
 )

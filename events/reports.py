@@ -5,7 +5,7 @@ Mirrors `schemas/reports/`; the meaning and unit of each field is written there.
 
 from dataclasses import dataclass
 
-from events.shared import Artifact, AttemptRef, Case, Totals
+from events.shared import Artifact, AttemptRef, BenchChecked, Case, Totals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +16,8 @@ class WorkerStarted:
     benches: tuple[str, ...]
     slots: int
     version: str
+    after_life: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,7 @@ class AttemptEnded:
     artifacts: tuple[Artifact, ...]
     is_retriable: bool
     teardown_error: str
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +93,37 @@ class BenchTornDown:
     error: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptUnknown:
+    """A worker was told to stop an attempt that it does not run."""
+
+    execution_id: str
+    attempt: int
+    fence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerFaulty:
+    """A worker found that it cannot run attempts, whatever the bench."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRecovered:
+    """What kept a worker from running attempts is over."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchesChecked:
+    """A worker's adapters looked at benches and changed nothing."""
+
+    checks: tuple[BenchChecked, ...]
+
+
 Report = (
     WorkerStarted
     | WorkerHeartbeat
@@ -99,4 +133,8 @@ Report = (
     | ResultsCollected
     | AttemptEnded
     | BenchTornDown
+    | AttemptUnknown
+    | WorkerFaulty
+    | WorkerRecovered
+    | BenchesChecked
 )

@@ -33,3 +33,4 @@ class ExecutionResult:
     correlation_id: str
     traceparent: str
     is_flaky: bool = False
+    fault: str = ""

@@ -47,6 +47,9 @@ class RunSpec:
     idle_timeout_s: float | None = None
     junit: tuple[str, ...]
     artifacts: tuple[str, ...]
+    memory_max_bytes: int | None = None
+    processes_max: int | None = None
+    disk_max_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +103,24 @@ class AttemptRef:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BenchCheck:
+    """A bench that a worker is to look at, before anything runs there."""
+
+    bench: BenchSpec
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchChecked:
+    """What a worker's adapter says of a bench."""
+
+    bench: str
+    version: int
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommandMeta:
     """Who asked, when, and in which trace."""
 
@@ -111,6 +132,7 @@ class CommandMeta:
     correlation_id: str
     traceparent: str
     request_hash: str
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +146,7 @@ class ReportMeta:
     sent_at: datetime
     correlation_id: str
     traceparent: str
+    life: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,3 +180,4 @@ class TaskMeta:
     causation_id: str
     correlation_id: str
     traceparent: str
+    life: str = ""

@@ -5,7 +5,7 @@ Mirrors `schemas/tasks/`; the meaning and unit of each field is written there.
 
 from dataclasses import dataclass
 
-from events.shared import BenchSpec, RunSpec
+from events.shared import BenchCheck, BenchSpec, RunSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,8 @@ class WorkerSuperseded:
     """A newer life of this worker is registered: any older one stops at once."""
 
     newest_epoch: int
+    newest_life: str = ""
+    newest_host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,4 +57,34 @@ class LeaveWhenIdle:
     reason: str
 
 
-Task = RunAttempt | StopAttempt | TearDownBench | WorkerSuperseded | LeaveWhenIdle
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifeAccepted:
+    """The life is registered: attempts may come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifeRefused:
+    """The life is not registered, because another one of this worker is."""
+
+    code: str
+    reason: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckBenches:
+    """Look whether these benches can be used, and change nothing."""
+
+    benches: tuple[BenchCheck, ...]
+
+
+Task = (
+    RunAttempt
+    | StopAttempt
+    | TearDownBench
+    | WorkerSuperseded
+    | LeaveWhenIdle
+    | LifeAccepted
+    | LifeRefused
+    | CheckBenches
+)

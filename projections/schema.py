@@ -10,7 +10,19 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from events import registry
-from events.facts import InputSetAside, InputsRead, TeardownRequested
+from events.facts import (
+    BenchChecksRecorded,
+    ClockJumped,
+    InputSetAside,
+    InputsRead,
+    InputsReset,
+    RecordQuarantined,
+    TeardownRequested,
+    TopicsBound,
+    WorkerRefused,
+    WorkerResumed,
+    WorkerSuspended,
+)
 from events.log import Position
 from events.message import EventMessage
 from events.shared import EventMeta
@@ -43,7 +55,19 @@ CREATE TABLE marks (
 """
 _MODELS = (benches, policies, reservations, executions, workers, dead_letters)
 TABLES = "\n".join([_META_TABLES, *(model.TABLES for model in _MODELS), commands.TABLES])
-NO_ROWS = (TeardownRequested, InputSetAside, InputsRead)
+NO_ROWS = (
+    TeardownRequested,
+    InputSetAside,
+    InputsRead,
+    WorkerRefused,
+    WorkerSuspended,
+    WorkerResumed,
+    BenchChecksRecorded,
+    ClockJumped,
+    TopicsBound,
+    InputsReset,
+    RecordQuarantined,
+)
 """Facts that no read model shows. A test proves that every fact is here or applied."""
 
 Apply = Callable[[sqlite3.Connection, EventMeta, Any], None]

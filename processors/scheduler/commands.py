@@ -16,6 +16,7 @@ from events.commands import (
     ReplayDeadLetter,
     RequestReservation,
     RestoreBench,
+    ResumeWorker,
     SubmitExecution,
 )
 from events.shared import CommandMeta
@@ -30,7 +31,7 @@ from processors.scheduler.reservations import (
     request_reservation,
 )
 from processors.scheduler.state import Pool
-from processors.scheduler.workers import drain_worker
+from processors.scheduler.workers import change_worker
 
 WITHOUT_BENCHES = (ApplyBenches, DrainWorker, ReplayDeadLetter, DiscardDeadLetter)
 """Commands that make sense for a pool that has no bench: yet, or because its name was garbled."""
@@ -60,8 +61,8 @@ def decide_command(
             return submit_execution(pool, command, meta, now)
         case CancelExecution():
             return cancel_execution(pool, command, meta)
-        case DrainWorker():
-            return drain_worker(pool, command, meta)
+        case DrainWorker() | ResumeWorker():
+            return change_worker(pool, command, meta)
         case ReplayDeadLetter() | DiscardDeadLetter():
             return settle_dead_letter(command, meta)
         case _:

@@ -339,5 +339,13 @@ NO_CHANGE = (
     facts.HealthPolicySet,
     facts.DeadLetterReplayed,
     facts.DeadLetterDiscarded,
+    facts.WorkerRefused,
+    facts.WorkerSuspended,
+    facts.WorkerResumed,
+    facts.BenchChecksRecorded,
+    facts.ClockJumped,
+    facts.TopicsBound,
+    facts.InputsReset,
+    facts.RecordQuarantined,
 )
 """Facts that no decision reads. A test proves that every event is here or in `_APPLY`."""

@@ -21,12 +21,16 @@ from events.facts import (
 )
 from events.reports import (
     AttemptEnded,
+    AttemptUnknown,
+    BenchesChecked,
     BenchTornDown,
     Report,
     ResultsCollected,
     StepStarted,
     WorkerDraining,
+    WorkerFaulty,
     WorkerHeartbeat,
+    WorkerRecovered,
     WorkerStarted,
     WorkerStopped,
 )
@@ -63,6 +67,8 @@ def decide_report(pool: Pool, report: Report, meta: ReportMeta) -> Sequence[Effe
             return _attempt_ended(pool, report, meta)
         case BenchTornDown():
             return _bench_torn_down(pool, report, meta)
+        case AttemptUnknown() | WorkerFaulty() | WorkerRecovered() | BenchesChecked():
+            return [Ignored(reason="not_yet")]
         case _:
             assert_never(report)
 

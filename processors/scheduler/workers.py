@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 
-from events.commands import DrainWorker
+from events.commands import DrainWorker, ResumeWorker
 from events.facts import WorkerDrained
 from events.shared import CommandMeta
 from events.tasks import LeaveWhenIdle
 from processors.scheduler.decision import Effect, Order
 from processors.scheduler.rejection import reject
-from processors.scheduler.state import Pool
+from processors.scheduler.state import Pool, Worker
 
 
-def drain_worker(pool: Pool, command: DrainWorker, meta: CommandMeta) -> Sequence[Effect]:
-    """Give a worker nothing more, and tell it to leave once it runs nothing. Twice is once."""
+def change_worker(
+    pool: Pool, command: DrainWorker | ResumeWorker, meta: CommandMeta
+) -> Sequence[Effect]:
+    """Return what follows from a command to a live worker; its refusal if there is no such one."""
     worker = pool.workers.get(command.worker)
     if worker is None:
         reason = (
@@ -20,6 +22,14 @@ def drain_worker(pool: Pool, command: DrainWorker, meta: CommandMeta) -> Sequenc
             "`teo worker list` shows those there are"
         )
         return [reject(command, "no_such_worker", reason, command.worker)]
+    if isinstance(command, ResumeWorker):
+        reason = f"worker {worker.id} is not suspended: nothing to resume"
+        return [reject(command, "not_suspended", reason, worker.id)]
+    return _drain(worker, command, meta)
+
+
+def _drain(worker: Worker, command: DrainWorker, meta: CommandMeta) -> Sequence[Effect]:
+    """Give a worker nothing more, and tell it to leave once it runs nothing. Twice is once."""
     reason = command.reason or f"drained by {meta.actor}"
     return [
         WorkerDrained(worker=worker.id, epoch=worker.epoch, reason=reason),

@@ -23,7 +23,10 @@ from events.reports import (
 )
 from events.shared import AttemptRef, TaskMeta
 from events.tasks import (
+    CheckBenches,
     LeaveWhenIdle,
+    LifeAccepted,
+    LifeRefused,
     RunAttempt,
     StopAttempt,
     TearDownBench,
@@ -241,6 +244,8 @@ class Life:
                 self._tear_down(task, meta)
             case LeaveWhenIdle():
                 self._leave.ask(task.reason, hurry=False, soon=False)
+            case LifeAccepted() | LifeRefused() | CheckBenches():
+                self._telemetry.task_refused("not_yet")
             case _:
                 assert_never(task)
 
