@@ -9,6 +9,8 @@ from starlette.requests import ClientDisconnect, Request
 from api.limits import BODY_READ_S_MAX, DRAIN_BYTES_MAX, DRAIN_S_MAX, JSON_DEPTH_MAX
 from api.problems import Problem
 
+DIGITS_MAX = 18
+
 
 async def read_body(request: Request, *, bytes_max: int) -> bytes:
     """Return the body. Raises the 413 or 408 it deserves.
@@ -17,7 +19,8 @@ async def read_body(request: Request, *, bytes_max: int) -> bytes:
     answer only after they have sent everything.
     """
     declared = request.headers.get("content-length", "")
-    size = int(declared) if declared.isdecimal() else 0
+    # More digits than this are no size of anything, and Python reads only so many.
+    size = int(declared[:DIGITS_MAX]) if declared.isdecimal() else 0
     chunks: list[bytes] = []
     taken = 0
     stream = request.stream()

@@ -6,7 +6,23 @@ DRAIN_BYTES_MAX = 32_000_000
 """How much of a refused body is read and thrown away, so that its sender can read the answer."""
 HEADER_BYTES_MAX = 32_000
 """Names and values of all headers together; more are answered 431."""
+HEAD_BYTES_MAX = 2 * HEADER_BYTES_MAX
+"""A request line with its headers that is not over by then: the connection is answered 431."""
+HEAD_S_MAX = 10.0
+"""How long a client may take from its connection, or the first byte of a request, to the end of
+the head."""
+PIPELINE_MAX = 16
+"""How many requests may wait on one connection for the answer to the one before."""
+BODY_LEFT_S_MAX = 40.0
+"""How long a client may go on sending a body whose request is answered already."""
+STALLED_S_MAX = 30.0
+"""A client that takes nothing of what is sent to it for so long is cut off."""
 CONNECTIONS_MAX = 2_000
+"""Connections at once, if the process may have as many open files; one more takes the place of
+the one that has been idle for longest."""
+FILES_WANTED = 8_192
+FILES_KEPT_FREE = 200
+"""Open files that connections leave to the log, the read models and artifacts."""
 KEEP_ALIVE_S = 30.0
 """How long a connection may be idle between requests."""
 STOP_S_MAX = 5
@@ -14,6 +30,8 @@ STOP_S_MAX = 5
 READY_S_MAX = 2.0
 """How long the checks of readiness may take."""
 JSON_DEPTH_MAX = 100
+NUMBER_MAX = 10**15
+"""Of attempts and lines; far below what tables and the log can hold."""
 BODY_READ_S_MAX = 30.0
 """How long a client may take to send its body."""
 DRAIN_S_MAX = 5.0

@@ -2,11 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 
-from api.limits import CONNECTIONS_MAX, KEEP_ALIVE_S, STOP_S_MAX
+from api.connections import BoundedProtocol, Doors, connections_max
+from api.limits import KEEP_ALIVE_S, STOP_S_MAX
 
 
 def server_of(app: Starlette, *, host: str, port: int) -> "Server":
@@ -14,15 +17,17 @@ def server_of(app: Starlette, *, host: str, port: int) -> "Server":
 
     Set `Deps.stopping` first: open streams end at once, and other requests get `STOP_S_MAX`.
     """
+    protocol: Any = partial(BoundedProtocol, Doors(connections_max()))
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
+        http=protocol,
+        ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=CONNECTIONS_MAX,
         timeout_keep_alive=int(KEEP_ALIVE_S),
         timeout_graceful_shutdown=STOP_S_MAX,
     )

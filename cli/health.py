@@ -2,14 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
-import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from api.server import server_of
 
 
 def health_app(
@@ -48,11 +49,11 @@ def health_app(
 
 @contextlib.asynccontextmanager
 async def serving(app: Starlette, *, host: str, port: int) -> AsyncIterator[None]:
-    """Serve `app` while the block runs; nothing if `port` is 0."""
+    """Serve `app` while the block runs, within the limits of `api.limits`; nothing at port 0."""
     if not port:
         yield
         return
-    server = Server(uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False))
+    server = server_of(app, host=host, port=port)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(server.serve())
         try:
@@ -60,12 +61,3 @@ async def serving(app: Starlette, *, host: str, port: int) -> AsyncIterator[None
         finally:
             server.should_exit = True
             await task
-
-
-class Server(uvicorn.Server):
-    """A server that leaves the signals to the role it belongs to."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Take no signal."""
-        yield

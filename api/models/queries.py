@@ -12,6 +12,7 @@ from api.limits import (
     LIST_LIMIT_MAX,
     LOG_LINES_LIMIT_MAX,
     LOG_TEXT_LINES_MAX,
+    NUMBER_MAX,
     QUERY_CHARS_MAX,
 )
 from api.models.requests import REASON_CHARS_MAX, SelectorText
@@ -63,6 +64,10 @@ class Query(BaseModel):
         description="`PARTITION:OFFSET` of `TEO-Position`: answer only from there on.",
         pattern=r"^\d{1,5}:\d{1,18}$",
     )
+
+
+Number = Annotated[int, Field(ge=1, le=NUMBER_MAX)]
+"""A number of an attempt or a line. Larger ones name nothing, and no table could be asked."""
 
 
 class ListQuery(Query):
@@ -139,7 +144,7 @@ class CancelQuery(Query):
 class AttemptQuery(Query):
     """Which attempt."""
 
-    attempt: int | None = Field(default=None, ge=1, description="Left out: all of them.")
+    attempt: Number | None = Field(default=None, description="Left out: all of them.")
 
 
 class ArtifactQuery(Query):
@@ -151,16 +156,16 @@ class ArtifactQuery(Query):
 class CasesQuery(ListQuery):
     """Which test cases."""
 
-    attempt: int | None = Field(default=None, ge=1, description="Left out: all of them.")
+    attempt: Number | None = Field(default=None, description="Left out: all of them.")
 
 
 class LogsQuery(Query):
     """Which lines."""
 
-    attempt: int | None = Field(
-        default=None, ge=1, description="Left out: the last; when followed, the first and on."
+    attempt: Number | None = Field(
+        default=None, description="Left out: the last; when followed, the first and on."
     )
-    since_line: int = Field(default=1, ge=1, description="Number of the first line wanted.")
+    since_line: Number = Field(default=1, description="Number of the first line wanted.")
     limit: int | None = Field(
         default=None,
         ge=1,

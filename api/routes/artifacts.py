@@ -24,6 +24,7 @@ from processors.artifacts.store import (
 )
 from projections.rows import ArtifactRow
 
+OFFSET_DIGITS_MAX = 18
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
@@ -110,7 +111,8 @@ def _span(wanted: str | None, size: int, path: str) -> tuple[int, int] | None:
     found = None if wanted is None else _RANGE.fullmatch(wanted)
     if found is None:
         return None
-    first, last = found[1], found[2]
+    # Python reads only so many digits; with as many as these it is behind the end of any file.
+    first, last = found[1][:OFFSET_DIGITS_MAX], found[2][:OFFSET_DIGITS_MAX]
     if first:
         start, stop = int(first), min(int(last) + 1, size) if last else size
     else:

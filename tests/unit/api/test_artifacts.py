@@ -9,6 +9,8 @@ from events.shared import Case
 from tests.unit.api.lab import Lab, in_lab
 
 DATA = bytes(range(256)) * 4
+HUGE = "9" * 5_000
+"""More digits than Python reads as one number."""
 CASE = Case(
     suite="s", classname="c", name="n", status="passed", duration_s=0.5, message="", details=""
 )
@@ -61,6 +63,9 @@ def test_artifacts_are_listed_with_where_their_bytes_are(tmp_path: Path) -> None
         ("bytes=9-3", 416, 0, 0),
         ("bytes=-0", 416, 0, 0),
         ("bytes=-", 416, 0, 0),
+        (f"bytes={HUGE}-", 416, 0, 0),
+        (f"bytes=1000-{HUGE}", 206, 1000, 1024),
+        (f"bytes=-{HUGE}", 206, 0, 1024),
         ("bytes=0-1,5-6", 200, 0, 1024),
         ("lines=1-2", 200, 0, 1024),
     ],
