@@ -79,7 +79,10 @@ async def until(
 ) -> RowT:
     """Return what `read` gives once `is_reached` holds, or after `wait_s`."""
     until_s = asyncio.get_running_loop().time() + min(wait_s, LONG_POLL_S_MAX)
-    with call.service.hub.waiting(subject_id) as waiter:
+    actor = call.actor.actor
+    if wait_s > 0:
+        call.service.waits.admit(actor)
+    with call.service.waits.place(actor), call.service.hub.waiting(subject_id) as waiter:
         while True:
             row = await read()
             left_s = until_s - asyncio.get_running_loop().time()

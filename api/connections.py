@@ -97,6 +97,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(**of_uvicorn)
         self._doors = doors
         self._reads_head = True
+        self._has_ended_one = False
+        """True if a request ended within the data being fed."""
         self._head_bytes = 0
         self._reading: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
@@ -120,14 +122,15 @@ class BoundedProtocol(HttpToolsProtocol):
         """Feed the parser, as long as the client keeps to the limits."""
         if self.transport.is_closing():
             return
+        self._has_ended_one = False
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self._reads_head:
+        if self._reads_head and not self._has_ended_one:
             if self._reading is None and self.timeout_keep_alive_task is None and self._is_idle:
                 self._expect(HEAD_S_MAX, self._head_is_late)  # Empty lines between requests.
-            # A head that ends within the data is looked at by the edge; this is for one that goes
-            # on: what is counted too much here is the end of the request before.
+            # A head that ends is looked at by the edge; this is for one that goes on and on. What
+            # came with the end of the request before is not counted: it is one read at most.
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
                 text = f"the head is over {HEAD_BYTES_MAX} bytes; send fewer headers"
@@ -150,7 +153,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Be ready for the next request."""
-        self._reads_head = True
+        self._reads_head = self._has_ended_one = True
         self._expect_nothing()
         super().on_message_complete()
 

@@ -29,6 +29,7 @@ class Frame:
         self.position = change.position
         self.message = change.message
         self.type = type_name(change.message)
+        self.pool = change.message.meta.pool
 
     @cached_property
     def data(self) -> bytes:

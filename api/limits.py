@@ -57,8 +57,13 @@ LIST_LIMIT_MAX = 500
 CURSOR_CHARS_MAX = 8_000
 QUERY_CHARS_MAX = 1_000
 
+LONG_POLLS_MAX = 1_000
+LONG_POLLS_EACH_MAX = 250
+"""How many requests may wait for a change at once: in all (503), and of one principal (429)."""
 SSE_CLIENTS_MAX = 500
 """How many event streams may be open at once; one more is answered 503."""
+SSE_CLIENTS_EACH_MAX = 200
+"""How many of them one principal may have; one more is answered 429."""
 SSE_KEEP_ALIVE_S = 15.0
 SSE_SEND_S_MAX = 30.0
 """A client that takes nothing for so long is dropped; it may resume by `Last-Event-ID`."""
@@ -66,6 +71,20 @@ SSE_END_S_MAX = 1.0
 """How long the end of a stream may take to be sent."""
 SSE_PENDING_MAX = 2_000
 """Events that may wait for one client of the event stream; more: it is dropped and may resume."""
+SSE_CHUNK_BYTES = 64 * 1024
+"""What is handed to a client at once: more of it would wait in memory while it reads slowly."""
+PAST_BLOCK_OFFSETS = 256
+PAST_BLOCK_BYTES = 512 * 1024
+"""A block of the past has so many offsets, or so many bytes and the event that reaches them."""
+PAST_BYTES_MAX = 64 * 1024 * 1024
+"""What is kept of the past, as it is sent."""
+PAST_MADE_AT_ONCE = 2
+PAST_READERS_MAX = 8
+PAST_SLICE_S = 0.004
+"""So long a block may be worked at before the loop gets the same time back."""
+PAST_STALLED_S_MAX = 30.0
+PAST_LEFT_FOR_LIVE = 500
+"""A stream listens to what comes once so few events of the past are left."""
 
 TAIL_RECORDS_MAX = 500
 """Records a tail or a scan takes in one poll."""
@@ -91,6 +110,8 @@ LOG_FENCE_WAIT_S = 10.0
 """How long a follower waits for the projection to know an attempt whose lines are there."""
 LOG_LINES_LIMIT_DEFAULT = 1_000
 LOG_LINES_LIMIT_MAX = 10_000
+LOG_PART_BYTES_MAX = 4_000_000
+"""Bytes of lines after which a part of a log as JSON ends, however many lines were asked for."""
 LOG_TEXT_LINES_MAX = 1_000_000
 """Most lines of a log fetched as plain text."""
 ARCHIVE_BYTES_MAX = 256_000_000

@@ -5,6 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from api.archive import archived_lines, archived_log
+from api.limits import LOG_PART_BYTES_MAX
 from api.log_lines import Gap, Lines, Sieve, fence_of
 from api.log_search import LogSearch
 from api.service import Service
@@ -31,18 +32,19 @@ class LogFetch:
         self._search: LogSearch = service.search
 
     async def part(self, *, since_line: int, limit: int) -> Part:
-        """Return up to `limit` lines from `since_line` on."""
+        """Return up to `limit` lines from `since_line` on, or as many as a part may hold."""
         found: list[Lines] = []
-        count = 0
+        count, size_bytes = 0, 0
         next_line = since_line
         is_whole = False
         async with aclosing(self.lines(since_line=since_line)) as parts:
             async for lines in parts:
-                taken = _first(lines, limit - count)
+                taken = _within(_first(lines, limit - count), LOG_PART_BYTES_MAX - size_bytes)
                 found.append(taken)
                 count += len(taken.lines)
+                size_bytes += sum(map(len, taken.lines))
                 next_line = taken.last_line + 1
-                if count >= limit:
+                if count >= limit or size_bytes >= LOG_PART_BYTES_MAX:
                     break
             else:
                 is_whole = True
@@ -108,6 +110,16 @@ class LogFetch:
                     yield Lines(attempt=gap.attempt, first_line=first_line, lines=lines, stderr=())
         except (ArtifactMissing, ArtifactStoreUnavailable):
             return
+
+
+def _within(lines: Lines, size: int) -> Lines:
+    """Return as many of the first of `lines` as reach `size` characters, at least one."""
+    total = 0
+    for count, line in enumerate(lines.lines, start=1):
+        total += len(line)
+        if total >= size:
+            return _first(lines, count)
+    return lines
 
 
 def _first(lines: Lines, count: int) -> Lines:

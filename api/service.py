@@ -12,10 +12,17 @@ from api.ending import end
 from api.gateway import Gateway
 from api.hub import Hub
 from api.letter_box import LetterBox
-from api.limits import LOG_PROBE_S, TAIL_RETRY_S
+from api.limits import (
+    LOG_PROBE_S,
+    LONG_POLLS_EACH_MAX,
+    LONG_POLLS_MAX,
+    SSE_CLIENTS_EACH_MAX,
+    TAIL_RETRY_S,
+)
 from api.log_search import LogSearch
+from api.past import Past
 from api.problems import Problem
-from api.sse import Streams
+from api.shares import Shares
 from api.tails import LogTail
 from events.errors import TeoError
 
@@ -33,7 +40,17 @@ class Service:
         self.tail = LogTail(deps.log, deps.topics.logs, deps.clock)
         self.search = LogSearch(deps.log, self.tail)
         self.letters = LetterBox(deps.log, deps.topics.dlq)
-        self.streams = Streams(clients_max=deps.settings.sse_clients_max, stopping=deps.stopping)
+        most = deps.settings.sse_clients_max
+        self.streams = Shares(
+            "event streams",
+            "too_many_streams",
+            most=most,
+            most_each=min(most, SSE_CLIENTS_EACH_MAX),
+        )
+        self.waits = Shares(
+            "long polls", "too_many_waits", most=LONG_POLLS_MAX, most_each=LONG_POLLS_EACH_MAX
+        )
+        self.past = Past(deps.log, deps.topics.events)
         self.failure: str | None = None
         """Why the app cannot go on; None: it can."""
 
@@ -54,6 +71,7 @@ class Service:
             finally:
                 self.deps.stopping.set()
                 await end(tasks)
+                await self.past.close()
 
     async def log_ready(self) -> None:
         """Return once logs can be read; raises the 503 it deserves after a while."""

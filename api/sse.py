@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from typing import Any
 
 import structlog
@@ -13,7 +13,6 @@ from starlette.types import Receive, Scope, Send
 from api.encoding import dumps
 from api.ending import end
 from api.limits import SSE_END_S_MAX, SSE_SEND_S_MAX
-from api.problems import Problem
 from events.errors import TeoError
 
 log = structlog.get_logger()
@@ -36,44 +35,38 @@ def id_only(event_id: str) -> bytes:
     return b"id: " + event_id.encode() + b"\n\n"
 
 
-class Streams:
-    """Counts open streams against their limit."""
-
-    def __init__(self, *, clients_max: int, stopping: asyncio.Event) -> None:
-        self._clients_max = clients_max
-        self.stopping = stopping
-        self.open = 0
-
-    def admit(self) -> None:
-        """Raise the 503 one more stream deserves, if it does."""
-        if self.open >= self._clients_max:
-            detail = f"{self.open} event streams are open, which is the limit; try again later"
-            raise Problem(503, "too_many_streams", detail, headers={"Retry-After": "10"})
-
-
 class EventStream(Response):
-    """An answer that goes on until the frames end, the client leaves or the server stops."""
+    """An answer that goes on until the frames end, the client leaves or the server stops.
+
+    `place` is held while it is open.
+    """
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, frames: AsyncGenerator[bytes, None], streams: Streams) -> None:
+    def __init__(
+        self,
+        frames: AsyncGenerator[bytes, None],
+        *,
+        place: AbstractContextManager[None],
+        stopping: asyncio.Event,
+    ) -> None:
         super().__init__(
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
             media_type=MEDIA_TYPE,
         )
         del self.headers["content-length"]
         self._frames = frames
-        self._streams = streams
+        self._place = place
+        self._stopping = stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the frames; end them when the client is gone."""
         del scope
-        self._streams.open += 1
         _CLIENTS.add(1)
         try:
-            await self._serve(receive, send)
+            with self._place:
+                await self._serve(receive, send)
         finally:
-            self._streams.open -= 1
             _CLIENTS.add(-1)
 
     async def _serve(self, receive: Receive, send: Send) -> None:
@@ -83,7 +76,7 @@ class EventStream(Response):
             tasks = [
                 gone,
                 group.create_task(self._pump(send)),
-                group.create_task(_set(self._streams.stopping)),
+                group.create_task(_set(self._stopping)),
             ]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

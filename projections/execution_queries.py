@@ -17,6 +17,7 @@ from projections.rows import (
     ExecutionRow,
     Page,
     Slice,
+    SuiteRow,
 )
 from projections.values import moment, moment_or_none, of_text
 
@@ -175,7 +176,7 @@ def cases(
         where.after(("attempt", "number"), key)
     query = f"{_CASE} {where.text} ORDER BY attempt, number LIMIT ?"
     rows = db.execute(query, (*where.values, part.limit + 1)).fetchall()
-    flaky = _flaky_cases(db, pool, execution_id)
+    flaky = _flaky_cases(db, pool, execution_id) if rows else frozenset()
     found = [_case(row, is_flaky=row[1:4] in flaky) for row in rows[: part.limit]]
     if len(rows) <= part.limit:
         return Page(found)
@@ -183,9 +184,57 @@ def cases(
     return Page(found, cursors.encode("cases", (last[0], last[8])))
 
 
+def suites(db: sqlite3.Connection, execution_id: str, attempt: int) -> Sequence[SuiteRow]:
+    """Return the suites of an attempt, in the order their first case was recorded."""
+    pool = _pool_of(db, execution_id)
+    if pool is None:
+        return ()
+    where = _of_execution(pool, execution_id, attempt)
+    rows = db.execute(
+        "SELECT suite, min(number), count(*), sum(status = 'failed'), sum(status = 'error'),"  # noqa: S608
+        f" sum(status = 'skipped'), sum(duration_s) FROM cases {where.text}"
+        " GROUP BY suite ORDER BY min(number)",
+        where.values,
+    )
+    return [
+        SuiteRow(
+            name=name,
+            first=first,
+            tests=tests,
+            failed=failed,
+            errors=errors,
+            skipped=skipped,
+            duration_s=duration_s,
+        )
+        for name, first, tests, failed, errors, skipped, duration_s in rows
+    ]
+
+
+def cases_of(
+    db: sqlite3.Connection, execution_id: str, attempt: int, suite: str, first: int, limit: int
+) -> tuple[Sequence[CaseRow], int]:
+    """Return up to `limit` cases of a suite from number `first` on, and the number that follows.
+
+    Whether a case is flaky is not looked up: `is_flaky` is False.
+    """
+    pool = _pool_of(db, execution_id)
+    if pool is None:
+        return (), first
+    where = _of_execution(pool, execution_id, attempt)
+    rows = db.execute(
+        f"{_CASE} {where.text} AND number >= ? AND suite = ? ORDER BY number LIMIT ?",
+        (*where.values, first, suite, limit),
+    ).fetchall()
+    following = rows[-1][8] + 1 if rows else first
+    return [_case(row, is_flaky=False) for row in rows], following
+
+
 def _flaky_cases(db: sqlite3.Connection, pool: str, execution_id: str) -> frozenset[Row]:
     """Return suite, classname and name of the cases that both failed and passed."""
     where = _of_execution(pool, execution_id, None)
+    last = db.execute(f"SELECT max(attempt) FROM cases {where.text}", where.values)  # noqa: S608
+    if last.fetchone()[0] == 1:
+        return frozenset()  # Most executions have one attempt, and a long list comes in many parts.
     rows = db.execute(
         f"SELECT suite, classname, name FROM cases {where.text} AND status <> 'skipped'"  # noqa: S608
         " GROUP BY suite, classname, name"

@@ -6,7 +6,7 @@ Never waits on the database: a call reads on the loop, between two batches of th
 from collections.abc import Iterable, Mapping, Sequence
 
 from events.log import Position
-from projections import dead_letters, pools, queries
+from projections import dead_letters, execution_queries, pools, queries
 from projections.rows import (
     ArtifactRow,
     BenchFilter,
@@ -22,6 +22,7 @@ from projections.rows import (
     ReservationRow,
     SettledRow,
     Slice,
+    SuiteRow,
     WorkerFilter,
     WorkerRow,
 )
@@ -90,6 +91,18 @@ class ReadModel:
     async def cases(self, execution_id: str, attempt: int | None, part: Slice) -> Page[CaseRow]:
         """Return test cases of one attempt, or of all, in the order they were recorded."""
         return queries.cases(self._store.db, execution_id, attempt, part)
+
+    async def suites(self, execution_id: str, attempt: int) -> Sequence[SuiteRow]:
+        """Return the suites of an attempt, counted, in the order their first case was recorded."""
+        return execution_queries.suites(self._store.db, execution_id, attempt)
+
+    async def cases_of(
+        self, execution_id: str, attempt: int, suite: str, first: int, limit: int
+    ) -> tuple[Sequence[CaseRow], int]:
+        """Return cases of a suite from number `first` on, and the number that follows."""
+        return execution_queries.cases_of(
+            self._store.db, execution_id, attempt, suite, first, limit
+        )
 
     async def artifacts(self, execution_id: str, attempt: int | None) -> Sequence[ArtifactRow]:
         """Return the files kept of one attempt, or of all."""

@@ -153,6 +153,20 @@ class ExecutionRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteRow:
+    """The cases of one suite of an attempt, counted."""
+
+    name: str
+    first: int
+    """Number of its first case."""
+    tests: int
+    failed: int
+    errors: int
+    skipped: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CaseRow:
     """A test case of an attempt."""
 

@@ -1,28 +1,29 @@
 """The event stream: the journal as it happens, or from any point on."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 
 from starlette.responses import Response
 
 from api.call import Call
 from api.encoding import parse_vector, vector_text
 from api.hub import Frame, Listener
+from api.limits import PAST_LEFT_FOR_LIVE, SSE_CHUNK_BYTES
 from api.models.queries import EventsQuery
 from api.operations import Operation
+from api.past import Block, Ready, start_of
 from api.problems import Problem
 from api.routes.benches import words
 from api.sse import KEEP_ALIVE, MEDIA_TYPE, EventStream, id_only
 from events import facts
-from events.log import Partition
-from projections.feed import history
+from events.log import Partition, Position
 
 
 async def stream_events(call: Call) -> Response:
     """Server-sent events of the journal; `Last-Event-ID` resumes."""
     query = call.query_as(EventsQuery)
     service = call.service
-    service.streams.admit()
+    service.streams.admit(call.actor.actor)
     known = {kind.__name__ for kind in facts.Event.__args__}
     types = frozenset(words(query.type))
     unknown = sorted(types - known)
@@ -34,8 +35,10 @@ async def stream_events(call: Call) -> Response:
         detail = f"the journal is not read now ({health.detail}); try again in a moment"
         raise Problem(503, "log_unavailable", detail, headers={"Retry-After": "2"})
     starts = await _starts(call, query)
-    stream = _Stream(call, starts, pool=query.pool, types=types)
-    return EventStream(stream.frames(), service.streams)
+    begins = await _begins(call, starts)
+    stream = _Stream(call, starts, begins, pool=query.pool, types=types)
+    place = service.streams.place(call.actor.actor)
+    return EventStream(stream.frames(), place=place, stopping=service.deps.stopping)
 
 
 async def _starts(call: Call, query: EventsQuery) -> Mapping[int, int]:
@@ -54,19 +57,33 @@ async def _starts(call: Call, query: EventsQuery) -> Mapping[int, int]:
             raise Problem(422, "invalid_last_event_id", detail)
         return {number: vector[number] + 1 if number in vector else 0 for number in numbers}
     if query.start == "beginning":
-        begins = await deps.log.begins([Partition(topic, number) for number in numbers])
-        return {partition.number: begin for partition, begin in begins.items()}
+        return await _begins(call, numbers)
     reached = deps.feed.ends()
     return {number: reached.get(number, 0) for number in numbers}
+
+
+async def _begins(call: Call, numbers: Iterable[int]) -> Mapping[int, int]:
+    """Return for each partition the offset of the first event that is kept."""
+    deps = call.service.deps
+    partitions = [Partition(deps.topics.events, number) for number in numbers]
+    return {each.number: begin for each, begin in (await deps.log.begins(partitions)).items()}
 
 
 class _Stream:
     """One client's way through the journal."""
 
     def __init__(
-        self, call: Call, starts: Mapping[int, int], *, pool: str | None, types: frozenset[str]
+        self,
+        call: Call,
+        starts: Mapping[int, int],
+        begins: Mapping[int, int],
+        *,
+        pool: str | None,
+        types: frozenset[str],
     ) -> None:
         self._service = call.service
+        self._begins = begins
+        """For each partition the offset of the first event that is kept."""
         self._next = dict(starts)
         """For each partition the offset that is due."""
         self._pool = pool
@@ -79,30 +96,73 @@ class _Stream:
         # From where a client begins is told first, so that one that is cut off before its first
         # event misses none.
         yield self._resume()
+        # Most of the past is read before it listens: else what comes meanwhile would be too much.
+        while self._behind(deps.feed.ends()) > PAST_LEFT_FOR_LIVE:
+            async for chunk in self._past(deps.feed.ends(), keep_alive_s):
+                yield chunk
         with self._service.hub.listening() as listener:
-            reached = deps.feed.ends()
-            ends = {number: reached.get(number, 0) for number in self._next}
-            older = history(deps.log, deps.topics.events, dict(self._next), ends)
-            async with aclosing(older) as parts:
-                async for changes in parts:
-                    chunk = self._taken([Frame(change) for change in changes])
-                    if chunk:
-                        yield chunk
+            async for chunk in self._past(deps.feed.ends(), keep_alive_s):
+                yield chunk
             async for chunk in self._live(listener, keep_alive_s):
                 yield chunk
+
+    def _behind(self, ends: Mapping[int, int]) -> int:
+        """Return how many offsets are due before `ends`."""
+        return sum(max(0, ends.get(number, 0) - due) for number, due in self._next.items())
+
+    async def _past(
+        self, ends: Mapping[int, int], keep_alive_s: float
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield what stands before `ends`: a block of each partition in turns."""
+        places = {
+            number: Position(number, max(self._begins.get(number, 0), start_of(due)))
+            for number, due in self._next.items()
+            if due < ends.get(number, 0)
+        }
+        clock = asyncio.get_running_loop().time
+        told_s = clock()
+        while places:
+            for number, place in list(places.items()):
+                async for block in self._block(place, ends[number], keep_alive_s):
+                    if block is None or clock() - told_s > keep_alive_s:
+                        told_s = clock()
+                        yield KEEP_ALIVE + self._resume()
+                    if block is None:
+                        continue
+                    for chunk in self._taken(block.frames):
+                        told_s = clock()
+                        yield chunk
+                        await asyncio.sleep(0)  # A client that takes all at once is not alone.
+                    self._next[number] = max(self._next[number], block.next_offset)
+                    places[number] = Position(number, block.next_offset)
+                if places[number].offset >= ends[number]:
+                    del places[number]
+
+    async def _block(
+        self, place: Position, end_offset: int, keep_alive_s: float
+    ) -> AsyncGenerator[Block | None, None]:
+        """Yield the block at `place`; None as often as a sign of life is due before."""
+        making = asyncio.ensure_future(self._service.past.block(place, end_offset))
+        try:
+            while not (await asyncio.wait([making], timeout=keep_alive_s))[0]:
+                yield None
+            yield making.result()
+        finally:
+            making.cancel()
 
     async def _live(self, listener: Listener, keep_alive_s: float) -> AsyncGenerator[bytes, None]:
         while not listener.is_dropped:
             frames = await listener.next(wait_s=keep_alive_s)
-            chunk = self._taken(frames)
-            if chunk:
+            is_silent = True
+            for chunk in self._taken(frames):
+                is_silent = False
                 yield chunk
-            elif not frames and not listener.is_dropped:
+            if is_silent and not frames and not listener.is_dropped:
                 # The id moves on although nothing was for this client: it resumes from here.
                 yield KEEP_ALIVE + self._resume()
 
-    def _taken(self, frames: Sequence[Frame]) -> bytes:
-        """Return what is new and wanted of `frames`."""
+    def _taken(self, frames: Sequence[Frame | Ready]) -> Iterator[bytes]:
+        """Yield what is new and wanted of `frames`, in parts that a client is handed at once."""
         joined = bytearray()
         for frame in frames:
             number, offset = frame.position
@@ -110,12 +170,16 @@ class _Stream:
             if due is None or offset < due:
                 continue
             self._next[number] = offset + 1
-            if self._pool is not None and frame.message.meta.pool != self._pool:
+            if self._pool is not None and frame.pool != self._pool:
                 continue
             if self._types and frame.type not in self._types:
                 continue
             joined += self._id() + frame.data
-        return bytes(joined)
+            if len(joined) >= SSE_CHUNK_BYTES:
+                yield bytes(joined)
+                joined.clear()
+        if joined:
+            yield bytes(joined)
 
     def _id(self) -> bytes:
         return b"id: " + self._vector().encode() + b"\n"

@@ -88,7 +88,7 @@ async def _text(fetch: LogFetch, *, since_line: int, limit: int) -> AsyncGenerat
 
 async def _follow(call: Call, row: ExecutionRow, query: LogsQuery) -> Response:
     service = call.service
-    service.streams.admit()
+    service.streams.admit(call.actor.actor)
     sieve = Sieve(query.attempt or 1, query.since_line)
     last = call.request.headers.get("last-event-id", "")
     if last:
@@ -111,7 +111,8 @@ async def _follow(call: Call, row: ExecutionRow, query: LogsQuery) -> Response:
         store=service.deps.artifacts,
         keep_alive_s=service.deps.settings.sse_keep_alive_s,
     )
-    return EventStream(follow.frames(), service.streams)
+    place = service.streams.place(call.actor.actor)
+    return EventStream(follow.frames(), place=place, stopping=service.deps.stopping)
 
 
 OPERATIONS = (

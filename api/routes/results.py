@@ -1,6 +1,9 @@
 """Results: the test cases of an execution, as JSON and as JUnit XML."""
 
-from starlette.responses import Response
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+from starlette.responses import Response, StreamingResponse
 
 from api.answering import list_answer
 from api.call import Call
@@ -10,7 +13,7 @@ from api.models.answers import Case, Items
 from api.models.queries import AttemptQuery, CasesQuery
 from api.operations import Operation
 from api.routes.executions import attempt_of, execution_of
-from projections.rows import CaseRow, Slice
+from projections.rows import CaseRow, SuiteRow
 
 
 async def list_cases(call: Call) -> Response:
@@ -28,16 +31,24 @@ async def get_junit(call: Call) -> Response:
     attempt = attempt_of(row, call.query_as(AttemptQuery).attempt)
     if attempt is None and row.attempts:
         attempt = row.attempts[-1].number
-    cases: list[CaseRow] = []
-    cursor: str | None = None
-    while attempt is not None:
-        part = Slice(limit=LIST_LIMIT_MAX, cursor=cursor)
-        page = await call.service.reads.cases(row.id, attempt, part)
-        cases.extend(page.items)
-        cursor = page.next_cursor
-        if cursor is None:
-            break
-    return Response(junit_xml(row, attempt, cases), media_type="application/xml")
+    reads = call.service.reads
+
+    async def cases_of(suite: SuiteRow) -> AsyncGenerator[Sequence[CaseRow], None]:
+        """Yield as many cases as were counted: in a live attempt more may have come."""
+        assert attempt is not None, "only an attempt has suites"
+        left, number = suite.tests, suite.first
+        while left > 0:
+            limit = min(left, LIST_LIMIT_MAX)
+            part, number = await reads.cases_of(row.id, attempt, suite.name, number, limit)
+            if not part:
+                return
+            yield part
+            left -= len(part)
+            await asyncio.sleep(0)  # Others get their turn, also if this client takes all at once.
+
+    suites = [] if attempt is None else await reads.suites(row.id, attempt)
+    document = junit_xml(row, attempt, suites, cases_of)
+    return StreamingResponse(document, media_type="application/xml")
 
 
 OPERATIONS = (

@@ -144,6 +144,18 @@ def test_a_head_that_is_too_long_is_answered_with_why() -> None:
     play(scene)
 
 
+def test_the_end_of_a_long_body_is_no_long_head() -> None:
+    async def scene(there: Doors) -> None:
+        size = 4 * limits.HEAD_BYTES_MAX
+        head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode()
+        reader, _ = await there.say(head + b"x" * size + HELLO)
+        for _ in range(2):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            assert await reader.readexactly(5) == b"hello"
+
+    play(scene)
+
+
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("said", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\n", HELLO + b"G"])
 def test_silent_and_half_sent_connections_end(said: bytes) -> None:
