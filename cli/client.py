@@ -16,6 +16,7 @@ from cli import sse
 from cli.contexts import Target
 from cli.patience import COMMAND_PATIENCE_S, FOLLOW_PATIENCE_S, STABLE_S, Patience
 from cli.problems import (
+    BadUsage,
     Problem,
     Refused,
     Unreachable,
@@ -40,6 +41,7 @@ PAGE_ITEMS = 500
 LIST_ITEMS_MAX = 10_000
 RETRY_AFTER_S_MAX = 30.0
 ERROR_BYTES_MAX = 64 * 1024
+_PROXY_NAMES = frozenset({"all_proxy", "http_proxy", "https_proxy"})
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -315,9 +317,18 @@ def _http_client(target: Target, *, version: str) -> "httpx.Client":
                 exit_code=10,
             )
         headers["Authorization"] = f"Bearer {target.token}"
-    return httpx.Client(
-        base_url=target.server, headers=headers, verify=trust, trust_env=not is_loopback
-    )
+    try:
+        return httpx.Client(
+            base_url=target.server, headers=headers, verify=trust, trust_env=not is_loopback
+        )
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        # The address itself was looked at before: what is left is a proxy of the environment.
+        names = [name for name in os.environ if name.lower() in _PROXY_NAMES and os.environ[name]]
+        raise BadUsage(
+            f"the proxy that {' or '.join(sorted(names)) or 'the environment'} names cannot be "
+            f"used: {error}",
+            next_step="name an http:// proxy, or leave the server out with NO_PROXY",
+        ) from error
 
 
 def _traceparent() -> str:

@@ -8,17 +8,24 @@ whatever a person must know.
 import inspect
 import os
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import Annotated, Any
 
+import click
 import typer
 
-from cli.exit_codes import of_signal
-from cli.problems import Problem
+from cli.exit_codes import ExitCode, of_signal
+from cli.problems import BadUsage, OutputLost, Problem
 from cli.session import Flags, Session
+from cli.version import version
 
 SIGINT, SIGPIPE = 2, 13
+TEXT_SHOWN = 20
+"""Characters shown on either side of what cannot be encoded."""
 
 COMMON: dict[str, Any] = {
     "server": Annotated[str | None, typer.Option("--server", help="Address of the API.")],
@@ -97,20 +104,61 @@ def group(help_text: str, **verbs: Callable[..., Any]) -> typer.Typer:
 
 def run(session: Session, verb: Callable[[], Any]) -> None:
     """Run a verb, show what goes wrong, and exit with its code."""
-    screen = session.screen
     try:
         code = verb()
-        screen.out.flush()
+        session.screen.flush()
     except Problem as problem:
         code = problem.exit_code
         show(session, problem)
+        if isinstance(problem, OutputLost):
+            _let_go_of_output()
     except BrokenPipeError:
         # Who read our output has gone, as in `teo logs EXE | head`: that is no error of anybody.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_output()
         code = of_signal(SIGPIPE)
     except KeyboardInterrupt:
         code = of_signal(SIGINT)
+    except (typer.Exit, click.ClickException, click.Abort):
+        raise
+    except Exception as error:  # noqa: BLE001 - no traceback, and never the code of failed tests.
+        fault = ours(error)
+        code = fault.exit_code
+        show(session, fault)
     raise typer.Exit(int(code or 0))
+
+
+def ours(error: Exception) -> Problem:
+    """Return what to say of an error that nobody foresaw; all that is known of it goes to a file.
+
+    Text that no encoding takes came with the arguments, or with the environment.
+    """
+    if isinstance(error, UnicodeEncodeError):
+        start = max(0, error.start - TEXT_SHOWN)
+        text = error.object[start : error.end + TEXT_SHOWN].encode(errors="backslashreplace")
+        return BadUsage(
+            f"{text.decode()!r} has bytes that are no UTF-8",
+            next_step="teo sends text only: name files and arguments in UTF-8, or put raw bytes "
+            "into a file that the test reads",
+        )
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    try:
+        descriptor, name = tempfile.mkstemp(prefix="teo-error-", suffix=".txt")
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"teo {version()}, Python {sys.version}\n{' '.join(sys.argv[:2])}\n\n")
+            file.write("".join(traceback.format_exception(error)))
+    except OSError as refused:
+        name = f"(no file could be written: {refused})"
+    return Problem(
+        f"a fault of teo itself: {what}",
+        next_step=f"report it with {name}",
+        exit_code=ExitCode.OURS,
+    )
+
+
+def _let_go_of_output() -> None:
+    """Point standard output to nowhere, so that nothing is tried again when Python ends."""
+    with suppress(OSError, AttributeError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show(session: Session, problem: Problem) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from cli.problems import BadUsage
 
@@ -276,4 +277,13 @@ def _checked_url(server: str) -> str:
         raise BadUsage(
             f"{server!r} is no address of a server", next_step="write it like http://HOST:PORT"
         )
+    try:
+        port = urlsplit(server).port
+    except ValueError as error:
+        raise BadUsage(
+            f"{server!r} has no port that there is: {error}",
+            next_step="write it like http://HOST:PORT, with a port from 1 to 65535",
+        ) from error
+    if port == 0:
+        raise BadUsage(f"{server!r} names port 0", next_step="write it like http://HOST:PORT")
     return server.rstrip("/")

@@ -17,6 +17,10 @@ class ExitCode(IntEnum):
     LEASE_LOST = 8
     UNREACHABLE = 9
     AUTHENTICATION = 10
+    OURS = 70
+    """A fault of `teo` itself; as sysexits.h has it."""
+    OUTPUT_LOST = 74
+    """What this command had to say could not be written."""
 
 
 _BY_CODE = {

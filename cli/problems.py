@@ -29,6 +29,17 @@ class BadUsage(Problem):
         super().__init__(what, next_step=next_step, exit_code=ExitCode.USAGE)
 
 
+class OutputLost(Problem):
+    """Raised when standard output takes nothing any more, and its reader has not just left."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(
+            f"the output cannot be written: {error.strerror or error}",
+            next_step="free the disk it goes to, or send it elsewhere",
+            exit_code=ExitCode.OUTPUT_LOST,
+        )
+
+
 class Unreachable(Problem):
     """Raised when the server gave no answer that helps within the time allowed."""
 

@@ -4,12 +4,14 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO, cast
 
 from cli.durations import humanise
+from cli.problems import OutputLost
 
 Json = dict[str, Any]
 Format = Literal["table", "json", "yaml", "name", "junit"]
@@ -59,8 +61,8 @@ class Screen:
         has_colour: bool = True,
     ) -> None:
         env = os.environ if env is None else env
-        self.out = out or sys.stdout
-        self.err = err or sys.stderr
+        self.out = _usable(out or sys.stdout)
+        self.err = _usable(err or sys.stderr)
         self.is_quiet = is_quiet
         may_colour = has_colour and not env.get("NO_COLOR") and env.get("TERM") != "dumb"
         self.out_colour = may_colour and self.out.isatty()
@@ -68,30 +70,37 @@ class Screen:
         self.is_interactive = self.err.isatty() and env.get("TERM") != "dumb"
 
     def print(self, text: str) -> None:
-        """Write one line of the command's result."""
-        self.out.write(text + "\n")
+        """Write one line of the command's result. Raises `OutputLost`."""
+        with _lost():
+            self.out.write(text + "\n")
+
+    def flush(self) -> None:
+        """Hand over what was printed. Raises `OutputLost`."""
+        with _lost():
+            self.out.flush()
 
     def note(self, text: str) -> None:
         """Write one line for the person, unless `--quiet`."""
         if not self.is_quiet:
+            self.complain(text)
+
+    def complain(self, text: str) -> None:
+        """Write one line about an error, always; what cannot be said changes nothing."""
+        with suppress(OSError):
             self.err.write(text + "\n")
             self.err.flush()
 
-    def complain(self, text: str) -> None:
-        """Write one line about an error, always."""
-        self.err.write(text + "\n")
-        self.err.flush()
-
     def write_log(self, text: str, *, is_error: bool) -> None:
-        """Write log text exactly as it came, to the stream it came from."""
+        """Write log text exactly as it came, to the stream it came from. Raises `OutputLost`."""
         stream = self.err if is_error else self.out
         raw = getattr(stream, "buffer", None)
-        if raw is None:
-            stream.write(text)
-        else:
-            stream.flush()  # What was printed before stays before.
-            raw.write(text.encode("utf-8", "replace"))
-        stream.flush()
+        with _lost():
+            if raw is None:
+                stream.write(text)
+            else:
+                stream.flush()  # What was printed before stays before.
+                raw.write(text.encode("utf-8", "replace"))
+            stream.flush()
 
     def paint(self, text: str, colour: str, *, is_error: bool = False) -> str:
         """Return `text` in a colour, if there are colours."""
@@ -110,6 +119,27 @@ class Screen:
 
         console = Console(file=self.err, no_color=not self.err_colour, markup=False)
         return cast(AbstractContextManager[Spinner], console.status(text, spinner="dots"))
+
+
+def _usable(stream: TextIO | None) -> TextIO:
+    """Return a stream that takes any text: nowhere, if whoever started us closed it."""
+    if stream is None:
+        return Path(os.devnull).open("w", encoding="utf-8")
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="replace")  # Characters that the terminal lacks.
+    return stream
+
+
+@contextmanager
+def _lost() -> Iterator[None]:
+    """Tell an output that takes nothing any more from one whose reader has left."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputLost(error) from error
 
 
 class _Silent:

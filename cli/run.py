@@ -8,7 +8,7 @@ from cli import arguments, exit_codes
 from cli.client import Client, Json, segment
 from cli.durations import parse_optional
 from cli.follow import LogFollower, out_of_service, queue_text, wait_for_end, wait_for_start
-from cli.problems import BadUsage, Problem, Refused
+from cli.problems import BadUsage, OutputLost, Problem, Refused
 from cli.render import plain
 from cli.run_spec import RunSpec, read_spec
 from cli.session import RESOURCE_FORMATS, Session
@@ -105,6 +105,21 @@ class _Run:
             # be ended by SIGPIPE here.
             self._cancel_quietly("the reader of the log has gone")
             raise
+        except OutputLost as lost:
+            self._cancel_quietly("its output could not be written")
+            if self._execution is not None:
+                execution_id = self._execution["id"]
+                lost.what += f"; {execution_id} is cancelled"
+                lost.next_step = f"{lost.next_step}; its log is kept: `teo logs {execution_id}`"
+            raise
+        except Exception:
+            if self._execution is not None:
+                execution_id = self._execution["id"]
+                self._screen.complain(
+                    f"teo: {execution_id} goes on without us: `teo wait {execution_id}`, "
+                    f"`teo cancel {execution_id}`"
+                )
+            raise
 
     def _follow(self, execution: Json) -> int:
         execution_id = execution["id"]
@@ -124,6 +139,8 @@ class _Run:
                 on_silence=lambda: self._say_wait(execution_id),
             ).run()
             execution = wait_for_end(self._client, execution_id)
+        except OutputLost:
+            raise
         except Problem as problem:
             # Whatever stops this command, the execution goes on: say how to find it again.
             problem.next_step = (
@@ -184,10 +201,11 @@ class _Run:
             return code
         execution_id = self._execution["id"]
         try:
+            # First the deed, then the word: the terminal may be gone, or take nothing.
+            self._delete(execution_id, "interrupted by the user")
             self._screen.note(
                 f"\ncancelling {execution_id} and freeing its bench; again to leave at once"
             )
-            self._delete(execution_id, "interrupted by the user")
             execution = wait_for_end(self._client, execution_id, timeout_s=CANCEL_WAIT_S)
             self._screen.note(f"{execution_id} is {execution.get('verdict')}")
         except Problem as problem:
