@@ -50,6 +50,10 @@ def _add(suite: Element, case: CaseRow) -> None:
     if kind is not None:
         outcome = SubElement(element, kind, {"message": _text(case.message)})
         outcome.text = _text(case.details) or None
+    elif case.message:
+        # A case that passed has a message only if it failed before: as Surefire writes it.
+        flaky = SubElement(element, "flakyFailure", {"message": _text(case.message)})
+        SubElement(flaky, "stackTrace").text = _text(case.details) or None
 
 
 def _counts(cases: Sequence[CaseRow]) -> dict[str, str]:
