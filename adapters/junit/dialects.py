@@ -18,6 +18,8 @@ from adapters.junit.report import (
 DURATION_S_MAX = 1e9
 OUTCOMES_MAX = 50
 """Failures of one case whose texts are kept."""
+_PATH_CHARS_MAX = NAME_CHARS_MAX + 1
+"""A path that is longer is cut where it is shown, and does not grow with the depth of suites."""
 SUITE_CASE = "(suite)"
 """Name of the case that stands for a suite which says itself that it broke."""
 OutcomeKind = Literal["error", "failure", "skipped", "flaky", "rerun"]
@@ -44,6 +46,16 @@ _FLAGS: Mapping[tuple[str, str], CaseStatus] = {
     ("success", "false"): "failed",
 }
 _TELLING = frozenset({"status", "result", *(name for name, _ in _FLAGS)})
+_READ = _TELLING | {
+    "name",
+    "classname",
+    "class",
+    "package",
+    "time",
+    "duration",
+    "errors",
+    "failures",
+}
 _WORST_FIRST: Sequence[CaseStatus] = ("error", "failed", "skipped")
 _CTEST_BROKEN = frozenset(
     (
@@ -94,6 +106,12 @@ class Said:
         """Its class, by the two names of the attribute."""
         return self.attributes.get("classname") or self.attributes.get("class") or ""
 
+    def add(self, found: Outcome) -> None:
+        """Take one more outcome; of very many, at least one of each kind."""
+        kinds = {each.kind for each in self.outcomes[OUTCOMES_MAX:]} if self.outcomes else set()
+        if len(self.outcomes) < OUTCOMES_MAX or found.kind not in kinds:
+            self.outcomes.append(found)
+
     @property
     def is_bad(self) -> bool:
         """True if anything in it failed, whatever that leads to: suites count these."""
@@ -109,6 +127,11 @@ class Said:
 def said_of(suite: str, attributes: Mapping[str, str]) -> Said:
     """Return what the tag of a case says, by itself."""
     return Said(suite=suite, attributes=attributes, word=_word(attributes))
+
+
+def trimmed(attributes: Mapping[str, str]) -> dict[str, str]:
+    """Return the attributes without what nobody reads: for a tag that stays open for long."""
+    return {name: value[:MESSAGE_CHARS_MAX] for name, value in attributes.items() if name in _READ}
 
 
 def _word(attributes: Mapping[str, str]) -> CaseStatus | None:
@@ -222,16 +245,16 @@ def rerun(rerunner: Rerunner, before: TestCase, now: TestCase) -> TestCase | Non
 
 def suite_path(path: str, parent: str, attributes: Mapping[str, str]) -> str:
     """Return the name of a suite by which it stands apart from others of its name."""
-    name = attributes.get("name") or ""
-    package = attributes.get("package") or ""
+    name = (attributes.get("name") or "")[:NAME_CHARS_MAX]
+    package = (attributes.get("package") or "")[:NAME_CHARS_MAX]
     if package and name and not name.startswith(package):
         name = f"{package}.{name}"
     if not name or not path:
         return name or path
     rest = name[len(parent) :]
     if parent and name.startswith(parent) and rest and not rest[0].isalnum():
-        return path.removesuffix(parent) + name
-    return f"{path}.{name}"
+        return f"{path.removesuffix(parent)}{name}"[:_PATH_CHARS_MAX]
+    return f"{path}.{name}"[:_PATH_CHARS_MAX]
 
 
 def broken_suite(suite: str, attributes: Mapping[str, str]) -> TestCase | None:

@@ -12,7 +12,6 @@ from xml.parsers import expat
 
 from adapters.junit import report as limits
 from adapters.junit.dialects import (
-    OUTCOMES_MAX,
     Outcome,
     OutcomeKind,
     Said,
@@ -21,6 +20,7 @@ from adapters.junit.dialects import (
     outcome,
     said_of,
     suite_path,
+    trimmed,
 )
 from adapters.junit.kept import Kept, Runs
 from adapters.junit.report import DETAILS_CHARS_MAX, MESSAGE_CHARS_MAX, InvalidReport, Report
@@ -111,9 +111,9 @@ class _Suite:
     def __init__(
         self, attributes: Mapping[str, str], *, path: str = "", parent: str = "", named: bool
     ) -> None:
-        self.name: str = (attributes.get("name") or "") if named else parent
+        self.name: str = trimmed(attributes).get("name", "") if named else parent
         self.said = Said(suite=suite_path(path, parent, attributes) if named else path)
-        self.attributes = attributes
+        self.attributes = trimmed(attributes)
         self.runs = Runs()
         self.has_bad = False
         """True if anything in it failed, whatever that led to."""
@@ -229,7 +229,7 @@ class _Reader:
         if tag not in _ROOTS:
             raise InvalidReport(
                 f"{self._name} is not a JUnit report: its root is <{tag[:100]}>, not <testsuites> "
-                "or <testsuite>",
+                "or <testsuite>; let the tool write JUnit XML",
                 code="not_junit",
             )
         self._is_pytest = attributes.get("name") == "pytest tests"
@@ -265,14 +265,15 @@ class _Reader:
             text = _Text(DETAILS_CHARS_MAX + 1)
             self._push(text, text)
         elif tag == "testcase":
+            # The outer case stays open, so it must not hold what its tag held.
+            case.attributes = trimmed(case.attributes)
             self._push(said_of(case.suite, attributes))
         else:
             self._pass_over()
 
     def _push_outcome(self, case: Said, tag: str, attributes: dict[str, str]) -> None:
         found = outcome(_OUTCOMES[tag], attributes)
-        if len(case.outcomes) < OUTCOMES_MAX:
-            case.outcomes.append(found)
+        case.add(found)
         self._push(found, _Text(DETAILS_CHARS_MAX + 1))
 
     def _in_outcome(self, tag: str) -> None:

@@ -135,6 +135,11 @@ def test_messages_and_details(inner: str, message: str, details: str) -> None:
     assert (case.message, case.details) == (message, details)
 
 
+def test_a_failure_after_very_many_other_outcomes_counts() -> None:
+    assert of_case("<skipped/>" * 200 + "<failure message='m'/>" * 200).status == "failed"
+    assert of_case("<failure/>" * 200 + "<skipped/>" * 200 + "<error/>").status == "error"
+
+
 def test_each_of_many_failures_gets_its_share_of_room() -> None:
     case = of_case("".join(f"<failure>{n}{'x' * 9_000}</failure>" for n in range(4)))
     assert len(case.details) <= 8192

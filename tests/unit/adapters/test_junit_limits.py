@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adapters.junit import InvalidReport, Report, parse_report, read_report
 from adapters.junit import report as limits
@@ -106,6 +108,47 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
     with pytest.raises(InvalidReport, match=r"big\.xml is \d+ bytes") as caught:
         read_report(file)
     assert caught.value.code == "too_big"
+
+
+def test_names_do_not_grow_with_the_depth_of_suites() -> None:
+    deep = f"<testsuite name='{'n' * 3000}'>" * 90 + case("a") + "</testsuite>" * 90
+    (only,) = parse_report(deep.encode(), name="r.xml").cases
+    assert only.suite.endswith("[cut]")
+    assert len(only.suite) == limits.NAME_CHARS_MAX
+
+
+@given(
+    pieces=st.lists(
+        st.one_of(
+            st.binary(max_size=20),
+            st.sampled_from(
+                [
+                    *(b"<testsuite name='s'>", b"</testsuite>", b"<testcase name='a'>", b"<a/>"),
+                    *(
+                        b"</testcase>",
+                        b"<failure message='m'>",
+                        b"</failure>",
+                        b"<![CDATA[",
+                        b"]]>",
+                    ),
+                    *(b"<!--", b"-->", b"&#0;", b"&#x1B;", b"&#99999999999;", b"&nbsp;", b"\0"),
+                    *(b"\xff\xfe", b"\xfe\xff", b"<\0t\0", b"<?xml version='1.0' encoding='gbk'?>"),
+                    *(b"<message>", b"</message>", b"<system-out>", b"</system-out>", b"<?pi?>"),
+                    *(b"<properties><property name='go.version'/></properties>", b"<!DOCTYPE a>"),
+                ]
+            ),
+        ),
+        max_size=30,
+    )
+)
+def test_any_bytes_are_a_report_or_refused(pieces: list[bytes]) -> None:
+    for data in (b"".join(pieces), b"<testsuite>" + b"".join(pieces) + b"</testsuite>"):
+        try:
+            report = parse_report(data, name="r.xml")
+        except InvalidReport as error:
+            report = error.read
+        assert sum(report.totals.values()) >= len(report.cases)
+        assert all(number > 0 for number in report.totals.values())
 
 
 GROWTH = """
