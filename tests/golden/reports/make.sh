@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the reports again, with whatever versions of the tools are on PATH: make.sh TOOL…
+# Makes the reports again, with the versions of the tools that are on PATH: make.sh TOOL-VERSION…
 #
 # Each tool's project is copied to /build/TOOL and run there on a host called `bench`, so that no
 # report names the machine it was made on. A tool that fails its tests is what is wanted here.
@@ -9,8 +9,9 @@ if [ "${1-}" != --inside ]; then
     exec unshare --uts sh -c 'hostname bench && exec sh "$@"' sh "$0" --inside "$@"
 fi
 shift
-for tool; do
-    folder=$(ls -d "$here/$tool"-[0-9]*) || exit 2
+for name; do
+    folder=$here/$name
+    tool=${name%-[0-9]*}
     rm -rf "/build/$tool" && mkdir -p /build && cp -r "$folder/src" "/build/$tool" || exit 2
     cd "/build/$tool" || exit 2
     case $tool in
