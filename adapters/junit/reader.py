@@ -136,6 +136,7 @@ class _Reader:
         self._passed_over = 0
         self._elements = 0
         self._fed_bytes = 0
+        self._tag_attributes = 0
         self._is_in_suite = False
         """True if the innermost frame is a suite, where a flood of elements is passed over fast."""
         self._is_pytest = False
@@ -168,10 +169,27 @@ class _Reader:
         if self._elements > limits.ELEMENTS_MAX:
             reason = f"{self._name} has over {limits.ELEMENTS_MAX} elements: split the run"
             raise InvalidReport(reason, code="too_many_elements")
-        # The parser holds what it has not reported yet, which is one tag at most.
-        if self._fed_bytes - self._parser.CurrentByteIndex > limits.TAG_BYTES_MAX:
+        self._check_tag(chunk)
+
+    def _check_tag(self, chunk: bytes) -> None:
+        """Refuse a tag while it is incomplete: the parser holds all of it until it ends.
+
+        Its length bounds the memory, and the number of its attributes how long nobody else works
+        while the parser makes something of them. That number is not known yet, so what looks like
+        the begin of one is counted.
+        """
+        held_bytes = self._fed_bytes - self._parser.CurrentByteIndex
+        if held_bytes <= len(chunk):
+            self._tag_attributes = 0
+            return
+        self._tag_attributes += chunk.count(b'="') + chunk.count(b"='")
+        if held_bytes > limits.TAG_BYTES_MAX:
             reason = f"{self._name} has a tag of over {limits.TAG_BYTES_MAX} bytes"
-            raise InvalidReport(f"{reason}: write less into attributes", code="too_big")
+        elif self._tag_attributes > limits.TAG_ATTRIBUTES_MAX:
+            reason = f"{self._name} has a tag of over {limits.TAG_ATTRIBUTES_MAX} attributes"
+        else:
+            return
+        raise InvalidReport(f"{reason}: write less into attributes", code="too_big")
 
     def close(self) -> None:
         """Make sure that the document is whole. Raises `InvalidReport`."""

@@ -9,6 +9,7 @@ ELEMENTS_MAX = 10_000_000
 """With the file's size, what bounds the time: the same on every machine, unlike seconds."""
 DEPTH_MAX = 100
 TAG_BYTES_MAX = 4 << 20
+TAG_ATTRIBUTES_MAX = 50_000
 """The parser holds one tag with its attributes whole, and lets nobody else work over it."""
 CASES_MAX = 50_000
 """How many cases are kept; all are counted."""

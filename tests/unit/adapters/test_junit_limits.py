@@ -87,7 +87,8 @@ def test_a_report_that_is_cut_off_says_what_it_said_before() -> None:
         ("FILE_BYTES_MAX", 99, suite(case("a" * 99)), "too_big"),
         ("ELEMENTS_MAX", 3, suite(case("a"), case("b"), case("c")), "too_many_elements"),
         ("ELEMENTS_MAX", 3, suite("<a/>" * 3), "too_many_elements"),
-        ("TAG_BYTES_MAX", 99, b"<testsuite><testcase name='" + b"a" * 200, "too_big"),
+        ("TAG_BYTES_MAX", 99, b"<testsuite><testcase name='" + b"a" * 200_000, "too_big"),
+        ("TAG_ATTRIBUTES_MAX", 9, b"<testsuite><testcase " + b"a='' " * 50_000, "too_big"),
         ("DEPTH_MAX", 3, b"<testsuite>" * 5, "too_deep"),
         ("DEPTH_MAX", 3, suite(case("a", "<failure><a><b><c><d>")), "too_deep"),
     ],
@@ -115,6 +116,12 @@ def test_names_do_not_grow_with_the_depth_of_suites() -> None:
     (only,) = parse_report(deep.encode(), name="r.xml").cases
     assert only.suite.endswith("[cut]")
     assert len(only.suite) == limits.NAME_CHARS_MAX
+
+
+def test_a_long_message_in_an_attribute_is_no_flood_of_attributes() -> None:
+    message = "a == 'b'; x=&quot;y&quot; &#10;" * 40_000
+    for bad in (case("a", f'<failure message="{message}"/>'), case("b", "<failure x='1'/>" * 99)):
+        assert parse_report(suite(bad), name="r.xml").totals == {"failed": 1}
 
 
 @given(
