@@ -67,6 +67,13 @@ class _Writer:
             self.begin(kind, {"message": case.message})
             self._xml.characters(_text(case.details))
             self.end(kind)
+        elif case.message:
+            # A case that passed has a message only if it failed before: as Surefire writes it.
+            self.begin("flakyFailure", {"message": case.message})
+            self.begin("stackTrace", {})
+            self._xml.characters(_text(case.details))
+            self.end("stackTrace")
+            self.end("flakyFailure")
         self.end("testcase")
 
     def taken(self) -> bytes:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.problems import BadUsage
+from events.shared import VERDICTS_BY
 
 ENV_CHARS_MAX = 128 * 1024
 
@@ -77,6 +78,15 @@ def globs(patterns: list[str] | None, *, name: str) -> list[str]:
                 next_step="use a path relative to the workspace, as in reports/*.xml",
             )
     return list(patterns or [])
+
+
+def verdict_by(text: str, *, name: str) -> str:
+    """Return what decides a verdict. Raises `BadUsage` for a word that says nothing."""
+    if text not in VERDICTS_BY:
+        raise BadUsage(
+            f"{name} {text!r} decides nothing", next_step=f"use one of {', '.join(VERDICTS_BY)}"
+        )
+    return text
 
 
 def _checked_id(text: str, *, prefix: str, noun: str, lister: str) -> str:

@@ -49,6 +49,7 @@ _ROWS: list[Column] = [
     ("owner", field("owner")),
     ("command", lambda item: plain(" ".join(map(str, item.get("command") or ())))),
     ("exit code", field("exit_code")),
+    ("verdict by", lambda item: _unless_both(item.get("verdict_by"))),
     ("cases", lambda item: totals(item.get("totals"))),
     ("created", field("created_at")),
     ("started", field("started_at")),
@@ -137,6 +138,10 @@ def wait(
         else:
             show_execution(session.screen, finished, output=output)
     return exit_codes.of_execution(finished.get("verdict"), finished.get("code"))
+
+
+def _unless_both(verdict_by: object) -> str:
+    return "-" if verdict_by in (None, "both") else plain(verdict_by)
 
 
 def show_execution(screen: Screen, execution: Json, *, output: Format) -> None:

@@ -14,6 +14,7 @@ from cli.run_spec import RunSpec, read_spec
 from cli.session import RESOURCE_FORMATS, Session
 from cli.signals import Interrupted, Interrupts
 from cli.summary import summary
+from events.shared import VERDICTS_BY
 
 CANCEL_WAIT_S = 30.0
 
@@ -41,6 +42,12 @@ def run(
     priority: Annotated[int | None, typer.Option(help="Higher goes first.")] = None,
     junit: Annotated[list[str] | None, typer.Option(help="Glob of JUnit XML files.")] = None,
     artifact: Annotated[list[str] | None, typer.Option(help="Glob of files to keep.")] = None,
+    verdict: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(VERDICTS_BY), help="What decides if exit code and report disagree."
+        ),
+    ] = None,
     env: Annotated[list[str] | None, typer.Option(help="Variable NAME=VALUE.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Print the id and leave.")] = False,
     file: Annotated[
@@ -62,6 +69,7 @@ def run(
         priority=priority,
         junit=tuple(arguments.globs(junit, name="--junit")),
         artifacts=tuple(arguments.globs(artifact, name="--artifact")),
+        verdict_by=arguments.verdict_by(verdict, name="--verdict") if verdict is not None else None,
         env=arguments.environment(env),
     )
     if not spec.command:

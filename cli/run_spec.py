@@ -14,7 +14,7 @@ _KEYS = frozenset(
     (
         *("pool", "selector", "reservation", "command", "env", "priority"),
         *("retries", "retries_on_failure"),
-        *("timeout", "idle_timeout", "wait_timeout", "junit", "artifacts"),
+        *("timeout", "idle_timeout", "wait_timeout", "junit", "artifacts", "verdict"),
     )
 )
 
@@ -35,6 +35,7 @@ class RunSpec:
     priority: int | None = None
     junit: tuple[str, ...] = ()
     artifacts: tuple[str, ...] = ()
+    verdict_by: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
 
     def over(self, **given: Any) -> "RunSpec":
@@ -58,6 +59,7 @@ class RunSpec:
             idle_timeout_s=self.idle_timeout_s,
             junit=list(self.junit),
             artifacts=list(self.artifacts),
+            verdict_by=self.verdict_by,
         )
         return _given(
             pool=self.pool,
@@ -90,10 +92,10 @@ def read_spec(path: str) -> RunSpec:
     for name in ("junit", "artifacts"):
         if name in nodes:
             given[name] = _globs(nodes[name], name=name)
-    if "selector" in nodes:
-        given["selector"] = _selector(nodes["selector"])
-    if "command" in nodes:
-        given["command"] = _command(nodes["command"])
+    readers = {"selector": _selector, "command": _command, "verdict": _verdict_by}
+    for name, read in readers.items():
+        if name in nodes:
+            given["verdict_by" if name == "verdict" else name] = read(nodes[name])
     if "env" in nodes:
         given["env"] = {key: node.text() for key, node in nodes["env"].mapping().items()}
     return RunSpec().over(**given)
@@ -109,6 +111,13 @@ def _selector(node: Node) -> str:
 def _globs(node: Node, *, name: str) -> tuple[str, ...]:
     try:
         return tuple(arguments.globs(list(_one_or_more(node)), name=name))
+    except BadUsage as error:
+        raise node.fail(error.what, next_step=error.next_step) from error
+
+
+def _verdict_by(node: Node) -> str:
+    try:
+        return arguments.verdict_by(node.text(), name="verdict")
     except BadUsage as error:
         raise node.fail(error.what, next_step=error.next_step) from error
 

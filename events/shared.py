@@ -37,6 +37,10 @@ class BenchSpec:
     steps: tuple[StepPolicy, ...] = ()
 
 
+VERDICTS_BY = ("both", "exit-code", "report")
+"""What may decide when exit code and report of a run do not agree."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
     """What is run on the bench, and its limits."""
@@ -50,6 +54,7 @@ class RunSpec:
     memory_max_bytes: int | None = None
     processes_max: int | None = None
     disk_max_bytes: int | None = None
+    verdict_by: str = "both"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,8 +27,8 @@ Key = tuple[str, str]
 
 _EXECUTION = (
     "SELECT id, pool, status, verdict, code, reason, owner, created_at, started_at, finished_at,"
-    " bench, reservation_id, selector, priority, age, retries, retries_on_failure, is_flaky,"
-    " exit_code, command, passed, failed, errors, skipped, correlation_id, traceparent"
+    " bench, reservation_id, selector, priority, age, retries, retries_on_failure, verdict_by,"
+    " is_flaky, exit_code, command, passed, failed, errors, skipped, correlation_id, traceparent"
     " FROM executions"
 )
 _ATTEMPT = (
@@ -89,8 +89,8 @@ def _execution(
 ) -> ExecutionRow:
     identity, pool, status, verdict, code, reason, owner, created_at, started_at = row[:9]
     finished_at, bench, reservation_id, selector, priority, _, retries, on_failure = row[9:17]
-    is_flaky, exit_code, command, passed, failed, errors, skipped = row[17:24]
-    correlation_id, traceparent = row[24:]
+    verdict_by, is_flaky, exit_code, command, passed, failed, errors, skipped = row[17:25]
+    correlation_id, traceparent = row[25:]
     return ExecutionRow(
         id=identity,
         pool=pool,
@@ -108,6 +108,7 @@ def _execution(
         priority=priority,
         retries=retries,
         retries_on_failure=on_failure,
+        verdict_by=verdict_by,
         is_flaky=bool(is_flaky),
         exit_code=exit_code,
         command=tuple(of_text(command)),
@@ -177,7 +178,7 @@ def cases(
     query = f"{_CASE} {where.text} ORDER BY attempt, number LIMIT ?"
     rows = db.execute(query, (*where.values, part.limit + 1)).fetchall()
     flaky = _flaky_cases(db, pool, execution_id) if rows else frozenset()
-    found = [_case(row, is_flaky=row[1:4] in flaky) for row in rows[: part.limit]]
+    found = [_case(row, failed_before=row[1:4] in flaky) for row in rows[: part.limit]]
     if len(rows) <= part.limit:
         return Page(found)
     last = rows[part.limit - 1]
@@ -215,7 +216,7 @@ def cases_of(
 ) -> tuple[Sequence[CaseRow], int]:
     """Return up to `limit` cases of a suite from number `first` on, and the number that follows.
 
-    Whether a case is flaky is not looked up: `is_flaky` is False.
+    Whether a case failed in another attempt is not looked up.
     """
     pool = _pool_of(db, execution_id)
     if pool is None:
@@ -226,7 +227,7 @@ def cases_of(
         (*where.values, first, suite, limit),
     ).fetchall()
     following = rows[-1][8] + 1 if rows else first
-    return [_case(row, is_flaky=False) for row in rows], following
+    return [_case(row, failed_before=False) for row in rows], following
 
 
 def _flaky_cases(db: sqlite3.Connection, pool: str, execution_id: str) -> frozenset[Row]:
@@ -244,7 +245,8 @@ def _flaky_cases(db: sqlite3.Connection, pool: str, execution_id: str) -> frozen
     return frozenset(tuple(row) for row in rows)
 
 
-def _case(row: Row, *, is_flaky: bool) -> CaseRow:
+def _case(row: Row, *, failed_before: bool) -> CaseRow:
+    """Return a case. One that passed has a message only if it failed before, in this attempt."""
     attempt, suite, classname, name, status, duration_s, message, details, _ = row
     return CaseRow(
         attempt=attempt,
@@ -255,7 +257,7 @@ def _case(row: Row, *, is_flaky: bool) -> CaseRow:
         duration_s=duration_s,
         message=message,
         details=details,
-        is_flaky=is_flaky,
+        is_flaky=failed_before or (status == "passed" and message != ""),
     )
 
 

@@ -28,6 +28,7 @@ CREATE TABLE executions (
     age INTEGER NOT NULL,
     retries INTEGER NOT NULL,
     retries_on_failure INTEGER NOT NULL,
+    verdict_by TEXT NOT NULL,
     is_flaky INTEGER NOT NULL DEFAULT 0,
     exit_code INTEGER,
     command TEXT NOT NULL,
@@ -109,9 +110,9 @@ STATUS_OF_STEP: Mapping[str, str] = {
 def _submitted(db: sqlite3.Connection, meta: EventMeta, event: facts.ExecutionSubmitted) -> None:
     db.execute(
         "INSERT OR IGNORE INTO executions (id, pool, status, owner, created_at, wait_until,"
-        " reservation_id, selector, priority, age, retries, retries_on_failure, command,"
-        " correlation_id, traceparent)"
-        " VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " reservation_id, selector, priority, age, retries, retries_on_failure, verdict_by,"
+        " command, correlation_id, traceparent)"
+        " VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             event.execution_id,
             meta.pool,
@@ -124,6 +125,7 @@ def _submitted(db: sqlite3.Connection, meta: EventMeta, event: facts.ExecutionSu
             meta.seq,
             event.retries,
             event.retries_on_failure,
+            event.run.verdict_by,
             text_of(event.run.command),
             meta.correlation_id,
             meta.traceparent,

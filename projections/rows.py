@@ -142,6 +142,7 @@ class ExecutionRow:
     priority: int
     retries: int
     retries_on_failure: int
+    verdict_by: str
     is_flaky: bool
     exit_code: int | None
     command: tuple[str, ...]

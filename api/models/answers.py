@@ -179,6 +179,7 @@ class Execution(Answer):
     priority: int
     retries: int
     retries_on_failure: int
+    verdict_by: str
     is_flaky: bool
     exit_code: int | None
     command: list[str]

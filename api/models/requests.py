@@ -234,6 +234,10 @@ class RunBody(RequestBody):
     artifacts: list[Glob] = Field(
         default_factory=list, max_length=GLOBS_MAX, description="Globs of files to keep."
     )
+    verdict_by: Literal["both", "exit-code", "report"] = Field(
+        default="both",
+        description="What decides when exit code and report do not agree; both: a pass needs both.",
+    )
 
 
 class ExecutionBody(RequestBody):

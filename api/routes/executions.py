@@ -47,6 +47,7 @@ def _run(run: RunBody) -> RunSpec:
         idle_timeout_s=run.idle_timeout_s,
         junit=tuple(run.junit),
         artifacts=tuple(run.artifacts),
+        verdict_by=run.verdict_by,
     )
 
 

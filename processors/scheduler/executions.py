@@ -10,7 +10,7 @@ from events.facts import (
     ExecutionFinished,
     ExecutionSubmitted,
 )
-from events.shared import CommandMeta, RunSpec, Totals
+from events.shared import VERDICTS_BY, CommandMeta, RunSpec, Totals
 from processors.scheduler.rejection import may_change, reject
 from processors.scheduler.reservations import limits_fault, selectors_fault, wait_end
 from processors.scheduler.sizes import RUN_BYTES_MAX, run_bytes
@@ -71,6 +71,10 @@ def _run_fault(run: RunSpec) -> tuple[str, str] | None:
         return "invalid_duration", f"a timeout is more than 0 and at most {TIMEOUT_S_MAX:.0f} s"
     if run.idle_timeout_s is not None and not 0 < run.idle_timeout_s <= TIMEOUT_S_MAX:
         return "invalid_duration", "an idle timeout is more than 0 s; leave it out for none"
+    if run.verdict_by not in VERDICTS_BY:
+        return "invalid_run", f"verdict_by is one of {', '.join(VERDICTS_BY)}"
+    if run.verdict_by == "report" and not run.junit:
+        return "invalid_run", "the report cannot decide without one: name it with --junit"
     if (size_bytes := run_bytes(run)) > RUN_BYTES_MAX:
         reason = f"command, environment and globs take {size_bytes} bytes, {RUN_BYTES_MAX} allowed"
         return "invalid_run", f"{reason}; put data into files that the test reads"

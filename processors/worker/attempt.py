@@ -284,7 +284,8 @@ class AttemptRunner:
         collected, number = await tried(policy, call)
         self._note_tries(policy, number)
         try:
-            await self._limited("upload", keeper.keep(collected, evidence), upload_s)
+            keeping = keeper.keep(collected, evidence, asks_report=bool(attempt.junit))
+            await self._limited("upload", keeping, upload_s)
         except (ArtifactStoreUnavailable, StepTimedOut) as error:
             raise _not_stored(error) from error
         finally:
@@ -328,8 +329,8 @@ class AttemptRunner:
 
     async def _end(self) -> int:
         """Report how it ended, exactly once."""
-        evidence = self._evidence
-        self._seen = replace(self._seen, totals=evidence.cases.totals, notes=tuple(evidence.notes))
+        verdict_by = self._task.run.verdict_by
+        self._seen = self._evidence.added_to(self._seen, verdict_by=verdict_by)
         outcome = judge(self._seen)
         number = await self._say_end(outcome)
         self.is_over = True

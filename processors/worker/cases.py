@@ -1,9 +1,11 @@
 """The test cases of an attempt, from all its JUnit files. Never decides what they mean.
 
-A large file is read beside the loop: a parser that holds it up would stop the heartbeats.
+A large file is read beside the loop, up to the words the log uses for it: a parser that holds the
+loop up would stop the heartbeats.
 """
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.junit import InvalidReport, Report, parse_report, read_report
@@ -13,65 +15,115 @@ from processors.worker.settings import EvidenceLimits
 
 INLINE_BYTES_MAX = 128 * 1024
 """A smaller file is read at once: it takes less than a beat, and a simulation has no threads."""
-_STATUSES = ("passed", "failed", "error", "skipped")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadCases:
+    """What was read of one report; with a fault, what stood before it."""
+
+    report: Report
+    cases: tuple[Case, ...]
+    fault: InvalidReport | None = None
 
 
 class Cases:
-    """The cases of an attempt: kept up to a limit, counted in full, secrets masked."""
+    """The cases of an attempt: kept up to a limit, counted in full, secrets masked.
+
+    Over the limit, cases that failed go before those that passed, in whichever file they stand.
+    """
 
     def __init__(self, limits: EvidenceLimits, masker: Masker) -> None:
         self._cases_max = limits.cases_max
-        self._masker = masker
-        self._counts = dict.fromkeys(_STATUSES, 0)
-        self.kept: list[Case] = []
+        self._reports: list[Report] = []
+        self._first: list[tuple[int, Case]] = []
+        """Cases that failed, at least once, with their place among all."""
+        self._rest: list[tuple[int, Case]] = []
+        self._read = 0
+        self.mask = masker
+
+    @property
+    def kept(self) -> list[Case]:
+        """Those there is room for, in the order of the files."""
+        room = self._cases_max - len(self._first)
+        return [case for _, case in sorted((*self._first, *self._rest[:room]), key=_place)]
 
     @property
     def count(self) -> int:
         """How many there were."""
-        return sum(self._counts.values())
+        return sum(sum(report.totals.values()) for report in self._reports)
+
+    @property
+    def flaky(self) -> int:
+        """How many passed after they had failed."""
+        return sum(report.flaky for report in self._reports)
+
+    @property
+    def risky(self) -> int:
+        """How many passed though PHPUnit finds fault with them."""
+        return sum(report.risky for report in self._reports)
 
     @property
     def totals(self) -> Totals:
         """How they ended."""
+        reports = self._reports
         return Totals(
-            passed=self._counts["passed"],
-            failed=self._counts["failed"],
-            errors=self._counts["error"],
-            skipped=self._counts["skipped"],
+            passed=sum(report.count("passed") for report in reports),
+            failed=sum(report.count("failed") for report in reports),
+            errors=sum(report.count("error") for report in reports),
+            skipped=sum(report.count("skipped") for report in reports),
         )
 
-    def add(self, report: Report) -> None:
-        """Count every case of `report`, and keep those there is room for."""
-        mask = self._masker
-        for case in report.cases:
-            self._counts[case.status] += 1
-            if len(self.kept) < self._cases_max:
-                self.kept.append(
-                    Case(
-                        suite=mask(case.suite),
-                        classname=mask(case.classname),
-                        name=mask(case.name),
-                        status=case.status,
-                        duration_s=case.duration_s,
-                        message=mask(case.message),
-                        details=mask(case.details),
-                    )
-                )
+    def add(self, read: ReadCases) -> None:
+        """Count every case that was read, and keep those there is room for."""
+        for number, case in enumerate(read.cases, self._read):
+            has_failed = case.status in ("failed", "error")
+            is_flaky = case.status == "passed" and case.message != ""
+            kept = self._first if has_failed or is_flaky else self._rest
+            if len(kept) < self._cases_max:
+                kept.append((number, case))
+        self._read += len(read.cases)
+        # Only the numbers of a report are held: its cases are held above.
+        report = read.report
+        self._reports.append(Report(totals=report.totals, flaky=report.flaky, risky=report.risky))
 
 
-async def read_cases(source: Path | bytes, *, name: str) -> Report:
-    """Return the report in a file; raises `InvalidReport`, and then nothing of it counts."""
-    if isinstance(source, bytes):
-        if len(source) <= INLINE_BYTES_MAX:
-            return parse_report(source, name=name)
-        return await asyncio.to_thread(parse_report, source, name=name)
+async def read_cases(source: Path | bytes, mask: Masker, *, name: str) -> ReadCases:
+    """Return what is in a report, as far as it can be read; secrets are masked."""
     if _size(source) <= INLINE_BYTES_MAX:
-        return read_report(source)
-    return await asyncio.to_thread(read_report, source)
+        return _read(source, mask, name)
+    return await asyncio.to_thread(_read, source, mask, name)
 
 
-def _size(path: Path) -> int:
+def _read(source: Path | bytes, mask: Masker, name: str) -> ReadCases:
+    fault = None
     try:
-        return path.stat().st_size
-    except OSError as error:
-        raise InvalidReport(f"{path.name} cannot be read: {error}", code="unreadable") from error
+        if isinstance(source, bytes):
+            report = parse_report(source, name=name)
+        else:
+            report = read_report(source)
+    except InvalidReport as error:
+        report, fault = error.read, error
+    cases = tuple(
+        Case(
+            suite=mask(case.suite),
+            classname=mask(case.classname),
+            name=mask(case.name),
+            status=case.status,
+            duration_s=case.duration_s,
+            message=mask(case.message),
+            details=mask(case.details),
+        )
+        for case in report.cases
+    )
+    return ReadCases(report=report, cases=cases, fault=fault)
+
+
+def _size(source: Path | bytes) -> int:
+    """Return the size now; nothing for a file that is gone, as its reader will say."""
+    if isinstance(source, bytes):
+        return len(source)
+    return source.stat().st_size if source.exists() else 0
+
+
+def _place(numbered: tuple[int, Case]) -> int:
+    return numbered[0]

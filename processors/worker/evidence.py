@@ -5,12 +5,11 @@ Nothing is named before the store has it. Never decides a verdict.
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 from adapters.contract import Collected, Found
-from adapters.junit import InvalidReport
 from events.shared import Artifact, AttemptRef, Case
 from processors.artifacts.store import (
     ArtifactRefused,
@@ -20,6 +19,7 @@ from processors.artifacts.store import (
 )
 from processors.worker.cases import Cases, read_cases
 from processors.worker.settings import EvidenceLimits
+from processors.worker.verdict import ReportFault, Seen
 
 _FRAME_BYTES = 64
 """What a case or a file costs on the wire beside its texts, generously."""
@@ -35,6 +35,19 @@ class Evidence:
     size_bytes: int = 0
     listed_bytes: int = 0
     """What naming the files costs in the last report."""
+    report_fault: ReportFault = ""
+
+    def added_to(self, seen: Seen, *, verdict_by: str) -> Seen:
+        """Return `seen` with what was found."""
+        return replace(
+            seen,
+            totals=self.cases.totals,
+            flaky=self.cases.flaky,
+            risky=self.cases.risky,
+            report_fault=self.report_fault,
+            verdict_by=verdict_by,
+            notes=tuple(self.notes),
+        )
 
 
 class Keeper:
@@ -49,10 +62,13 @@ class Keeper:
         self._store = store
         self._limits = limits
 
-    async def keep(self, collected: Collected, evidence: Evidence) -> None:
+    async def keep(
+        self, collected: Collected, evidence: Evidence, *, asks_report: bool = False
+    ) -> None:
         """Read and store what was found; raises `ArtifactStoreUnavailable` if the store is away.
 
-        A file that is both a report and an artifact is kept once, as the report.
+        A file that is both a report and an artifact is kept once, as the report. `asks_report`
+        says that there should be one.
         """
         evidence.notes.extend(
             f"{_text(each.path)!r} not kept: {each.reason}" for each in collected.refused
@@ -61,10 +77,14 @@ class Keeper:
         for found in collected.found:
             if found.kind == "junit" or found.path not in once:
                 once[found.path] = found
+        if asks_report and all(found.kind != "junit" for found in once.values()):
+            evidence.report_fault = "report_missing"
         for path in sorted(once):
             found = once[path]
             source = found.data if found.data is not None else found.local_path
             if source is None:
+                if found.kind == "junit":
+                    evidence.report_fault = "report_unreadable"
                 evidence.notes.append(f"{_text(path)!r} not kept: the adapter gave no content")
                 continue
             if found.kind == "junit":
@@ -109,12 +129,14 @@ class Keeper:
         )
 
     async def _read_cases(self, path: str, source: Path | bytes, evidence: Evidence) -> None:
-        try:
-            report = await read_cases(source, name=_text(path))
-        except InvalidReport as error:
-            evidence.notes.append(f"JUnit file {_text(path)!r} cannot be read: {error}")
-            return
-        evidence.cases.add(report)
+        read = await read_cases(source, evidence.cases.mask, name=_text(path))
+        evidence.cases.add(read)
+        if read.fault is not None:
+            evidence.report_fault = "report_unreadable"
+            count = sum(read.report.totals.values())
+            before = f"; {count} cases before that are counted" if count else ""
+            note = f"JUnit file {_text(path)!r} cannot be read: {read.fault}{before}"
+            evidence.notes.append(note)
 
     def _key(self, path: str, kind: str) -> str:
         parts = PurePosixPath(path).parts

@@ -5,10 +5,15 @@ The rules, in order:
   nothing about the tests;
 - a command that cannot be started is the tests' fault, and another bench would not help;
 - an error of provision or run is the lab's;
-- an exit code other than 0, or a signal that was not ours, is the tests', whatever was collected;
-- after exit code 0, failing cases are the tests' failure, and a collection that failed is the
-  lab's error: without it nobody knows that the cases passed;
-- a JUnit file that cannot be read changes nothing: the exit code stands and the reason says so.
+- a signal that was not ours is the tests' failure, whatever was collected;
+- exit code and report decide as the run asked (`verdict_by`). `both`: it passed if both say so;
+  `exit-code`: the report is only shown; `report`: the exit code counts only if the report has no
+  cases. Where they do not agree, the reason says which decided;
+- a report says that all passed only if there is one and all of it can be read. One that was asked
+  for and is not there, or is broken, is the tests' failure: they write it, and another bench would
+  not help;
+- a collection that failed is the lab's error, unless the exit code or a case failed already:
+  without it nobody knows that the cases passed.
 """
 
 from dataclasses import dataclass
@@ -17,7 +22,12 @@ from typing import Literal
 from events.shared import Totals
 
 Verdict = Literal["passed", "failed", "error", "timed_out", "cancelled"]
+ReportFault = Literal["", "report_missing", "report_unreadable"]
 REASON_CHARS_MAX = 2_000
+_WHY_NOT = {
+    "report_missing": "no report was found, and without one nobody knows that all passed",
+    "report_unreadable": "without the whole report nobody knows that all passed",
+}
 NO_CASES = Totals(passed=0, failed=0, errors=0, skipped=0)
 
 
@@ -53,6 +63,10 @@ class Seen:
     """Of provision or run."""
     collect_fault: Fault | None = None
     totals: Totals = NO_CASES
+    flaky: int = 0
+    risky: int = 0
+    report_fault: ReportFault = ""
+    verdict_by: str = "both"
     notes: tuple[str, ...] = ()
     """What else people should know, such as a JUnit file that cannot be read."""
 
@@ -106,21 +120,41 @@ def _early(seen: Seen) -> Outcome | None:
 
 def _by_exit(seen: Seen) -> Outcome:
     if seen.signal is not None:
-        reason = f"ended by signal {seen.signal}{_cases(seen.totals)}"
+        reason = f"ended by signal {seen.signal}{_cases(seen)}"
         return Outcome(verdict="failed", code="signal", reason=reason, signal=seen.signal)
     if seen.exit_code is None:
         reason = "the adapter gave neither an exit code nor a signal: the end of the run is unknown"
         return _error(Fault(step="run", code="run_failed", reason=reason, is_retriable=True))
-    if seen.exit_code != 0:
-        reason = f"exit code {seen.exit_code}{_cases(seen.totals)}"
-        return Outcome(verdict="failed", code="exit_code", reason=reason, exit_code=seen.exit_code)
-    if seen.totals.failed or seen.totals.errors:
-        reason = f"exit code 0{_cases(seen.totals)}"
-        return Outcome(verdict="failed", code="cases_failed", reason=reason, exit_code=0)
-    if seen.collect_fault is not None:
-        return _error(seen.collect_fault, exit_code=0)
+    return _by_exit_code_and_report(seen)
+
+
+def _by_exit_code_and_report(seen: Seen) -> Outcome:
+    """Return the outcome of a command that ended by itself, as `verdict_by` has it."""
+    has_bad = bool(seen.totals.failed or seen.totals.errors)
+    has_cases = seen.totals != NO_CASES
+    is_told = has_cases or seen.report_fault or seen.collect_fault
+    exit_decides = seen.verdict_by != "report" or not is_told
+    report_decides = seen.verdict_by != "exit-code"
+    code = ""
+    if exit_decides and seen.exit_code != 0:
+        code = "exit_code"
+    elif report_decides and has_bad:
+        code = "cases_failed"
+    elif seen.collect_fault is not None:
+        return _error(seen.collect_fault, exit_code=seen.exit_code)
+    elif report_decides and seen.report_fault:
+        code = seen.report_fault
+    reason = f"exit code {seen.exit_code}{_cases(seen)}"
+    if code in _WHY_NOT:
+        reason = f"{reason}; {_WHY_NOT[code]}"
+    elif has_cases and has_bad != (seen.exit_code != 0):
+        by_exit = code == "exit_code" or not report_decides
+        reason = f"{reason}; the {'exit code' if by_exit else 'report'} decided"
     return Outcome(
-        verdict="passed", code="passed", reason=f"exit code 0{_cases(seen.totals)}", exit_code=0
+        verdict="failed" if code else "passed",
+        code=code or "passed",
+        reason=reason,
+        exit_code=seen.exit_code,
     )
 
 
@@ -134,9 +168,13 @@ def _error(fault: Fault, exit_code: int | None = None) -> Outcome:
     )
 
 
-def _cases(totals: Totals) -> str:
+def _cases(seen: Seen) -> str:
+    totals = seen.totals
     count = totals.passed + totals.failed + totals.errors + totals.skipped
     if not count:
         return ""
     bad = totals.failed + totals.errors
-    return f"; {bad} of {count} cases failed" if bad else f"; {count} cases, none failed"
+    said = f"; {bad} of {count} cases failed" if bad else f"; {count} cases, none failed"
+    flaky = f"; {seen.flaky} flaky: failed, was run again and passed" if seen.flaky else ""
+    risky = f"; {seen.risky} risky, as PHPUnit calls it" if seen.risky else ""
+    return said + flaky + risky

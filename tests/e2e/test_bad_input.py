@@ -127,9 +127,10 @@ def test_a_reservation_of_another_cannot_be_touched(lab: Lab) -> None:
     [
         ([], "no-such-program", 1, ["'no-such-program'", "PATH"]),
         ([], "/etc/passwd", 1, ["'/etc/passwd'", "not executable"]),
-        (["--junit", "j.xml"], "echo no xml > j.xml", 0, ["'j.xml' cannot be read"]),
-        (["--junit", "j.xml"], "BOMB", 0, ["'j.xml' cannot be read", "entities"]),
-        (["--junit", "none.xml"], "true", 0, ["'none.xml' not kept: no file matches"]),
+        (["--junit", "j.xml"], "echo no xml > j.xml", 1, ["'j.xml' cannot be read"]),
+        (["--junit", "j.xml"], "BOMB", 1, ["'j.xml' cannot be read", "entities"]),
+        (["--junit", "none.xml"], "true", 1, ["'none.xml' not kept: no file matches"]),
+        (["--junit", "none.xml", "--verdict", "exit-code"], "true", 0, ["no file matches"]),
         (["--artifact", "x"], "ln -s /etc/passwd x", 0, ["'x' not kept", "out of the workspace"]),
     ],
 )

@@ -105,6 +105,30 @@ def test_a_failed_test_is_tried_again_if_asked_and_called_flaky(lab: Lab) -> Non
     assert "flaky" in lab.ok("results", newest)
 
 
+@pytest.mark.parametrize(
+    ("flags", "exit_code", "failure", "code", "said"),
+    [
+        ([], 0, "<failure/>", 1, "1 of 1 cases failed; the report decided"),
+        ([], 3, "", 1, "exit code 3; 1 cases, none failed; the exit code decided"),
+        (["--verdict", "exit-code"], 0, "<failure/>", 0, "1 of 1 cases failed; the exit code"),
+        (["--verdict", "report"], 3, "", 0, "exit code 3; the report decided"),
+        ([], 0, "<flakyFailure message='late'/>", 0, "1 flaky: failed, was run again and passed"),
+        ([], 0, "<failure/><broken", 1, "cannot be read"),
+    ],
+)
+def test_exit_code_and_report_decide_as_asked(
+    lab: Lab, flags: list[str], exit_code: int, failure: str, code: int, said: str
+) -> None:
+    case = f'<testsuite name="s"><testcase classname="c" name="n">{failure}</testcase></testsuite>'
+    script = f"echo '{case}' > j.xml; exit {exit_code}".replace("='late'", '="late"')
+    done = lab.teo("run", "-l", "board=rpi4", "--junit", "j.xml", *flags, "--", "sh", "-c", script)
+    assert done.returncode == code, done.stderr
+    assert said in " ".join(done.stderr.split())
+    newest = lab.json("status")[0]["id"]
+    assert lab.execution(newest)["verdict_by"] == (flags[-1] if flags else "both")
+    assert ("flaky" in lab.ok("results", newest)) == ("flaky" in failure)
+
+
 def test_a_reservation_lives_and_runs_inside_it(lab: Lab) -> None:
     reservation = lab.ok("reserve", "-l", "site=muc", "--duration", "5m", "-o", "name")
     lab.ok("extend", reservation, "--duration", "5m")

@@ -103,7 +103,7 @@ def test_the_test_finds_its_environment(tmp_path: Path) -> None:
         ({"exit": 3}, "failed", "exit_code", False, ALL),
         ({"exit": None, "signal": 11}, "failed", "signal", False, ALL),
         ({"junit": JUNIT.decode()}, "failed", "cases_failed", False, ALL),
-        ({"junit": "<not xml"}, "passed", "passed", False, ALL),
+        ({"junit": "<not xml"}, "failed", "report_unreadable", False, ALL),
         ({"cannot_start": True}, "failed", "cannot_start", False, "provision collect teardown"),
         ({"break": "provision"}, "error", "provision_failed", True, EARLY),
         ({"break": "provision", "retriable": False}, "error", "provision_failed", False, EARLY),

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-import adapters.junit as junit
-from adapters.junit import InvalidReport, TestCase, parse_report, read_report
+from adapters.junit import InvalidReport, parse_report, read_report
 
 PYTEST = b"""<?xml version="1.0" encoding="utf-8"?><testsuites name="pytest tests">
 <testsuite name="pytest" errors="1" failures="1" skipped="1" tests="5" time="0.123">
@@ -97,7 +96,7 @@ def test_nested_suites_namespaces_and_strays() -> None:
       <testsuite name="inner"><testcase name="a"/></testsuite><testcase name="b"/>
       <system-out>x</system-out></testsuite><testcase/></testsuites>"""
     assert rows(data) == [
-        ("inner", "a", "passed", ""),
+        ("outer.inner", "a", "passed", ""),
         ("outer", "b", "passed", ""),
         ("", "(no name)", "passed", ""),
     ]
@@ -118,11 +117,6 @@ def test_long_texts_are_cut_and_say_so() -> None:
     assert case.details.endswith("[cut]")
 
 
-def test_what_no_terminal_should_see_is_replaced() -> None:
-    data = '<testsuite><testcase name="a\x7f\N{BELL}\x85b&#13;c"/></testsuite>'
-    assert isinstance(parse_report(data.encode(), name="r.xml").cases[0], TestCase)
-
-
 @pytest.mark.parametrize(
     ("data", "code"),
     [
@@ -130,34 +124,20 @@ def test_what_no_terminal_should_see_is_replaced() -> None:
         (b"not xml", "not_xml"),
         (b"<testsuite><testcase>", "not_xml"),
         (b"\xff\xfe\x00", "not_xml"),
-        (b'<?xml version="1.0" encoding="no-such"?><testsuite/>', "not_xml"),
+        (b"<testsuite/><testsuite/>", "not_xml"),
+        (b"<testsuite/>" + b" " * 70_000 + b"x", "not_xml"),
+        (b"<testsuite>&nbsp;</testsuite>", "not_xml"),
         (b"<html/>", "not_junit"),
         (BOMB, "forbidden_xml"),
         (EXTERNAL, "forbidden_xml"),
-        (b"<testsuite>" * 100 + b"</testsuite>" * 100, "too_deep"),
+        (b"<testsuite>" * 200 + b"</testsuite>" * 200, "too_deep"),
+        (b"<testsuite>" + b"<a>" * 200, "too_deep"),
     ],
 )
 def test_what_is_no_report_is_refused_with_a_word(data: bytes, code: str) -> None:
     with pytest.raises(InvalidReport) as caught:
         parse_report(data, name="r.xml")
     assert caught.value.code == code
-
-
-def test_too_many_cases_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(junit, "CASES_MAX", 3)
-    assert len(parse_report(b"<testsuite>" + b"<testcase/>" * 3 + b"</testsuite>", name="r").cases)
-    with pytest.raises(InvalidReport) as caught:
-        parse_report(b"<testsuite>" + b"<testcase/>" * 4 + b"</testsuite>", name="r.xml")
-    assert caught.value.code == "too_many_cases"
-
-
-def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
-    file = tmp_path / "big.xml"
-    with file.open("wb") as sparse:
-        sparse.truncate(junit.FILE_BYTES_MAX + 1)
-    with pytest.raises(InvalidReport, match=r"big\.xml is \d+ bytes") as caught:
-        read_report(file)
-    assert caught.value.code == "too_big"
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """What was kept of an attempt, and its bytes: ranges, names, no way to anything else."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from adapters.junit import parse_report
 from events.shared import Case
 from tests.unit.api.lab import Lab, in_lab
 
@@ -157,20 +159,23 @@ def test_cases_as_json_and_as_junit(tmp_path: Path) -> None:
     async def scene(lab: Lab) -> None:
         await lab.benches("bench-1")
         execution = await lab.started((await lab.submit())["id"])
-        await lab.ended(execution, verdict="failed", cases=(CASE, bad))
+        flaky = replace(CASE, name="f", message="failed before it passed: late", details="at X")
+        await lab.ended(execution, verdict="failed", cases=(CASE, bad, flaky))
         await lab.finished(execution["id"])
         path = f"/v1/executions/{execution['id']}"
         first = (await lab.call("GET", f"{path}/cases?limit=1", status=200)).json()
         assert [each["name"] for each in first["items"]] == ["n"]
+        assert not first["items"][0]["is_flaky"]
         cursor = first["next_cursor"]
-        second = (await lab.call("GET", f"{path}/cases?limit=1&cursor={cursor}", status=200)).json()
+        second = (await lab.call("GET", f"{path}/cases?limit=2&cursor={cursor}", status=200)).json()
         assert (second["items"][0]["message"], second["next_cursor"]) == ('said "no"', None)
+        assert second["items"][1]["is_flaky"], "it failed and passed within one attempt"
         answer = await lab.call("GET", f"{path}/junit", status=200)
         assert answer.headers["content-type"].startswith("application/xml")
         from defusedxml.ElementTree import fromstring
 
         root = fromstring(answer.content)
-        assert (root.get("tests"), root.get("failures"), root.get("time")) == ("2", "1", "0.750")
+        assert (root.get("tests"), root.get("failures"), root.get("time")) == ("3", "1", "1.250")
         assert [suite.get("name") for suite in root] == ["s", "s2"]
         assert root[1].get("hostname") == "bench-1"
         case = root[1].find("testcase")
@@ -179,5 +184,12 @@ def test_cases_as_json_and_as_junit(tmp_path: Path) -> None:
         failure = case.find("failure")
         assert failure is not None
         assert (failure.get("message"), failure.text) == ('said "no"', "]]> \ufffd[31m")
+        read = parse_report(answer.content, name="of ours").cases
+        assert [(each.name, each.status, each.is_flaky) for each in read] == [
+            ("n", "passed", False),
+            ("f", "passed", True),
+            ("<bad> & \ufffd", "failed", False),
+        ]
+        assert read[1].details == "at X", "what we write, we read"
 
     in_lab(scene, tmp_path)

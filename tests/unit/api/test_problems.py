@@ -38,6 +38,7 @@ def check(answer: Any, status: int, code: str, *names: str) -> dict[str, Any]:
         (EXECUTIONS, {"run": {**RUN, "timeout_s": -1}}, "invalid_duration", ["timeout_s"]),
         (EXECUTIONS, {"run": {**RUN, "timeout_s": "10m"}}, "invalid_request", ["timeout_s"]),
         (EXECUTIONS, {"run": {**RUN, "junit": ["../x"]}}, "invalid_glob", ["../x", "workspace"]),
+        (EXECUTIONS, {"run": {**RUN, "verdict_by": "x"}}, "invalid_request", ["report", "both"]),
         (EXECUTIONS, {"run": {**RUN, "artifacts": ["/etc/*"]}}, "invalid_glob", ["/etc/*"]),
         (EXECUTIONS, {"run": {**RUN, "env": {"A B": "x"}}}, "invalid_variable", ["env", "'A B'"]),
         (EXECUTIONS, {"run": {**RUN, "env": {"TEO_FENCE": "1"}}}, "invalid_variable", ["FENCE"]),

@@ -141,7 +141,8 @@ def test_a_run_file_and_flags_over_it(tmp_path):
     read = spec(
         tmp_path,
         "pool: lab-a\nselector: [board=rpi4, site=muc]\ncommand: pytest -q 'a b'\ntimeout: 10m\n"
-        "retries: 0\nenv: {A: 1, B: two}\njunit: r.xml\nartifacts: ['*.log']\n",
+        "retries: 0\nenv: {A: 1, B: two}\njunit: r.xml\nartifacts: ['*.log']\n"
+        "verdict: report\n",
     )
     body = read.over(env={"B": "2"}, retries=1, pool=None).body()
     assert body == {
@@ -154,6 +155,7 @@ def test_a_run_file_and_flags_over_it(tmp_path):
             "timeout_s": 600.0,
             "junit": ["r.xml"],
             "artifacts": ["*.log"],
+            "verdict_by": "report",
         },
     }
     assert read.body()["retries"] == 0
@@ -173,6 +175,7 @@ def test_what_was_not_given_is_left_to_the_server():
         ("command: 'a \"b'\n", 1, "No closing quotation"),
         ("command: [a]\nselector: a b\n", 2, "no label name"),
         ("command: [a]\njunit: ../x\n", 2, "climbs out"),
+        ("command: [a]\nverdict: tests\n", 2, "use one of both, exit-code, report"),
         ("command: [a]\n---\ncommand: [b]\n", 3, "a run is one document"),
     ],
 )

@@ -1,5 +1,7 @@
 """What the pure core decides: given, when, then."""
 
+from dataclasses import replace
+
 import pytest
 
 from events import facts, tasks
@@ -19,6 +21,7 @@ from events.reports import (
 from processors.scheduler.evolve import _APPLY, NO_CHANGE
 from tests.unit.processors.scheduler.history import (
     CASE,
+    RUN,
     History,
     ended,
     lab,
@@ -94,6 +97,8 @@ def test_given_one_free_bench_when_a_gang_waits_then_it_holds_nothing() -> None:
         (submit("e", reservation_id="nope"), "no_such_reservation"),
         (submit("e", reservation_id="over"), "reservation_ended"),
         (submit("e", retries=99), "invalid_retries"),
+        (submit("e", run=replace(RUN, verdict_by="tests")), "invalid_run"),
+        (submit("e", run=replace(RUN, verdict_by="report")), "invalid_run"),
         (ReleaseReservation(reservation_id="nope"), "no_such_reservation"),
         (ReleaseReservation(reservation_id="over"), "reservation_ended"),
         (ReleaseReservation(reservation_id="mine"), "not_owner"),

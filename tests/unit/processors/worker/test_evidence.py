@@ -21,13 +21,18 @@ LIMITS = replace(EvidenceLimits(), upload_backoff_s=0.0)
 
 
 def kept(
-    root: Path, *found: Found, limits: EvidenceLimits = LIMITS, store: FileStore | None = None
+    root: Path,
+    *found: Found,
+    limits: EvidenceLimits = LIMITS,
+    store: FileStore | None = None,
+    asks_report: bool = False,
 ) -> Evidence:
     store = store or FileStore(root / "store", offload=inline)
     masker = Masker({"X_TOKEN": "hunter2"}, ("*TOKEN*",))
     evidence = Evidence(Cases(limits, masker))
     keeper = Keeper(REF, pool="lab", store=store, limits=limits)
-    asyncio.run(keeper.keep(Collected(found=found), evidence))
+    collected = Collected(found=found)
+    asyncio.run(keeper.keep(collected, evidence, asks_report=asks_report))
     return evidence
 
 
@@ -55,6 +60,45 @@ def test_a_report_that_cannot_be_read_is_a_note_and_kept_all_the_same(
     evidence = kept(tmp_path, junit(text))
     assert "JUnit file 'r.xml' cannot be read" in evidence.notes[0]
     assert [a.kind for a in evidence.artifacts] == ["junit"]
+    assert evidence.report_fault == "report_unreadable"
+
+
+def test_a_report_that_was_asked_for_is_missed(tmp_path: Path) -> None:
+    assert kept(tmp_path, blob("a"), asks_report=True).report_fault == "report_missing"
+    assert kept(tmp_path, blob("a")).report_fault == ""
+    good = junit("<testsuite/>")
+    assert kept(tmp_path, good, asks_report=True).report_fault == ""
+    empty = Found(kind="junit", path="r.xml", size_bytes=0)
+    assert kept(tmp_path, empty, asks_report=True).report_fault == "report_unreadable"
+    gone = Found(kind="junit", path="r.xml", size_bytes=9, local_path=tmp_path / "gone.xml")
+    assert kept(tmp_path, gone, asks_report=True).report_fault == "report_unreadable"
+
+
+def test_what_stood_before_the_fault_of_a_report_counts(tmp_path: Path) -> None:
+    text = "<testsuite><testcase name='hunter2'><failure/></testcase><testcase name='b'/><cut"
+    evidence = kept(
+        tmp_path, junit(text), junit("<testsuite><testcase name='c'/></testsuite>", "s")
+    )
+    assert evidence.notes[0].endswith("; 2 cases before that are counted")
+    assert [(c.name, c.status) for c in evidence.cases.kept] == [
+        ("***", "failed"),
+        ("b", "passed"),
+        ("c", "passed"),
+    ]
+    assert evidence.report_fault == "report_unreadable"
+
+
+def test_cases_that_failed_are_kept_before_those_that_passed(tmp_path: Path) -> None:
+    good = "".join(f'<testcase name="{n}"/>' for n in range(5))
+    bad = '<testcase name="bad"><failure/></testcase>'
+    flaky = '<testcase name="flaky"><flakyFailure/></testcase>'
+    files = [f"<testsuite>{text}</testsuite>" for text in (good, good + bad + good, flaky)]
+    found = [junit(text, f"{number}.xml") for number, text in enumerate(files)]
+    evidence = kept(tmp_path, *found, limits=replace(LIMITS, cases_max=3))
+    assert [case.name for case in evidence.cases.kept] == ["0", "bad", "flaky"]
+    assert (evidence.cases.totals.passed, evidence.cases.totals.failed) == (16, 1)
+    assert (evidence.cases.count, evidence.cases.flaky) == (17, 1)
+    assert "14 cases over the limit are counted but not listed" in evidence.notes
 
 
 @pytest.mark.parametrize("path", ["../up", "/etc/passwd", "a/../../b", ""])

@@ -4,10 +4,18 @@ from typing import Any
 
 import pytest
 
-from events.shared import Totals
+from events.shared import VERDICTS_BY, Totals
 from processors.worker.faults import fault_of
 from processors.worker.state_dir import StateUnreadable
-from processors.worker.verdict import REASON_CHARS_MAX, Cut, Fault, Seen, judge
+from processors.worker.verdict import (
+    NO_CASES,
+    REASON_CHARS_MAX,
+    Cut,
+    Fault,
+    ReportFault,
+    Seen,
+    judge,
+)
 
 GOOD = Totals(passed=3, failed=0, errors=0, skipped=1)
 BAD = Totals(passed=3, failed=1, errors=0, skipped=0)
@@ -62,6 +70,78 @@ def test_judge(seen: Seen, verdict: str, code: str, is_retriable: bool) -> None:
 def test_only_what_ended_by_itself_has_an_exit_code(seen: Seen, expected: dict[str, Any]) -> None:
     outcome = judge(seen)
     assert {"exit_code": outcome.exit_code, "signal": outcome.signal} == expected
+
+
+def seen_of(
+    verdict_by: str, exit_code: int, totals: Totals, fault: ReportFault = "", **more: Any
+) -> Seen:
+    return Seen(
+        verdict_by=verdict_by, exit_code=exit_code, totals=totals, report_fault=fault, **more
+    )
+
+
+NO_REPORT = "; no report was found, and without one nobody knows that all passed"
+CUT_OFF = "; without the whole report nobody knows that all passed"
+BY_EXIT = "; the exit code decided"
+BY_REPORT = "; the report decided"
+
+
+@pytest.mark.parametrize(
+    ("seen", "code", "reason"),
+    [
+        (seen_of("both", 0, GOOD), "passed", "exit code 0; 4 cases, none failed"),
+        (seen_of("both", 1, BAD), "exit_code", "exit code 1; 1 of 4 cases failed"),
+        (seen_of("both", 1, GOOD), "exit_code", "exit code 1; 4 cases, none failed" + BY_EXIT),
+        (seen_of("both", 0, BAD), "cases_failed", "exit code 0; 1 of 4 cases failed" + BY_REPORT),
+        (seen_of("both", 0, NO_CASES), "passed", "exit code 0"),
+        (seen_of("both", 0, NO_CASES, "report_missing"), "report_missing",
+         "exit code 0" + NO_REPORT),
+        (seen_of("both", 1, NO_CASES, "report_missing"), "exit_code", "exit code 1"),
+        (seen_of("both", 0, NO_CASES, "report_unreadable"), "report_unreadable",
+         "exit code 0" + CUT_OFF),
+        (seen_of("both", 0, GOOD, "report_unreadable"), "report_unreadable",
+         "exit code 0; 4 cases, none failed" + CUT_OFF),
+        (seen_of("both", 0, BAD, "report_unreadable"), "cases_failed",
+         "exit code 0; 1 of 4 cases failed" + BY_REPORT),
+        (seen_of("both", 1, GOOD, "report_unreadable"), "exit_code",
+         "exit code 1; 4 cases, none failed" + BY_EXIT),
+        (seen_of("exit-code", 0, BAD), "passed", "exit code 0; 1 of 4 cases failed" + BY_EXIT),
+        (seen_of("exit-code", 1, GOOD), "exit_code", "exit code 1; 4 cases, none failed" + BY_EXIT),
+        (seen_of("exit-code", 0, NO_CASES, "report_missing"), "passed", "exit code 0"),
+        (seen_of("exit-code", 0, GOOD, "report_unreadable"), "passed",
+         "exit code 0; 4 cases, none failed"),
+        (seen_of("exit-code", 0, BAD, collect_fault=COLLECT), "collect_failed", "no way back"),
+        (seen_of("report", 0, GOOD), "passed", "exit code 0; 4 cases, none failed"),
+        (seen_of("report", 3, GOOD), "passed", "exit code 3; 4 cases, none failed" + BY_REPORT),
+        (seen_of("report", 0, BAD), "cases_failed", "exit code 0; 1 of 4 cases failed" + BY_REPORT),
+        (seen_of("report", 3, BAD), "cases_failed", "exit code 3; 1 of 4 cases failed"),
+        (seen_of("report", 0, NO_CASES), "passed", "exit code 0"),
+        (seen_of("report", 3, NO_CASES), "exit_code", "exit code 3"),
+        (seen_of("report", 0, NO_CASES, "report_missing"), "report_missing",
+         "exit code 0" + NO_REPORT),
+        (seen_of("report", 3, GOOD, "report_unreadable"), "report_unreadable",
+         "exit code 3; 4 cases, none failed" + CUT_OFF),
+        (seen_of("report", 3, NO_CASES, collect_fault=COLLECT), "collect_failed", "no way back"),
+    ],
+)  # fmt: skip
+def test_exit_code_and_report(seen: Seen, code: str, reason: str) -> None:
+    outcome = judge(seen)
+    assert (outcome.code, outcome.reason) == (code, reason)
+    assert outcome.verdict == {"passed": "passed", "collect_failed": "error"}.get(code, "failed")
+    assert outcome.exit_code == seen.exit_code
+
+
+@pytest.mark.parametrize("verdict_by", VERDICTS_BY)
+def test_a_signal_is_no_exit_code(verdict_by: str) -> None:
+    assert judge(Seen(signal=11, totals=GOOD, verdict_by=verdict_by)).code == "signal"
+
+
+def test_the_reason_tells_of_flaky_and_risky_cases() -> None:
+    reason = judge(Seen(exit_code=0, totals=GOOD, flaky=2, risky=1)).reason
+    assert reason == (
+        "exit code 0; 4 cases, none failed; 2 flaky: failed, was run again and passed; 1 risky, as "
+        "PHPUnit calls it"
+    )
 
 
 def test_the_reason_tells_all_of_it() -> None:

@@ -1,0 +1,3 @@
+package broken
+
+func no() { this does not compile }

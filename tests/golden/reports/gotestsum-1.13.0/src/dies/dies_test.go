@@ -1,0 +1,5 @@
+package dies
+
+import "testing"
+
+func TestDies(t *testing.T) { panic("boom") }

@@ -1,0 +1,3 @@
+module example.test/bus
+
+go 1.21
