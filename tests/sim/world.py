@@ -35,6 +35,7 @@ from processors.artifacts.files import FileStore, inline
 from processors.runtime.log_time import Clock
 from processors.runtime.service import Scheduler
 from processors.worker.agent import Superseded, Worker
+from processors.worker.registration import IdInUse
 from processors.worker.settings import WorkerSettings
 from tests.sim.hardware import Hardware, HardwareAdapter, config
 from tests.sim.memory_cluster import Faults, MemoryCluster, partition_of
@@ -137,8 +138,8 @@ class World:
         while True:
             try:
                 await worker.run()
-            except Superseded:
-                self.count("superseded")
+            except (Superseded, IdInUse) as error:
+                self.count(error.code)
             else:
                 return
 
