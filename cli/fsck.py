@@ -194,6 +194,7 @@ def _tell_end(session: Session, report: dict[str, Any]) -> None:
         f"checked {checked['events']} events in {checked['partitions']} partitions, "
         f"{checked['snapshots']} snapshots, {checked['live_states']} live states, "
         f"{checked['results']} results, {checked['dead_letters']} dead letters, "
+        f"{checked['reports']} reports, "
         f"{checked['read_models']} read models"
     )
     if report["is_clean"]:

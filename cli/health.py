@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
@@ -14,21 +14,25 @@ from api.server import server_of
 
 
 def health_app(
-    is_ready: Callable[[], bool], state: Callable[[], Awaitable[object]] | None = None
+    is_ready: Callable[[], bool],
+    state: Callable[[], Awaitable[object]] | None = None,
+    faults: Callable[[], Mapping[str, str]] = dict,
 ) -> Starlette:
     """Return the app; `is_ready` says whether the role does its work now.
 
-    `state` returns what `/state` shows as JSON: what a self-check compares with the log.
+    `faults` says what it cannot do and why, by name. `state` returns what `/state` shows as JSON:
+    what a self-check compares with the log.
     """
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def readyz(_: Request) -> Response:
-        ready = is_ready()
-        return JSONResponse(
-            {"status": "ready" if ready else "starting"}, status_code=200 if ready else 503
-        )
+        found = dict(faults())
+        if not found and is_ready():
+            return JSONResponse({"status": "ready"})
+        status = {"status": "faulty", "faults": found} if found else {"status": "starting"}
+        return JSONResponse(status, status_code=503)
 
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

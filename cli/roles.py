@@ -1,6 +1,8 @@
 """Wires each role by hand from its parts. Holds no logic of its own."""
 
 import asyncio
+import os
+import socket
 import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -24,13 +26,13 @@ from processors.runtime.log_time import Clock
 from processors.runtime.service import Scheduler
 from processors.worker.agent import Worker
 from processors.worker.discovery import pools
+from processors.worker.pool_workers import PoolWorkers
 from processors.worker.settings import WorkerSettings
 from projections.read_model import ReadModel
 from projections.runtime import Projector
 from projections.store import Store
 
 BROKER_WAIT_S = 60.0
-WORKER_RESTART_S = 2.0
 
 logger = structlog.get_logger()
 
@@ -117,8 +119,9 @@ class WorkerRole:
     host: str
     health_port: int
     drain_s: float
+    forget_fences: bool = False
 
-    def settings(self, pool: str) -> WorkerSettings:
+    def settings(self, pool: str, *, is_first: bool) -> WorkerSettings:
         """Return the settings of the worker of one pool; its id is unique among them."""
         worker = self.worker if self.pools == (pool,) else f"{self.worker}-{pool}"
         return WorkerSettings(
@@ -129,6 +132,8 @@ class WorkerRole:
             benches=self.benches,
             slots=self.slots,
             drain_s=self.drain_s,
+            host=f"{socket.gethostname()} (pid {os.getpid()})",
+            forget_fences=self.forget_fences and is_first,
         )
 
 
@@ -136,50 +141,41 @@ def worker_role(role: WorkerRole) -> Role:
     """Return the role that runs attempts: one worker for each pool it serves."""
 
     async def serve(stop: asyncio.Event) -> None:
-        await _safe_log(role.kafka, Topics(role.prefix))
-        workers: dict[str, Worker] = {}
-        all_left = asyncio.Event()
-        app = health_app(lambda: all(each.is_registered for each in workers.values()))
-        async with (
-            KafkaLog(role.kafka, client_id=f"teo-worker-{role.worker}") as log,
-            serving(app, host=role.host, port=role.health_port),
-            asyncio.TaskGroup() as group,
-        ):
+        topics = Topics(role.prefix)
+        await _safe_log(role.kafka, topics)
+        async with KafkaLog(role.kafka, client_id=f"teo-worker-{role.worker}") as log:
 
-            def begin(pool: str) -> None:
-                settings = role.settings(pool)
+            def make(pool: str, is_first: bool) -> Worker:
+                settings = role.settings(pool, is_first=is_first)
                 adapters, broken = Registry(settings.state_dir / "adapters").usable()
                 for name, error in broken.items():
                     logger.error("worker.adapter_broken", adapter=name, error=str(error))
-                workers[pool] = Worker(
+                logger.info("worker.serves", pool=pool, adapters=sorted(adapters))
+                return Worker(
                     log,
-                    Topics(role.prefix),
+                    topics,
                     settings,
                     adapters,
                     FileStore(role.artifacts),
                     clock=SystemClock(),
                     new_id=new_id,
                 )
-                logger.info("worker.serves", pool=pool, adapters=sorted(adapters))
-                group.create_task(serve_pool(pool, workers[pool]))
 
-            async def serve_pool(pool: str, worker: Worker) -> None:
-                await worker.run()
-                # It was drained: others of this process go on; without any it ends.
-                logger.info("worker.left", pool=pool)
-                del workers[pool]
-                if not workers:
-                    all_left.set()
+            workers = PoolWorkers(make, may_grow=not role.pools)
+            app = health_app(lambda: workers.is_ready, faults=workers.faults)
+            async with (
+                serving(app, host=role.host, port=role.health_port),
+                asyncio.TaskGroup() as group,
+            ):
 
-            async def discover() -> None:
-                async for pool in pools(log, Topics(role.prefix)):
-                    begin(pool)
+                async def discover() -> None:
+                    async for pool in pools(log, topics):
+                        group.create_task(workers.serve(pool))
 
-            for pool in role.pools:
-                begin(pool)
-            await until(stop, all_left.wait() if role.pools else discover())
-            for each in [*workers.values()]:
-                each.drain()
+                for pool in role.pools:
+                    group.create_task(workers.serve(pool))
+                await until(stop, workers.all_left.wait() if role.pools else discover())
+                workers.drain()
 
     return serve
 

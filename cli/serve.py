@@ -59,7 +59,12 @@ def scheduler(
 
 def worker(
     worker_id: Annotated[
-        str, typer.Option("--id", envvar="TEO_WORKER", help="Name of the worker, kept for ever.")
+        str,
+        typer.Option(
+            "--id",
+            envvar="TEO_WORKER",
+            help="Name of the worker, kept for ever; one process has it.",
+        ),
     ] = socket.gethostname(),
     pool: Annotated[
         list[str] | None,
@@ -81,6 +86,13 @@ def worker(
     state_dir: Annotated[
         Path, typer.Option(envvar="TEO_STATE_DIR", help="Folder for what outlives the process.")
     ] = DATA_DIR / "worker",
+    forget_fences: Annotated[
+        bool,
+        typer.Option(
+            "--forget-fences",
+            help="Forget which fences of benches it saw: the log was begun anew on purpose.",
+        ),
+    ] = False,
     artifacts: Artifacts = DATA_DIR / "artifacts",
     kafka: Kafka = "127.0.0.1:9092",
     topic_prefix: Prefix = "teo",
@@ -111,6 +123,7 @@ def worker(
         host=host,
         health_port=health_port,
         drain_s=parse(drain, name="--drain"),
+        forget_fences=forget_fences,
     )
     run_role("worker", worker_role(role))
 

@@ -1,6 +1,7 @@
 """`teo worker`: shows workers, and has them leave in good order."""
 
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -15,6 +16,8 @@ from cli.render import Column, age, field, plain, show_list, show_one
 from cli.session import Session
 
 POLL_S = 0.5
+LIFE_CHARS_SHOWN = 8
+"""The last ones: the first say when the life began."""
 LIVE = ("online", "draining")
 WAY_BACK = (
     "to have it back, start its process again: by your supervisor, "
@@ -28,6 +31,8 @@ _COLUMNS: list[Column] = [
     ("POOL", field("pool")),
     ("STATE", field("state")),
     ("EPOCH", field("epoch")),
+    ("LIFE", lambda item: plain(str(item.get("life") or "")[-LIFE_CHARS_SHOWN:])),
+    ("HOST", field("host")),
     ("SLOTS", lambda item: f"{item.get('slots_used', 0)}/{item.get('slots')}"),
     ("ADAPTERS", lambda item: plain(",".join(item.get("adapters") or ()))),
     ("BENCHES", lambda item: _benches(item)),
@@ -50,6 +55,20 @@ def list_(
         workers = client.pages("/v1/workers", {"pool": pool, "state": state})
     empty = "no worker matches" if pool or state else "no workers: start one: `teo serve worker`"
     show_list(session.screen, workers, _COLUMNS, output=output, empty=empty, name="worker")
+    if output == "table":
+        for item in workers:
+            if item.get("refused"):
+                session.screen.note(f"{plain(item['worker'])}: {_refused(item)}")
+
+
+def show(session: Session, worker: WorkerName, pool: arguments.Pool = None) -> None:
+    """Show a worker: the life it is in, where it runs, and who else asked for its id."""
+    output = session.output()
+    with session.client() as client:
+        in_pool = pool or _pool_of(client, worker, states=None)
+        found = client.get(f"/v1/pools/{segment(in_pool)}/workers/{segment(worker)}")
+    rows = [*_COLUMNS, ("REFUSED", _refused)]
+    show_one(session.screen, found, rows, output=output, name="worker")
 
 
 def drain(
@@ -78,13 +97,25 @@ def drain(
         show_one(session.screen, found, _COLUMNS, output=output, name="worker")
 
 
-app = group("Show and drain workers.", list=list_, drain=drain)
+app = group("Show and drain workers.", list=list_, show=show, drain=drain)
 
 
-def _pool_of(client: Client, worker: str) -> str:
-    """Return the pool of the live worker of this id. Raises `BadUsage` unless there is one."""
-    live = client.pages("/v1/workers", {"state": ",".join(LIVE)})
-    pools = sorted(str(item["pool"]) for item in live if item["worker"] == worker)
+def _refused(item: Json) -> str:
+    """Return who else asked to be this worker, if anybody did."""
+    refused = item.get("refused")
+    if not refused:
+        return "-"
+    where = f" on {refused['host']}" if refused.get("host") else ""
+    return plain(
+        f"a process{where} asked for this id {age(refused.get('at'))} ago and was refused: "
+        "it runs already; give that one another --id"
+    )
+
+
+def _pool_of(client: Client, worker: str, *, states: Sequence[str] | None = LIVE) -> str:
+    """Return the pool of the worker of this id. Raises `BadUsage` unless there is one."""
+    found = client.pages("/v1/workers", {"state": ",".join(states) if states else None})
+    pools = sorted(str(item["pool"]) for item in found if item["worker"] == worker)
     if len(pools) == 1:
         return pools[0]
     if pools:
@@ -93,7 +124,8 @@ def _pool_of(client: Client, worker: str) -> str:
             next_step="say which with --pool",
         )
     raise BadUsage(
-        f"there is no live worker {worker}", next_step="see which there are with `teo worker list`"
+        f"there is no {'live ' if states else ''}worker {worker}",
+        next_step="see which there are with `teo worker list`",
     )
 
 

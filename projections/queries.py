@@ -14,6 +14,7 @@ from projections.rows import (
     BenchRow,
     CommandRow,
     Page,
+    RefusedLife,
     ReservationFilter,
     ReservationRow,
     Slice,
@@ -49,7 +50,8 @@ _BENCH = (
 _WORKER = (
     "SELECT worker, pool, epoch, state, adapters, benches, slots, (SELECT count(*) FROM attempts"
     " WHERE attempts.pool = workers.pool AND attempts.worker = workers.worker"
-    " AND finished_at IS NULL), version, since, reason FROM workers"
+    " AND finished_at IS NULL), version, since, reason, life, host, refused_host,"
+    " refused_reason, refused_at FROM workers"
 )
 _RESERVATION = (
     "SELECT id, pool, status, owner, selectors, priority, age, duration_s, benches, requested_at,"
@@ -143,7 +145,8 @@ def workers(db: sqlite3.Connection, which: WorkerFilter, part: Slice) -> Page[Wo
 
 
 def _worker(row: Row) -> WorkerRow:
-    name, pool, epoch, state, adapters, benches_, slots, used, version, since, reason = row
+    name, pool, epoch, state, adapters, benches_, slots, used, version, since, reason = row[:11]
+    life, host, refused_host, refused_reason, refused_at = row[11:]
     return WorkerRow(
         worker=name,
         pool=pool,
@@ -156,6 +159,11 @@ def _worker(row: Row) -> WorkerRow:
         version=version,
         since=moment(since),
         reason=reason,
+        life=life,
+        host=host,
+        refused=None
+        if refused_at is None
+        else RefusedLife(host=refused_host, reason=refused_reason, at=moment(refused_at)),
     )
 
 

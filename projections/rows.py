@@ -64,6 +64,15 @@ class BenchRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedLife:
+    """A process that asked to be a worker whose id another one has."""
+
+    host: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRow:
     """A worker in a pool."""
 
@@ -78,6 +87,10 @@ class WorkerRow:
     version: str
     since: datetime
     reason: str
+    life: str
+    host: str
+    refused: RefusedLife | None
+    """The last one that was turned away while this life is registered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,6 @@ from events.facts import (
     RecordQuarantined,
     TeardownRequested,
     TopicsBound,
-    WorkerRefused,
     WorkerResumed,
     WorkerSuspended,
 )
@@ -59,7 +58,6 @@ NO_ROWS = (
     TeardownRequested,
     InputSetAside,
     InputsRead,
-    WorkerRefused,
     WorkerSuspended,
     WorkerResumed,
     BenchChecksRecorded,

@@ -20,6 +20,11 @@ CREATE TABLE workers (
     version TEXT NOT NULL,
     since INTEGER NOT NULL,
     reason TEXT NOT NULL DEFAULT '',
+    life TEXT NOT NULL DEFAULT '',
+    host TEXT NOT NULL DEFAULT '',
+    refused_host TEXT NOT NULL DEFAULT '',
+    refused_reason TEXT NOT NULL DEFAULT '',
+    refused_at INTEGER,
     PRIMARY KEY (pool, worker)
 ) WITHOUT ROWID;
 """
@@ -27,7 +32,8 @@ CREATE TABLE workers (
 
 def _registered(db: sqlite3.Connection, meta: EventMeta, event: facts.WorkerRegistered) -> None:
     db.execute(
-        "INSERT OR REPLACE INTO workers VALUES (?, ?, ?, 'online', ?, ?, ?, ?, ?, '')",
+        "INSERT OR REPLACE INTO workers (pool, worker, epoch, state, adapters, benches, slots,"
+        " version, since, life, host) VALUES (?, ?, ?, 'online', ?, ?, ?, ?, ?, ?, ?)",
         (
             meta.pool,
             event.worker,
@@ -37,7 +43,18 @@ def _registered(db: sqlite3.Connection, meta: EventMeta, event: facts.WorkerRegi
             event.slots,
             event.version,
             micros(meta.occurred_at),
+            event.life,
+            event.host,
         ),
+    )
+
+
+def _refused(db: sqlite3.Connection, meta: EventMeta, event: facts.WorkerRefused) -> None:
+    """Show the last process that was turned away, for as long as the life that has the id."""
+    db.execute(
+        "UPDATE workers SET refused_host = ?, refused_reason = ?, refused_at = ?"
+        " WHERE pool = ? AND worker = ?",
+        (event.host, event.reason, micros(meta.occurred_at), meta.pool, event.worker),
     )
 
 
@@ -69,6 +86,7 @@ _STATE_WORDS: Mapping[type, str] = {
 
 APPLY: Mapping[type, Any] = {
     facts.WorkerRegistered: _registered,
+    facts.WorkerRefused: _refused,
     facts.WorkerDrained: _changed,
     facts.WorkerGone: _changed,
     facts.WorkerLost: _changed,

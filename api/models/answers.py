@@ -88,6 +88,14 @@ class AppliedBenches(Answer):
     benches: list[Bench]
 
 
+class RefusedLife(Answer):
+    """A process that asked to be a worker whose id another one has, and was turned away."""
+
+    host: str
+    reason: str
+    at: datetime
+
+
 class Worker(Answer):
     """A worker in a pool."""
 
@@ -102,6 +110,9 @@ class Worker(Answer):
     version: str
     since: datetime
     reason: str
+    life: str
+    host: str
+    refused: RefusedLife | None
 
 
 class Grant(Answer):

@@ -8,6 +8,7 @@ from events.log import Log
 from events.topics import Topics
 from processors.audit.findings import Findings
 from processors.audit.journal import JournalAudit, Live, Progress
+from processors.audit.lives import check_reports
 from processors.audit.outcomes import Outlet, check_letters, check_results
 
 
@@ -21,6 +22,8 @@ class Summary:
     live_states: int
     results: int
     dead_letters: int
+    reports: int
+    """Heartbeats aside."""
 
 
 async def audit(
@@ -55,4 +58,5 @@ async def audit(
         live_states=sum(each.live for each in audited),
         results=await check_results(results, audited, findings),
         dead_letters=await check_letters(letters, topics, audited, findings),
+        reports=await check_reports(log, topics, findings),
     )

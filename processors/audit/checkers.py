@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 from events import facts
 from events.dlq import DeadLetter
-from events.message import EventMessage
+from events.message import EventMessage, ReportMessage
 from events.results import ExecutionResult
 from processors.audit import rules
-from processors.audit.rules import Rule
+from processors.audit.lives import OneLifeOfAWorker, OneProcessPerWorker
+from processors.audit.rule import Rule
 
 
 class Violated(AssertionError):
@@ -76,6 +77,11 @@ def words_are_of_the_one_who_was_asked(events: Sequence[EventMessage]) -> None:
     _obey(rules.WordsAreOfTheOneWhoWasAsked(), events)
 
 
+def one_life_of_a_worker(events: Sequence[EventMessage]) -> None:
+    """Of each worker one life is registered at a time, and it alone is given anything to do."""
+    _obey(OneLifeOfAWorker(), events)
+
+
 Checker = Callable[[Sequence[EventMessage]], None]
 CHECKERS: tuple[Checker, ...] = (
     journal_is_dense_and_whole,
@@ -87,6 +93,7 @@ CHECKERS: tuple[Checker, ...] = (
     infrastructure_is_not_a_test_failure,
     gangs_are_all_or_nothing,
     words_are_of_the_one_who_was_asked,
+    one_life_of_a_worker,
     time_and_inputs_go_forward,
 )
 
@@ -96,6 +103,14 @@ def check_journal(events: Iterable[EventMessage]) -> None:
     journal = list(events)
     for checker in CHECKERS:
         checker(journal)
+
+
+def check_reports(reports: Iterable[ReportMessage]) -> None:
+    """What workers said of their work comes from one process each."""
+    rule = OneProcessPerWorker()
+    for message in reports:
+        for text in rule.see(message):
+            raise Violated(f"{text}: {message}")
 
 
 def check_results(events: Iterable[EventMessage], results: Iterable[ExecutionResult]) -> None:

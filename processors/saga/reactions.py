@@ -10,7 +10,7 @@ from typing import Any
 
 from events import facts
 from events.facts import Event
-from events.tasks import RunAttempt, StopAttempt, TearDownBench
+from events.tasks import LifeAccepted, RunAttempt, StopAttempt, TearDownBench
 from processors.scheduler.deadlines import give_up
 from processors.scheduler.decision import Effect, Order
 from processors.scheduler.executions import end_early
@@ -156,6 +156,12 @@ def _reservation_ended(
     return [*ends, *_settle(pool, pool.held_by(event.reservation_id))]
 
 
+def _registered(pool: Pool, event: facts.WorkerRegistered, now: datetime) -> Sequence[Effect]:
+    """Tell the life that it is accepted before it is told anything else."""
+    accepted = Order(worker=event.worker, epoch=event.epoch, life=event.life, task=LifeAccepted())
+    return [*([accepted] if event.life else []), *_service_changed(pool, event, now)]
+
+
 def _service_changed(
     pool: Pool,
     _event: facts.BenchRegistered | facts.WorkerRegistered | facts.WorkerDrained,
@@ -203,10 +209,15 @@ def _owed_teardowns(pool: Pool) -> Sequence[Event]:
 
 
 def _request_teardown(pool: Pool, bench: Bench, *, first: str = "") -> Sequence[Event]:
+    """Ask a worker that serves the bench; the worker `first` also if it is draining."""
     cleaning = bench.cleaning
     if cleaning is None or cleaning.worker:
         return []
-    fit = [worker for worker in pool.workers.values() if worker.serves(bench)]
+    fit = [
+        worker
+        for worker in pool.workers.values()
+        if worker.serves(bench) or (worker.id == first and worker.reaches(bench))
+    ]
     if not fit:
         return []
     worker = min(fit, key=lambda each: (each.id != first, len(each.running), each.id))
@@ -249,7 +260,7 @@ _REACTIONS: dict[type, Callable[[Pool, Any, datetime], Sequence[Effect]]] = {
     facts.ReservationCancelled: _reservation_ended,
     facts.ReservationRevoked: _reservation_ended,
     facts.BenchRegistered: _service_changed,
-    facts.WorkerRegistered: _service_changed,
+    facts.WorkerRegistered: _registered,
     facts.WorkerDrained: _service_changed,
     facts.WorkerLost: _worker_ended,
     facts.WorkerGone: _worker_ended,

@@ -15,19 +15,20 @@ from events.dlq import DeadLetter
 from events.errors import TooLate
 from events.facts import Event, ExecutionFinished, InputSetAside, InputsRead
 from events.message import EventMessage, Message, TaskMessage
-from events.reports import Report
+from events.reports import Report, WorkerHeartbeat, WorkerStarted
 from events.results import ExecutionResult
-from events.shared import CommandMeta, EventMeta, TaskMeta
+from events.shared import CommandMeta, EventMeta, ReportMeta, TaskMeta
 from processors.saga.letters import letter_of
 from processors.saga.reactions import react
 from processors.saga.results import result_of
 from processors.scheduler.commands import decide_command
-from processors.scheduler.deadlines import decide_tick
+from processors.scheduler.deadlines import decide_tick, note_named
 from processors.scheduler.decision import Decision, Effect, Ignored, Input, Order, Tick
 from processors.scheduler.evolve import IDEMPOTENCY_WINDOW, fold
 from processors.scheduler.ids import derived_id
+from processors.scheduler.lives import is_current
 from processors.scheduler.placement import place
-from processors.scheduler.reports import decide_report, is_current
+from processors.scheduler.reports import decide_report
 from processors.scheduler.state import Ledger, Pool, Trace
 
 NO_REQUEST = "-"
@@ -66,11 +67,25 @@ def handle(ledger: Ledger, given: Input) -> Decision:
             input_offset=given.offset,
         )
         draft = _Draft(ledger, meta.pool, cause)
-        draft.apply(decide_report(pool, cast(Report, given.message.body), meta))
-        if is_current(ledger.pools.get(meta.pool) or pool, meta):
-            ledger.heard[meta.pool, meta.worker] = given.received_s
+        report = cast(Report, given.message.body)
+        draft.apply(decide_report(pool, report, meta))
+        _note_heard(ledger, report, meta, given.received_s)
     draft.place()
     return draft.finish()
+
+
+def _note_heard(ledger: Ledger, report: Report, meta: ReportMeta, received_s: float) -> None:
+    """Note that a registered life was heard of, and what it runs: no facts, and so not in events.
+
+    A life that still asks runs nothing.
+    """
+    pool = ledger.pools.get(meta.pool)
+    if pool is None or not is_current(pool, meta):
+        return
+    ledger.heard[meta.pool, meta.worker] = received_s
+    if isinstance(report, WorkerHeartbeat | WorkerStarted):
+        named = report.running if isinstance(report, WorkerHeartbeat) else ()
+        note_named(ledger, pool, pool.workers[meta.worker], named, received_s)
 
 
 def too_late(given: Input) -> TooLate | None:
@@ -234,12 +249,19 @@ class _Draft:
             pool=self.pool,
             worker=order.worker,
             epoch=order.epoch,
+            life=order.life or _life_of(pool, order),
             issued_at=self.cause.at,
             causation_id=self.cause.causation_id,
             correlation_id=trace.correlation_id,
             traceparent=trace.traceparent,
         )
         self.tasks.append(Message(meta, order.task))
+
+
+def _life_of(pool: Pool | None, order: Order) -> str:
+    """Return the life that is registered with the order's epoch; empty: none, or it has no id."""
+    worker = None if pool is None else pool.workers.get(order.worker)
+    return worker.life if worker is not None and worker.epoch == order.epoch else ""
 
 
 def _trace_of(pool: Pool | None, about: object) -> Trace | None:

@@ -5,6 +5,7 @@ last heard; all others are times in state.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -18,11 +19,11 @@ from events.facts import (
     ReservationExpired,
     WorkerLost,
 )
-from events.shared import StepPolicy
+from events.shared import AttemptRef, StepPolicy
 from events.tasks import StopAttempt
 from processors.scheduler.decision import Effect, Order, Tick
 from processors.scheduler.executions import NO_TOTALS, end_early
-from processors.scheduler.state import Execution, Ledger, Pool
+from processors.scheduler.state import Execution, Ledger, Pool, Unnamed, Worker
 
 WORKER_DEADLINE_S = 10.0
 """A worker not heard of for this long is lost. Its own deadline is shorter: it gave up before."""
@@ -35,6 +36,15 @@ STEP_S_DEFAULT = 240.0
 """The longest limit a worker keeps for one try of a step whose bench sets none."""
 STEP_CANCEL_S = 5.0
 """What a worker gives a try over its limit to clean up."""
+UNNAMED_S = 20.0
+"""An attempt that its worker's heartbeats do not name for this long is not running there.
+
+A worker reads its tasks within `poll_s` and its own deadline, or begins a new life: less than half.
+"""
+UNNAMED_BEATS_MIN = 3
+"""So many heartbeats must have said so."""
+ATTEMPT_UNKNOWN = "attempt_unknown"
+"""Code of an attempt that its worker does not run, and nobody knows since when."""
 CLEANING_S_MAX = 300.0
 """How long a worker may take to clean up before the bench is quarantined."""
 NO_BENCH = "no bench was free in the time it was to wait"
@@ -49,6 +59,7 @@ def decide_tick(ledger: Ledger, pool: Pool, tick: Tick) -> Iterator[Effect]:
     yield from _waits(pool, tick.now)
     yield from _leases(pool, tick.now)
     yield from _lost_workers(ledger, pool, tick.monotonic_s)
+    yield from _unnamed_attempts(ledger, pool, tick.monotonic_s)
     yield from _overdue_attempts(pool, tick.now)
     yield from _overdue_cleanings(pool, tick.now)
 
@@ -113,6 +124,47 @@ def _lost_workers(ledger: Ledger, pool: Pool, monotonic_s: float) -> Iterator[Ev
         if monotonic_s - heard_s > WORKER_DEADLINE_S:
             reason = f"not heard of for {WORKER_DEADLINE_S:.0f} s"
             yield WorkerLost(worker=worker_id, epoch=pool.workers[worker_id].epoch, reason=reason)
+
+
+def _unnamed_attempts(ledger: Ledger, pool: Pool, monotonic_s: float) -> Iterator[Event]:
+    """End what a worker was given and does not run: it forgot it, or never had it.
+
+    Decided by a tick and not by the heartbeat that is one too many, because a tick waits for what
+    is unread: the heartbeat that names the attempt may lie behind a backlog.
+    """
+    for worker_id in sorted(pool.workers):
+        for execution_id, unnamed in sorted(_unnamed_of(ledger, pool, worker_id).items()):
+            execution = pool.executions.get(execution_id)
+            if (
+                execution is not None
+                and (execution.state, execution.attempt) == ("active", unnamed.attempt)
+                and unnamed.beats >= UNNAMED_BEATS_MIN
+                and monotonic_s - unnamed.since_s >= UNNAMED_S
+            ):
+                reason = f"worker {worker_id} did not name it for {UNNAMED_S:.0f} s"
+                yield from give_up(execution, ATTEMPT_UNKNOWN, reason)
+
+
+def _unnamed_of(ledger: Ledger, pool: Pool, worker_id: str) -> dict[str, Unnamed]:
+    return ledger.unnamed.get((pool.name, worker_id), {})
+
+
+def note_named(
+    ledger: Ledger, pool: Pool, worker: Worker, named: Sequence[AttemptRef], received_s: float
+) -> None:
+    """Note which attempts of a worker its heartbeat does not name, and since when."""
+    told = {(ref.execution_id, ref.attempt) for ref in named}
+    before = _unnamed_of(ledger, pool, worker.id)
+    found: dict[str, Unnamed] = {}
+    for execution_id in sorted(worker.running):
+        attempt = pool.executions[execution_id].attempt
+        if (execution_id, attempt) in told:
+            continue
+        last = before.get(execution_id)
+        if last is None or last.attempt != attempt:
+            last = Unnamed(attempt=attempt, since_s=received_s, beats=0)
+        found[execution_id] = replace(last, beats=last.beats + 1)
+    ledger.unnamed[pool.name, worker.id] = found
 
 
 def _overdue_attempts(pool: Pool, now: datetime) -> Iterator[Effect]:

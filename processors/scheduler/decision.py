@@ -39,6 +39,8 @@ class Order:
     worker: str
     epoch: int
     task: Task
+    life: str = ""
+    """Empty: the life that is registered with this epoch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,8 @@ from processors.scheduler.state import (
 
 IDEMPOTENCY_WINDOW = timedelta(hours=24)
 """For how long, in log time, a repeat is known and a finished thing is remembered."""
+REFUSED_LIVES_MAX = 32
+"""Of one worker: more processes that ask at once under one id than anybody will start."""
 
 
 def fold(ledger: Ledger, message: EventMessage) -> None:
@@ -45,6 +47,7 @@ def fold(ledger: Ledger, message: EventMessage) -> None:
         return
     if isinstance(event, facts.WorkerLost | facts.WorkerGone):
         ledger.heard.pop((meta.pool, event.worker), None)
+        ledger.unnamed.pop((meta.pool, event.worker), None)
     evolve(pool, event, meta)
 
 
@@ -276,13 +279,22 @@ def _execution_finished(pool: Pool, event: facts.ExecutionFinished, meta: EventM
 
 def _worker_registered(pool: Pool, event: facts.WorkerRegistered, _: EventMeta) -> None:
     pool.epochs[event.worker] = event.epoch
+    pool.lives[event.worker] = event.life
     pool.workers[event.worker] = Worker(
         id=event.worker,
         epoch=event.epoch,
         adapters=frozenset(event.adapters),
         benches=frozenset(event.benches),
         slots=event.slots,
+        life=event.life,
+        host=event.host,
     )
+
+
+def _worker_refused(pool: Pool, event: facts.WorkerRefused, _: EventMeta) -> None:
+    worker = pool.workers.get(event.worker)
+    if worker is not None:
+        worker.refused = (*worker.refused, event.life)[-REFUSED_LIVES_MAX:]
 
 
 def _worker_drained(pool: Pool, event: facts.WorkerDrained, _: EventMeta) -> None:
@@ -328,6 +340,7 @@ _APPLY: dict[type, Callable[[Pool, Any, EventMeta], None]] = {
     facts.ExecutionCancelRequested: _cancel_requested,
     facts.ExecutionFinished: _execution_finished,
     facts.WorkerRegistered: _worker_registered,
+    facts.WorkerRefused: _worker_refused,
     facts.WorkerDrained: _worker_drained,
     facts.WorkerGone: _worker_ended,
     facts.WorkerLost: _worker_ended,
@@ -339,7 +352,6 @@ NO_CHANGE = (
     facts.HealthPolicySet,
     facts.DeadLetterReplayed,
     facts.DeadLetterDiscarded,
-    facts.WorkerRefused,
     facts.WorkerSuspended,
     facts.WorkerResumed,
     facts.BenchChecksRecorded,

@@ -97,6 +97,7 @@ def _assign(pool: Pool, execution: Execution) -> Sequence[Event]:
         fence=grant.fence,
         worker=worker.id,
         epoch=worker.epoch,
+        life=worker.life,
     )
     if execution.reservation_id is not None:
         return [assigned]

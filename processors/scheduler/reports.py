@@ -16,8 +16,6 @@ from events.facts import (
     BenchQuarantined,
     WorkerDrained,
     WorkerGone,
-    WorkerLost,
-    WorkerRegistered,
 )
 from events.reports import (
     AttemptEnded,
@@ -35,8 +33,10 @@ from events.reports import (
     WorkerStopped,
 )
 from events.shared import ReportMeta
-from events.tasks import StopAttempt, WorkerSuperseded
+from events.tasks import StopAttempt
+from processors.scheduler.deadlines import ATTEMPT_UNKNOWN, give_up
 from processors.scheduler.decision import Effect, Ignored, Order
+from processors.scheduler.lives import is_of, superseded, worker_started
 from processors.scheduler.state import Execution, Pool, Worker
 
 STEPS = ("provision", "run", "collect", "teardown")
@@ -46,12 +46,12 @@ REPEAT = Ignored(reason="repeat")
 def decide_report(pool: Pool, report: Report, meta: ReportMeta) -> Sequence[Effect]:
     """Return what follows from a report; why nothing does, if it is a repeat or stale."""
     if isinstance(report, WorkerStarted):
-        return _worker_started(pool, report, meta)
+        return worker_started(pool, report, meta)
     worker = pool.workers.get(meta.worker)
-    if worker is None or worker.epoch != meta.epoch:
-        ignored = Ignored(reason="unknown_worker" if worker is None else "other_epoch")
+    if worker is None or not is_of(worker, meta):
+        ignored = Ignored(reason=_why_foreign(worker, meta))
         is_beat = isinstance(report, WorkerHeartbeat)
-        return [_superseded(pool, meta), ignored] if is_beat else [ignored]
+        return [superseded(pool, meta), ignored] if is_beat else [ignored]
     match report:
         case WorkerHeartbeat():
             return _strays(pool, report, meta)
@@ -67,42 +67,18 @@ def decide_report(pool: Pool, report: Report, meta: ReportMeta) -> Sequence[Effe
             return _attempt_ended(pool, report, meta)
         case BenchTornDown():
             return _bench_torn_down(pool, report, meta)
-        case AttemptUnknown() | WorkerFaulty() | WorkerRecovered() | BenchesChecked():
+        case AttemptUnknown():
+            return _attempt_unknown(pool, report, meta)
+        case WorkerFaulty() | WorkerRecovered() | BenchesChecked():
             return [Ignored(reason="not_yet")]
         case _:
             assert_never(report)
 
 
-def is_current(pool: Pool, meta: ReportMeta) -> bool:
-    """Return True if `meta` is of the registered life of its worker."""
-    worker = pool.workers.get(meta.worker)
-    return worker is not None and worker.epoch == meta.epoch
-
-
-def _superseded(pool: Pool, meta: ReportMeta) -> Order:
-    """Tell a life that is not registered; at its own epoch it begins a new one, above it ends."""
-    newest = max(pool.epochs.get(meta.worker, 0), meta.epoch)
-    return Order(worker=meta.worker, epoch=meta.epoch, task=WorkerSuperseded(newest_epoch=newest))
-
-
-def _worker_started(pool: Pool, report: WorkerStarted, meta: ReportMeta) -> Sequence[Effect]:
-    known = pool.workers.get(meta.worker)
-    if known is not None and known.epoch == meta.epoch:
-        return [REPEAT]
-    if meta.epoch <= pool.epochs.get(meta.worker, -1):
-        return [_superseded(pool, meta), Ignored(reason="other_epoch")]
-    registered = WorkerRegistered(
-        worker=meta.worker,
-        epoch=meta.epoch,
-        adapters=report.adapters,
-        benches=report.benches,
-        slots=report.slots,
-        version=report.version,
-    )
-    if known is None:
-        return [registered]
-    reason = f"life {meta.epoch} began over it"
-    return [WorkerLost(worker=known.id, epoch=known.epoch, reason=reason), registered]
+def _why_foreign(worker: Worker | None, meta: ReportMeta) -> str:
+    if worker is None:
+        return "unknown_worker"
+    return "other_life" if worker.life or meta.life else "other_epoch"
 
 
 def _strays(pool: Pool, report: WorkerHeartbeat, meta: ReportMeta) -> Sequence[Effect]:
@@ -117,7 +93,7 @@ def _strays(pool: Pool, report: WorkerHeartbeat, meta: ReportMeta) -> Sequence[E
                 code="stale_attempt",
                 reason="this attempt is over for the scheduler",
             )
-            orders.append(Order(worker=meta.worker, epoch=meta.epoch, task=task))
+            orders.append(Order(worker=meta.worker, epoch=meta.epoch, life=meta.life, task=task))
     return orders
 
 
@@ -135,14 +111,16 @@ def _current(pool: Pool, meta: ReportMeta, execution_id: str, attempt: int) -> E
         or execution.state != "active"
         or execution.attempt != attempt
         or execution.worker != meta.worker
-        or execution.epoch != meta.epoch
+        or execution.epoch != pool.workers[meta.worker].epoch
     ):
         return None
     return execution
 
 
 def _fenced(
-    pool: Pool, meta: ReportMeta, report: StepStarted | ResultsCollected | AttemptEnded
+    pool: Pool,
+    meta: ReportMeta,
+    report: StepStarted | ResultsCollected | AttemptEnded | AttemptUnknown,
 ) -> Execution | Ignored:
     """Return the execution a report may speak of, or why it may not."""
     execution = _current(pool, meta, report.execution_id, report.attempt)
@@ -214,12 +192,21 @@ def _attempt_ended(pool: Pool, report: AttemptEnded, meta: ReportMeta) -> Sequen
     return [finished, BenchQuarantined(bench=execution.bench, reason=reason)]
 
 
+def _attempt_unknown(pool: Pool, report: AttemptUnknown, meta: ReportMeta) -> Sequence[Effect]:
+    """End an attempt that its life was told to stop and does not run: nobody else will."""
+    execution = _fenced(pool, meta, report)
+    if isinstance(execution, Ignored):
+        return [execution]
+    reason = f"worker {meta.worker} was told to stop it and does not run it"
+    return give_up(execution, ATTEMPT_UNKNOWN, reason)
+
+
 def _bench_torn_down(pool: Pool, report: BenchTornDown, meta: ReportMeta) -> Sequence[Effect]:
     bench = pool.benches.get(report.bench)
     cleaning = bench.cleaning if bench is not None else None
     if bench is None or cleaning is None:
         return [Ignored(reason="no_teardown_owed")]
-    if (cleaning.worker, cleaning.epoch) != (meta.worker, meta.epoch):
+    if (cleaning.worker, cleaning.epoch) != (meta.worker, pool.workers[meta.worker].epoch):
         return [Ignored(reason="no_teardown_owed")]
     if (cleaning.execution_id, cleaning.fence) != (report.execution_id, report.fence):
         return [Ignored(reason="other_fence")]

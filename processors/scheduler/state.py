@@ -144,14 +144,33 @@ class Worker:
     is_draining: bool = False
     running: set[str] = field(default_factory=set)
     """Executions whose attempt it has."""
+    life: str = ""
+    """Id of the life that is registered; empty: of a worker from before lives had ids."""
+    host: str = ""
+    """Where it runs, for whoever is told that this worker's id is in use."""
+    refused: tuple[str, ...] = ()
+    """Lives that were turned away while this one is registered, the last ones: each is one fact."""
 
     def serves(self, bench: Bench) -> bool:
         """Return True if an attempt on `bench` may go to it, slots aside."""
-        return (
-            not self.is_draining
-            and bench.spec.adapter in self.adapters
-            and (not self.benches or bench.spec.name in self.benches)
+        return not self.is_draining and self.reaches(bench)
+
+    def reaches(self, bench: Bench) -> bool:
+        """Return True if it could tear down what is on `bench`, draining or not."""
+        return bench.spec.adapter in self.adapters and (
+            not self.benches or bench.spec.name in self.benches
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unnamed:
+    """An attempt that the heartbeats of its worker do not name."""
+
+    attempt: int
+    since_s: float
+    """When the first such heartbeat was read, on the runtime's monotonic clock."""
+    beats: int
+    """How many there were."""
 
 
 @dataclass(slots=True)
@@ -207,6 +226,8 @@ class Pool:
     workers: dict[str, Worker] = field(default_factory=dict)
     epochs: dict[str, int] = field(default_factory=dict)
     """Highest epoch each worker ever registered."""
+    lives: dict[str, str] = field(default_factory=dict)
+    """Newest life each worker ever registered: once it is over it does not come back."""
     ended: dict[str, Ended] = field(default_factory=dict)
     queue: Queue = field(default_factory=Queue)
     backoff: set[str] = field(default_factory=set)
@@ -273,6 +294,12 @@ class Ledger:
     """When each (pool, worker) was last heard of, in seconds of the runtime's monotonic clock.
 
     Not a fact: heartbeats leave no event. Empty after a takeover: each gets a full deadline."""
+    unnamed: dict[tuple[str, str], dict[str, Unnamed]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """For each (pool, worker), its attempts that its last heartbeat did not name, by execution.
+
+    Not a fact either: after a takeover the count begins anew."""
 
     def workers(self) -> Iterator[tuple[Pool, Worker]]:
         """Yield every registered worker with its pool, in a fixed order."""

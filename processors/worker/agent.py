@@ -1,6 +1,6 @@
-"""A worker: life after life under rising epochs, until it is asked to leave.
+"""A worker: life after life, until it is asked to leave. One process holds its state folder.
 
-Never runs two lives at once, and never begins one before what earlier ones left is torn down.
+Never runs two lives at once, nor begins an attempt before what earlier ones left is torn down.
 """
 
 import asyncio
@@ -18,7 +18,8 @@ from processors.worker.calls import Strays
 from processors.worker.clock import Clock
 from processors.worker.compensation import clear_leftovers
 from processors.worker.leave import Leave
-from processors.worker.life import Life
+from processors.worker.life import Ending, Life
+from processors.worker.registration import IdInUse
 from processors.worker.settings import WorkerSettings
 from processors.worker.spool import count_left
 from processors.worker.state_dir import StateDir
@@ -58,8 +59,16 @@ class Worker:
         self._strays = Strays()
         self._telemetry = Telemetry(settings.worker, settings.pool)
         self._life: Life | None = None
-        self.epoch = 0
-        """Epoch of the life it is in; 0: none yet."""
+        self._is_cleared = False
+        """True once what earlier processes left was looked for."""
+        self.life = ""
+        """Id of the life it is in; empty: none yet."""
+        self._epoch = 0
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the life it is in, or of the last one; 0: none yet."""
+        return self._epoch if self._life is None else self._life.epoch
 
     @property
     def is_registered(self) -> bool:
@@ -81,13 +90,18 @@ class Worker:
     async def run(self) -> None:
         """Serve until asked to leave.
 
-        Raises `Superseded` if someone else runs under this worker's id, `TopicMissing` or
-        `StateUnreadable` if it cannot begin. Cancelled, it ends what runs, frees the benches and
-        re-raises.
+        Raises `Superseded` or `IdInUse` if someone else runs under this worker's id, `FenceFell` if
+        the log lost facts, `StateInUse`, `StateUnreadable` or `TopicMissing` if it cannot begin.
+        Cancelled, it ends what runs, frees the benches and re-raises.
         """
         state = StateDir(self._settings.state_dir)
         try:
-            await self._lives(state)
+            with state.locked():
+                if self._settings.forget_fences:
+                    state.forget_fences()
+                state.fences.check()
+                await self._lives(state)
+                state.fences.check()
         except BaseExceptionGroup as group:
             raise _first_of(group) from group
         finally:
@@ -95,18 +109,7 @@ class Worker:
             await self._strays.end_all(wait_s=self._settings.steps.cancel_s)
 
     async def _lives(self, state: StateDir) -> None:
-        is_first_life = True
         while not self._leave.asked.is_set():
-            self.epoch = state.next_epoch()
-            self._drop_old(state)
-            await clear_leftovers(
-                adapters=self._adapters,
-                settings=self._settings,
-                strays=self._strays,
-                state=state,
-                is_first_life=is_first_life,
-            )
-            is_first_life = False
             reader = await self._open()
             if reader is None:
                 return
@@ -115,7 +118,20 @@ class Worker:
             finally:
                 await reader.close()
 
+    async def _clear(self, state: StateDir) -> None:
+        await clear_leftovers(
+            adapters=self._adapters,
+            settings=self._settings,
+            strays=self._strays,
+            state=state,
+            is_first_life=not self._is_cleared,
+        )
+        self._is_cleared = True
+
     async def _live(self, state: StateDir, reader: Reader) -> None:
+        self.life = self._new_id()
+        begun = state.begin(self.life)
+        self._drop_old(state, begun.epoch)
         life = Life(
             log=self._log,
             topics=self._topics,
@@ -129,20 +145,32 @@ class Worker:
             strays=self._strays,
             reader=reader,
             leave=self._leave,
-            epoch=self.epoch,
+            life=self.life,
+            begun=begun,
+            clear=lambda: self._clear(state),
         )
         self._life = life
-        log.info("worker.life_begins", worker=self._settings.worker, epoch=self.epoch)
-        ending = await life.live()
-        log.info(
-            "worker.life_ended", worker=self._settings.worker, epoch=self.epoch, why=ending.why
-        )
+        told = {"worker": self._settings.worker, "pool": self._settings.pool, "life": self.life}
+        log.info("worker.life_begins", epoch=begun.epoch, **told)
+        try:
+            ending = await life.live()
+        finally:
+            self._epoch, self._life = life.epoch, None
+        log.info("worker.life_ended", epoch=self.epoch, why=ending.why, **told)
         if ending.why == "superseded":
             state.raise_epoch(ending.newest_epoch)
+        self._refuse_to_go_on(ending)
+
+    def _refuse_to_go_on(self, ending: Ending) -> None:
+        """Raise `Superseded` or `IdInUse` if another process has this worker's id."""
+        if ending.why == "refused":
+            raise IdInUse(ending.reason)
+        if ending.why == "superseded":
+            where = ending.newest_host or "another host (`teo worker list` shows it)"
             raise Superseded(
-                f"worker {self._settings.worker!r} is registered with epoch {ending.newest_epoch}, "
-                f"this process has {self.epoch}: another process runs under this id, or its state "
-                "folder was lost; stop the other one or choose another id, then start again"
+                f"worker {self._settings.worker!r} is registered with epoch {ending.newest_epoch} "
+                f"by a process on {where}, this process had epoch {self.epoch}: another process "
+                "runs under this id; stop that one or choose another --id, then start again"
             )
 
     async def _open(self) -> Reader | None:
@@ -176,9 +204,9 @@ class Worker:
         except TimeoutError:
             return
 
-    def _drop_old(self, state: StateDir) -> None:
-        """Remove what earlier lives had not sent: nobody would believe it any more."""
-        for path in state.old_files(self.epoch):
+    def _drop_old(self, state: StateDir, epoch: int) -> None:
+        """Remove what lives before `epoch` had not sent: nobody would believe it any more."""
+        for path in state.old_files(epoch):
             if path.suffix == ".spool" and (count := count_left(path)):
                 log.warning("worker.reports_dropped", count=count, spool=path.name)
             path.unlink(missing_ok=True)

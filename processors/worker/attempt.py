@@ -35,9 +35,9 @@ from processors.worker.evidence import Evidence, Keeper
 from processors.worker.faults import fault_of, plain, with_exit
 from processors.worker.logship import LogShipper
 from processors.worker.masking import Masker
+from processors.worker.notes import Leftover
 from processors.worker.parts import Parts
 from processors.worker.reporting import Reporting
-from processors.worker.state_dir import Leftover
 from processors.worker.telemetry import current_traceparent
 from processors.worker.tries import tried
 from processors.worker.verdict import Cut, Outcome, Seen, judge
@@ -156,6 +156,8 @@ class AttemptRunner:
             adapter=task.bench.adapter,
             handle=handle,
             epoch=self._parts.epoch,
+            pool=self._parts.settings.pool,
+            prefix=self._parts.topics.prefix,
         )
         self._parts.state.remember(leftover)
         self._leftover = leftover

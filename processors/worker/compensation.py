@@ -13,9 +13,10 @@ from processors.worker.asked import attempt_id, bench_of
 from processors.worker.bench_calls import BenchCalls
 from processors.worker.calls import Strays, limited
 from processors.worker.faults import plain
+from processors.worker.notes import Leftover
 from processors.worker.outbox import Outbox
 from processors.worker.settings import WorkerSettings
-from processors.worker.state_dir import Leftover, StateDir
+from processors.worker.state_dir import StateDir
 
 log = structlog.get_logger()
 ERROR_CHARS_MAX = 1_000
@@ -73,11 +74,26 @@ async def clear_leftovers(
     state: StateDir,
     is_first_life: bool,
 ) -> None:
-    """Tear down what earlier lives of this worker left on this machine.
+    """Tear down what earlier lives of this worker left on this machine, in limited time.
 
     What cannot be torn down stays noted for the next life; the scheduler's own compensation
     decides about the bench.
     """
+    try:
+        async with asyncio.timeout(settings.leftovers_s):
+            await _clear_all(adapters, settings, strays, state, is_first_life=is_first_life)
+    except TimeoutError:
+        log.warning("worker.leftovers_stay", limit_s=settings.leftovers_s)
+
+
+async def _clear_all(
+    adapters: Mapping[str, Adapter],
+    settings: WorkerSettings,
+    strays: Strays,
+    state: StateDir,
+    *,
+    is_first_life: bool,
+) -> None:
     async with asyncio.TaskGroup() as group:
         for leftover in state.leftovers():
             adapter = adapters.get(leftover.adapter)

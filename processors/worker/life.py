@@ -1,11 +1,13 @@
-"""One life of a worker, under one epoch: from its registration to its end.
+"""One life of a worker: it asks to be registered, serves, and ends.
 
-Never outlives its contact with the log, never acts on a task of another life. It ends by saying
-why; what follows is up to the worker.
+Its order is: ask, until accepted; beat; tear down what earlier lives left; only then begin the
+attempts that came meanwhile. Never touches a bench before the log has accepted it: whoever else
+runs under its id may drive it. Never outlives its contact with the log, never acts on a task of
+another life. It ends by saying why; what follows is up to the worker.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
@@ -15,7 +17,7 @@ from adapters.contract import Adapter
 from events.log import Log, Reader
 from events.message import TaskMessage
 from events.reports import (
-    AttemptEnded,
+    Report,
     WorkerDraining,
     WorkerHeartbeat,
     WorkerStarted,
@@ -29,29 +31,29 @@ from events.tasks import (
     LifeRefused,
     RunAttempt,
     StopAttempt,
+    Task,
     TearDownBench,
     WorkerSuperseded,
 )
 from events.topics import Topics
 from processors.artifacts.store import ArtifactStore
-from processors.worker.attempt import AttemptRunner
+from processors.worker.attempts import Attempts
 from processors.worker.calls import Strays
 from processors.worker.clock import Clock, monotonic_s
-from processors.worker.compensation import tear_down_bench
 from processors.worker.contact import Contact
 from processors.worker.leave import Leave
 from processors.worker.outbox import Outbox
 from processors.worker.parts import Parts
+from processors.worker.registration import Identity, Refusals
 from processors.worker.settings import WorkerSettings
 from processors.worker.spool import Spool
-from processors.worker.state_dir import StateDir
+from processors.worker.state_dir import Begun, StateDir
 from processors.worker.tasks_in import TasksIn
 from processors.worker.telemetry import Telemetry
-from processors.worker.verdict import NO_CASES, Cut
+from processors.worker.verdict import Cut
 
 log = structlog.get_logger()
-Key = tuple[str, int]
-Why = Literal["fenced", "unheard", "lost", "superseded", "left"]
+Why = Literal["fenced", "unheard", "lost", "superseded", "refused", "left"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +62,11 @@ class Ending:
 
     why: Why
     """fenced: the log was away too long; unheard: it never heard us; lost: the scheduler has
-    given this life up; superseded: a newer life of this worker is registered; left: it was
-    asked to go."""
+    given this life up; superseded: a newer life of this worker is registered; refused: another
+    one is and stays; left: it was asked to go."""
     newest_epoch: int = 0
+    newest_host: str = ""
+    reason: str = ""
 
 
 class Life:
@@ -83,26 +87,31 @@ class Life:
         strays: Strays,
         reader: Reader,
         leave: Leave,
-        epoch: int,
+        life: str,
+        begun: Begun,
+        clear: Callable[[], Awaitable[None]],
     ) -> None:
         self._settings = settings
         self._adapters = adapters
         self._telemetry = telemetry
-        self._strays = strays
         self._leave = leave
-        self._epoch = epoch
-        self._spool = Spool(state.spool_path(epoch))
+        self._state = state
+        self._after_life = begun.after_life
+        self._clear = clear
+        self._identity = Identity(life=life, epoch=begun.epoch)
+        self._refusals = Refusals(settings)
+        self._spool = Spool(state.spool_path(begun.epoch))
         self._contact = Contact(sent_at=monotonic_s(), deadline_s=settings.deadline_s)
         self._outbox = Outbox(
             log=log,
             topics=topics,
             settings=settings,
-            epoch=epoch,
+            identity=self._identity,
             clock=clock,
             new_id=new_id,
             contact=self._contact,
             spool=self._spool,
-            heartbeat=lambda: WorkerHeartbeat(running=self.running()),
+            beat=self._beat,
             on_contact=self._on_contact,
             telemetry=telemetry,
         )
@@ -116,7 +125,7 @@ class Life:
             state=state,
             strays=strays,
             outbox=self._outbox,
-            epoch=epoch,
+            epoch=begun.epoch,
         )
         self._tasks_in = TasksIn(
             reader=reader,
@@ -126,27 +135,30 @@ class Life:
             clock=clock,
             telemetry=telemetry,
         )
-        self._attempts: dict[Key, AttemptRunner] = {}
-        self._attempt_tasks: dict[Key, asyncio.Task[None]] = {}
-        self._teardowns: dict[tuple[str, int, int], asyncio.Task[None]] = {}
-        self._seen: dict[Key, None] = {}
-        self._teardown_slots = asyncio.Semaphore(settings.teardowns_max)
         self._registered = asyncio.Event()
         self._ended = asyncio.Event()
         self._ending: Ending | None = None
         self._group = asyncio.TaskGroup()
+        self._attempts = Attempts(
+            parts=self._parts, adapters=adapters, leave=leave, group=self._group
+        )
 
     @property
     def is_registered(self) -> bool:
-        """True once the log has taken its registration, until it ends."""
+        """True once it is accepted, until it ends."""
         return self._registered.is_set() and self._ending is None
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the log gave it, or what it asks for."""
+        return self._identity.epoch
 
     def running(self) -> tuple[AttemptRef, ...]:
         """Return the attempts whose end is not yet on the log, in a fixed order."""
-        return tuple(self._attempts[key].ref for key in sorted(self._attempts))
+        return self._attempts.running()
 
     async def live(self) -> Ending:
-        """Register, serve, and return why it ended; by then it runs nothing."""
+        """Ask, serve, and return why it ended; by then it runs nothing."""
         try:
             async with self._group as group:
                 background = [
@@ -154,36 +166,44 @@ class Life:
                     group.create_task(self._read(), name="read"),
                     group.create_task(self._watch(), name="watch"),
                     group.create_task(self._go_when_asked(), name="leave"),
+                    group.create_task(self._clear_when_accepted(), name="clear"),
                 ]
-                await self._outbox.put(self._started())
                 await self._ended.wait()
                 for task in background:
                     task.cancel()
                 await self._abandon()
         finally:
             self._spool.close()
-            self._report_slots()
+            self._attempts.report_slots()
         assert self._ending is not None
         self._telemetry.life_ended(self._ending.why)
         return self._ending
 
-    def _started(self) -> WorkerStarted:
+    def _beat(self) -> Report:
+        """Return what is said again and again: that it asks, or what it runs."""
+        if self._registered.is_set():
+            return WorkerHeartbeat(running=self.running())
         return WorkerStarted(
             adapters=tuple(sorted(self._adapters)),
             benches=self._settings.benches,
             slots=self._settings.slots,
             version=self._settings.version,
+            after_life=self._after_life,
+            host=self._settings.host,
         )
 
-    def _end(self, why: Why, *, newest_epoch: int = 0) -> None:
+    def _end(
+        self, why: Why, *, newest_epoch: int = 0, newest_host: str = "", reason: str = ""
+    ) -> None:
         if self._ending is None:
-            self._ending = Ending(why=why, newest_epoch=newest_epoch)
+            self._ending = Ending(
+                why=why, newest_epoch=newest_epoch, newest_host=newest_host, reason=reason
+            )
             self._ended.set()
 
     async def _abandon(self) -> None:
         """End everything at once and without a word; give up what does not end in time."""
-        tasks = [*self._attempt_tasks.values(), *self._teardowns.values()]
-        tasks = [task for task in tasks if not task.done()]
+        tasks = [task for task in self._attempts.work if not task.done()]
         # The second cancel cuts short whatever cleaning up is still under way.
         for wait_s in (self._settings.fence_s, self._settings.fence_s / 3):
             for task in tasks:
@@ -199,9 +219,7 @@ class Life:
         if not self._contact.is_fresh(monotonic_s()):
             self._end("fenced")
             return
-        self._registered.set()
-        for key in sorted(self._attempts):
-            self._attempts[key].lease.renew(self._contact.until)
+        self._attempts.renew(self._contact.until)
 
     async def _watch(self) -> None:
         """End this life when the log has been away for too long."""
@@ -209,14 +227,13 @@ class Life:
             now = monotonic_s()
             if not self._contact.is_fresh(now):
                 why: Why = "fenced" if self._contact.is_made else "unheard"
-                log.warning("worker.out_of_contact", why=why, epoch=self._epoch)
+                log.warning("worker.out_of_contact", why=why, epoch=self.epoch)
                 self._end(why)
                 return
             await asyncio.sleep(self._contact.left_s(now))
 
     async def _read(self) -> None:
-        """Take tasks, from the registration on, for as long as they can be read."""
-        await self._registered.wait()
+        """Take tasks, the answer to its asking first, for as long as they can be read."""
         await self._tasks_in.follow(self._do)
         self._end("fenced")
 
@@ -224,148 +241,89 @@ class Life:
         meta, task = message.meta, message.body
         if meta.worker != self._settings.worker or meta.pool != self._settings.pool:
             self._telemetry.task_refused("not_mine")
-            return
-        newest = task.newest_epoch if isinstance(task, WorkerSuperseded) else meta.epoch
-        if newest > self._epoch:
-            self._end("superseded", newest_epoch=newest)
-            return
-        if newest < self._epoch:
-            self._telemetry.task_refused("old_epoch")
-            return
+        elif self._identity.is_for(meta):
+            self._do_mine(task, meta)
+        elif isinstance(task, LifeAccepted) and self.is_registered and meta.epoch > self.epoch:
+            self._end("superseded", newest_epoch=meta.epoch)
+        else:
+            self._telemetry.task_refused("other_life")
+
+    def _do_mine(self, task: Task, meta: TaskMeta) -> None:
         match task:
+            case LifeAccepted():
+                self._accepted(meta)
+            case LifeRefused():
+                if reason := self._refusals.note(task, monotonic_s()):
+                    self._end("refused", reason=reason)
             case WorkerSuperseded():
-                log.warning("worker.lost", epoch=self._epoch)
-                self._end("lost")
+                self._superseded(task)
             case RunAttempt():
-                await self._run_attempt(task, meta)
+                self._run_attempt(task, meta)
             case StopAttempt():
-                self._stop_attempt(task)
+                self._attempts.stop(task, meta)
             case TearDownBench():
-                self._tear_down(task, meta)
+                self._attempts.tear_down(task, meta)
             case LeaveWhenIdle():
                 self._leave.ask(task.reason, hurry=False, soon=False)
-            case LifeAccepted() | LifeRefused() | CheckBenches():
+            case CheckBenches():
                 self._telemetry.task_refused("not_yet")
             case _:
                 assert_never(task)
 
-    async def _run_attempt(self, task: RunAttempt, meta: TaskMeta) -> None:
-        key = (task.execution_id, task.attempt)
-        if key in self._seen:
-            return  # A repeat.
+    def _run_attempt(self, task: RunAttempt, meta: TaskMeta) -> None:
+        if self._contact.is_fresh(monotonic_s()):
+            self._attempts.run(task, meta, lease_until=self._contact.until)
+        else:
+            self._end("fenced")
+
+    def _accepted(self, meta: TaskMeta) -> None:
+        """Be registered, unless that comes too late; a repeat of the answer changes nothing.
+
+        Since the ask that was accepted it has said a word in every `deadline_s`, or its contact has
+        lapsed: so a life that finds itself accepted and in contact is not lost.
+        """
         if not self._contact.is_fresh(monotonic_s()):
             self._end("fenced")
-            return
-        self._seen[key] = None
-        if len(self._seen) > self._settings.seen_max:
-            del self._seen[next(iter(self._seen))]
-        adapter = self._adapters.get(task.bench.adapter)
-        refusal = self._refusal(task)
-        if adapter is None or refusal is not None:
-            code, reason = refusal or ("no_such_adapter", f"no adapter {task.bench.adapter!r} here")
-            await self._refuse(task, meta, code, reason)
-            return
-        runner = AttemptRunner(
-            task, meta, adapter=adapter, parts=self._parts, lease_until=self._contact.until
-        )
-        self._attempts[key] = runner
-        self._attempt_tasks[key] = self._group.create_task(
-            self._attend(key, runner), name=f"attempt {key}"
-        )
-        self._report_slots()
+        elif not self._registered.is_set():
+            self._identity.epoch = meta.epoch
+            self._state.raise_epoch(meta.epoch)
+            self._registered.set()
+            self._outbox.beat_now()
+            log.info("worker.accepted", worker=self._settings.worker, epoch=self.epoch)
+        elif meta.epoch != self.epoch:
+            self._end("lost")
 
-    async def _attend(self, key: Key, runner: AttemptRunner) -> None:
-        try:
-            await runner.go()
-        finally:
-            self._attempts.pop(key, None)
-            self._attempt_tasks.pop(key, None)
-            self._report_slots()
+    def _superseded(self, task: WorkerSuperseded) -> None:
+        if task.newest_life not in ("", self._identity.life):
+            self._end("superseded", newest_epoch=task.newest_epoch, newest_host=task.newest_host)
+        else:
+            log.warning("worker.lost", epoch=self.epoch)
+            self._end("lost")
 
-    def _refusal(self, task: RunAttempt) -> tuple[str, str] | None:
-        """Return code and reason if the attempt cannot be taken; None if it can."""
-        active = [self._attempts[key] for key in sorted(self._attempts)]
-        active = [runner for runner in active if not runner.is_over]
-        if self._leave.is_over:
-            return "worker_draining", "the worker is about to leave"
-        if any(runner.bench == task.bench.name for runner in active):
-            return "bench_busy", f"bench {task.bench.name} still has an attempt on this worker"
-        if len(active) >= self._settings.slots:
-            return "no_slot", f"all {self._settings.slots} slots of this worker are in use"
-        return None
-
-    async def _refuse(self, task: RunAttempt, meta: TaskMeta, code: str, reason: str) -> None:
-        """Answer an attempt that is not begun: the bench was never touched."""
-        log.warning("worker.attempt_refused", execution_id=task.execution_id, code=code)
-        self._telemetry.task_refused(code)
-        ended = AttemptEnded(
-            execution_id=task.execution_id,
-            attempt=task.attempt,
-            fence=task.fence,
-            verdict="error",
-            code=code,
-            reason=f"{reason}: worker {self._settings.worker} did not begin it",
-            totals=NO_CASES,
-            artifacts=(),
-            is_retriable=True,
-            teardown_error="",
-        )
-        await self._outbox.put(
-            ended, correlation_id=meta.correlation_id, traceparent=meta.traceparent
-        )
-
-    def _stop_attempt(self, task: StopAttempt) -> None:
-        """Cut the attempt. Fence 0 means: whichever it is, the scheduler knows it no more."""
-        runner = self._attempts.get((task.execution_id, task.attempt))
-        if runner is not None and task.fence in (0, runner.fence):
-            runner.cut(Cut(verdict="cancelled", code=task.code, reason=task.reason))
-
-    def _tear_down(self, task: TearDownBench, meta: TaskMeta) -> None:
-        key = (task.execution_id, task.attempt, task.fence)
-        if key not in self._teardowns:
-            work = self._compensate(key, task, meta)
-            self._teardowns[key] = self._group.create_task(work, name=f"teardown {key}")
-
-    async def _compensate(
-        self, key: tuple[str, int, int], task: TearDownBench, meta: TaskMeta
-    ) -> None:
-        """Tear down; an attempt of ours that the scheduler gave up is ended first."""
-        try:
-            going = self._attempt_tasks.get((task.execution_id, task.attempt))
-            if going is not None:
-                going.cancel()
-                await asyncio.wait({going}, timeout=self._settings.fence_s)
-            async with self._teardown_slots:
-                await tear_down_bench(
-                    task,
-                    meta,
-                    adapters=self._adapters,
-                    settings=self._settings,
-                    strays=self._strays,
-                    outbox=self._outbox,
-                )
-        finally:
-            del self._teardowns[key]
+    async def _clear_when_accepted(self) -> None:
+        await self._registered.wait()
+        await self._clear()
+        self._attempts.begin()
 
     async def _go_when_asked(self) -> None:
         """Leave in good order: no new attempts, what runs may end, then a last word."""
         await self._leave.asked.wait()
-        await self._outbox.put(WorkerDraining(reason=self._leave.reason))
-        await self._until_idle()
+        if self._registered.is_set():
+            await self._outbox.put(WorkerDraining(reason=self._leave.reason))
+            await self._until_idle()
         self._leave.is_over = True
-        for key in sorted(self._attempts):
-            reason = f"the worker left before it ended: {self._leave.reason}"
-            self._attempts[key].cut(
-                Cut(verdict="error", code="worker_draining", reason=reason, is_retriable=True)
-            )
-        while tasks := [*self._attempt_tasks.values(), *self._teardowns.values()]:
+        reason = f"the worker left before it ended: {self._leave.reason}"
+        self._attempts.cut(
+            Cut(verdict="error", code="worker_draining", reason=reason, is_retriable=True)
+        )
+        while tasks := self._attempts.work:
             await asyncio.wait(tasks)
         number = await self._outbox.put(WorkerStopped(reason=self._leave.reason))
         try:
             async with asyncio.timeout(self._settings.goodbye_s):
                 await self._outbox.taken(number)
         except TimeoutError:
-            log.warning("worker.left_unheard", epoch=self._epoch)
+            log.warning("worker.left_unheard", epoch=self.epoch)
         self._end("left")
 
     async def _until_idle(self) -> None:
@@ -381,10 +339,7 @@ class Life:
         """Return once nothing runs, or `asked` is set."""
         wish = self._group.create_task(asked.wait(), name="wish")
         try:
-            while not wish.done() and (tasks := [*self._attempt_tasks.values()]):
+            while not wish.done() and (tasks := self._attempts.going):
                 await asyncio.wait([*tasks, wish], return_when=asyncio.FIRST_COMPLETED)
         finally:
             wish.cancel()
-
-    def _report_slots(self) -> None:
-        self._telemetry.slots(used=len(self._attempts), total=self._settings.slots)

@@ -1,4 +1,4 @@
-"""The one mouth of a worker's life: reports in order, heartbeats between them, retried until taken.
+"""The one mouth of a worker's life: reports in order, beats between them, retried until taken.
 
 Never sends a report of another life, never reorders, never holds more than its limits.
 """
@@ -17,6 +17,7 @@ from events.shared import ReportMeta
 from events.topics import Topics
 from processors.worker.clock import Clock, monotonic_s
 from processors.worker.contact import Contact
+from processors.worker.registration import Identity
 from processors.worker.settings import WorkerSettings
 from processors.worker.spool import Spool
 from processors.worker.telemetry import Telemetry
@@ -37,24 +38,25 @@ class Outbox:
         log: Log,
         topics: Topics,
         settings: WorkerSettings,
-        epoch: int,
+        identity: Identity,
         clock: Clock,
         new_id: Callable[[], str],
         contact: Contact,
         spool: Spool,
-        heartbeat: Callable[[], Report],
+        beat: Callable[[], Report],
         on_contact: Callable[[], None],
         telemetry: Telemetry,
     ) -> None:
         self._log = log
         self._topics = topics
         self._settings = settings
-        self._epoch = epoch
+        self._identity = identity
         self._clock = clock
         self._new_id = new_id
         self._contact = contact
         self._spool = spool
-        self._heartbeat = heartbeat
+        self._beat = beat
+        self._beat_at = monotonic_s()
         self._on_contact = on_contact
         self._telemetry = telemetry
         self._put = 0
@@ -87,27 +89,31 @@ class Outbox:
         async with self._changed:
             await self._changed.wait_for(lambda: self._taken >= number)
 
+    def beat_now(self) -> None:
+        """Send the next beat at once."""
+        self._beat_at = monotonic_s()
+        self._work.set()
+
     async def send(self) -> None:
-        """Send until cancelled; a heartbeat whenever one is due and the life is registered."""
+        """Send until cancelled, a beat whenever one is due."""
         limits = self._settings.outbox
-        heartbeat_at = monotonic_s()
         backoff_s = limits.backoff_s
         while True:
             now = monotonic_s()
-            is_due = self._contact.is_made and now >= heartbeat_at
+            is_due = now >= self._beat_at
             if not is_due and not len(self._spool):
-                await self._wait(heartbeat_at - now if self._contact.is_made else None)
+                await self._wait(self._beat_at - now)
                 continue
             if is_due:
-                heartbeat_at = now + self._settings.heartbeat_s
-            if await self._send_batch(with_heartbeat=is_due):
+                self._beat_at = now + self._settings.heartbeat_s
+            if await self._send_batch(with_beat=is_due):
                 backoff_s = limits.backoff_s
                 continue
-            heartbeat_at = now
+            self._beat_at = now
             await asyncio.sleep(backoff_s)
             backoff_s = min(backoff_s * 2, limits.backoff_s_max)
 
-    async def _wait(self, limit_s: float | None) -> None:
+    async def _wait(self, limit_s: float) -> None:
         self._work.clear()
         try:
             async with asyncio.timeout(limit_s):
@@ -115,15 +121,15 @@ class Outbox:
         except TimeoutError:
             return
 
-    async def _send_batch(self, *, with_heartbeat: bool) -> bool:
+    async def _send_batch(self, *, with_beat: bool) -> bool:
         """Send what waits; return False if the log gave no answer."""
         limits = self._settings.outbox
         batch = self._spool.peek(
             records_max=limits.batch_records_max, bytes_max=limits.batch_bytes_max
         )
         records = list(batch)
-        if with_heartbeat:
-            records.insert(0, self._record(self._heartbeat(), "", ""))
+        if with_beat:
+            records.insert(0, self._record(self._beat(), "", ""))
         sent_at = monotonic_s()
         try:
             async with asyncio.timeout(self._settings.append_timeout_s):
@@ -145,7 +151,8 @@ class Outbox:
             report_id=self._new_id(),
             pool=self._settings.pool,
             worker=self._settings.worker,
-            epoch=self._epoch,
+            epoch=self._identity.epoch,
+            life=self._identity.life,
             sent_at=self._clock.now(),
             correlation_id=correlation_id,
             traceparent=traceparent,

@@ -2,11 +2,28 @@
 
 from events.reports import AttemptEnded, Report, ResultsCollected, StepStarted
 from events.shared import AttemptRef, TaskMeta
+from events.tasks import RunAttempt
 from processors.worker.evidence import Evidence, parts_of
 from processors.worker.outbox import Outbox
 from processors.worker.settings import EvidenceLimits
 from processors.worker.telemetry import current_traceparent
-from processors.worker.verdict import Outcome, Seen
+from processors.worker.verdict import NO_CASES, Outcome, Seen
+
+
+def not_begun(task: RunAttempt, code: str, reason: str) -> AttemptEnded:
+    """Return the end of an attempt that was not begun: the lab's error, to be tried elsewhere."""
+    return AttemptEnded(
+        execution_id=task.execution_id,
+        attempt=task.attempt,
+        fence=task.fence,
+        verdict="error",
+        code=code,
+        reason=reason,
+        totals=NO_CASES,
+        artifacts=(),
+        is_retriable=True,
+        teardown_error="",
+    )
 
 
 class Reporting:

@@ -93,6 +93,8 @@ class WorkerSettings:
     pool: str
     state_dir: Path
     version: str
+    host: str = ""
+    """Where it runs, for people; empty: not told."""
     benches: tuple[str, ...] = ()
     """Benches it serves; empty: every bench whose adapter it has."""
     slots: int = 4
@@ -101,12 +103,21 @@ class WorkerSettings:
     """Without an acknowledged word for so long it fences itself. Below the scheduler's."""
     scheduler_deadline_s: float = 10.0
     """When the scheduler gives its benches away: what it tears down must be down by then."""
+    refused_s: float = 30.0
+    """For how long of being refused it asks on, because another process runs under its id.
+
+    More than the scheduler's deadline: by then that one is lost, if it is dead.
+    """
     append_timeout_s: float = 2.0
     drain_s: float = 600.0
     goodbye_s: float = 5.0
     """How long its last report may take."""
     poll_s: float = 1.0
     poll_records_max: int = 200
+    leftovers_s: float = 120.0
+    """How long attempts wait while it clears what lives before it left; the rest stays noted."""
+    forget_fences: bool = False
+    """It begins by forgetting which fences it saw: the log was begun anew on purpose."""
     teardowns_max: int = 16
     """Compensations done at once."""
     seen_max: int = 10_000

@@ -1,22 +1,26 @@
-"""What a worker keeps on its own disk between lives: its epoch, and what it has to tear down.
+"""What a worker keeps on its own disk between lives: which life it is in, and what it has to clean.
 
-Never holds facts: those are on the log. Losing the folder costs an epoch's order and leftovers'
-names, not results.
+Never holds facts: those are on the log. Losing the folder costs the names of leftovers, the fences
+that were seen, and the ten seconds until the life before is lost; no results.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
 
 from events.errors import TeoError
+from processors.worker.fences import Fences
+from processors.worker.notes import Leftover, read_notes, text_of
 
 log = structlog.get_logger()
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class StateUnreadable(TeoError):
@@ -25,37 +29,93 @@ class StateUnreadable(TeoError):
     code = "state_unreadable"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leftover:
-    """Something provisioned, or about to be, and not yet torn down."""
+class StateInUse(TeoError):
+    """Raised when another process works in this state folder."""
 
-    execution_id: str
-    attempt: int
-    fence: int
-    bench: str
-    adapter: str
-    handle: str
+    code = "state_in_use"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A life that begins."""
+
     epoch: int
+    """Higher than that of any life before in this folder."""
+    after_life: str
+    """The life before, if its process is certainly dead; empty: there is none, or it may live."""
 
 
 class StateDir:
-    """The folder of one worker."""
+    """The folder of one worker. To be used under its lock."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._epoch_path = root / "epoch"
+        self._life_path = root / "life"
+        self._lock_path = root / "lock"
         self._handles = root / "handles"
         try:
             self._handles.mkdir(parents=True, exist_ok=True, mode=0o700)
             (root / "attempts").mkdir(exist_ok=True, mode=0o700)
+            self.fences = Fences(root / "fences", self.leftovers())
         except OSError as error:
             raise StateUnreadable(f"state folder {root}: {error}; set `state_dir`") from error
 
-    def next_epoch(self, *, above: int = 0) -> int:
-        """Return an epoch higher than any before, durable before it is returned."""
-        epoch = max(self._read_epoch(), above) + 1
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder's lock. Raises `StateInUse` if another process does.
+
+        The kernel lets go of it when the process dies, however it dies.
+        """
+        try:
+            descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise StateUnreadable(f"state folder {self.root}: {error}; set `state_dir`") from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                who = os.read(descriptor, 100).decode(errors="replace").strip() or "another process"
+                raise StateInUse(
+                    f"state folder {self.root} is in use by {who}: stop that one, or give this "
+                    "worker an --id and a --state-dir of its own"
+                ) from error
+            except OSError as error:
+                raise StateUnreadable(f"{self._lock_path} cannot be locked: {error}") from error
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def begin(self, life: str) -> Begun:
+        """Note, durably, that `life` begins; to be called before it says its first word.
+
+        The life before is certainly dead if it had the lock that this process has now: the same
+        file, on a machine that has not been started since. A copy of the folder has another file,
+        and a disk that was moved or shared another machine: then the life before may live.
+        """
+        epoch = self._read_epoch() + 1
         _write_durably(self._epoch_path, str(epoch))
-        return epoch
+        try:
+            found = json.loads(self._life_path.read_text())
+            before, place = str(found["life"]), str(found["lock"])
+        except FileNotFoundError:
+            before, place = "", ""
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            log.warning("worker.life_unreadable", path=str(self._life_path), error=str(error))
+            before, place = "", ""
+        lock = self._lock_name()
+        _write_durably(self._life_path, json.dumps({"life": life, "lock": lock}))
+        return Begun(epoch=epoch, after_life=before if lock and place == lock else "")
+
+    def _lock_name(self) -> str:
+        """Return what tells this folder's lock from every other one; empty: nothing does."""
+        try:
+            found = self._lock_path.stat()
+            return f"{BOOT_ID.read_text().strip()}/{found.st_dev}/{found.st_ino}"
+        except OSError:
+            return ""
 
     def raise_epoch(self, epoch: int) -> None:
         """Make the next epoch higher than `epoch`."""
@@ -75,22 +135,22 @@ class StateDir:
 
     def remember(self, leftover: Leftover) -> None:
         """Note, durably, what must be torn down; to be called before anything is provisioned."""
-        _write_durably(self._path(leftover), json.dumps(asdict(leftover), sort_keys=True))
+        _write_durably(self._path(leftover), text_of(leftover))
+        self.fences.saw(leftover)
 
     def forget(self, leftover: Leftover) -> None:
         """Note that it is torn down."""
-        self._path(leftover).unlink(missing_ok=True)
+        self.fences.keep(leftover, self._path(leftover))
+
+    def forget_fences(self) -> None:
+        """Forget every fence that was seen, and that the worker was stopped for one."""
+        self.fences.forget()
+        for leftover in self.leftovers():
+            _write_durably(self._path(leftover), text_of(replace(leftover, fence=0)))
 
     def leftovers(self) -> Sequence[Leftover]:
         """Return what earlier lives left, in a fixed order; a broken note is set aside."""
-        found = []
-        for path in sorted(self._handles.glob("*.json")):
-            try:
-                found.append(Leftover(**json.loads(path.read_text())))
-            except (OSError, ValueError, TypeError) as error:
-                log.warning("worker.leftover_unreadable", path=str(path), error=str(error))
-                with contextlib.suppress(OSError):
-                    path.rename(path.with_suffix(".broken"))
+        found = read_notes(self._handles)
         return sorted(found, key=lambda each: (each.epoch, each.execution_id, each.attempt))
 
     def log_path(self, execution_id: str, attempt: int, epoch: int) -> Path:

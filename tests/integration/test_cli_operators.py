@@ -171,6 +171,9 @@ def worker(name, **given):
         "version": "1",
         "since": "2026-01-01T00:00:00Z",
         "reason": "",
+        "life": "019b8d99-93f8-762b-a2f4-0a1b5ffa02d1",
+        "host": "rack-1 (pid 7)",
+        "refused": None,
         **given,
     }
 
@@ -180,8 +183,28 @@ def test_workers_are_listed_with_their_slots_and_reason(api, teo):
     code, out, _ = teo("worker", "list")
     assert code == 0
     _, first, second = out.splitlines()
-    assert first.split()[:7] == ["w-1", "lab-a", "online", "3", "1/4", "local,mock", "any"]
+    assert first.split()[:5] == ["w-1", "lab-a", "online", "3", "5ffa02d1"]
+    assert first.split()[5:11] == ["rack-1", "(pid", "7)", "1/4", "local,mock", "any"]
     assert second.endswith("silent for 10 s")
+
+
+def test_a_process_that_was_refused_is_noted_beside_the_worker_that_has_the_id(api, teo):
+    refused = {"host": "rack-2 (pid 9)", "reason": "rack-1 has it", "at": "2026-01-01T00:00:00Z"}
+    api.workers = [worker("w-1", refused=refused), worker("w-2")]
+    code, out, err = teo("worker", "list")
+    assert (code, len(out.splitlines())) == (0, 3)
+    assert "w-1: a process on rack-2 (pid 9) asked for this id" in err
+    assert "give that one another --id" in err
+    assert "w-2" not in err
+    code, out, _ = teo("worker", "show", "w-1")
+    assert code == 0
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert lines["HOST"].endswith("rack-1 (pid 7)")
+    assert "rack-2 (pid 9)" in lines["REFUSED"]
+    code, out, _ = teo("worker", "show", "w-1", "-o", "json")
+    assert json.loads(out)["refused"] == refused
+    code, _, err = teo("worker", "show", "w-9")
+    assert (code, "there is no worker w-9" in err) == (2, True)
 
 
 def test_a_worker_is_drained_in_its_pool(api, teo):

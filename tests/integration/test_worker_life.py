@@ -21,7 +21,6 @@ from events.reports import (
     StepStarted,
     WorkerDraining,
     WorkerHeartbeat,
-    WorkerStarted,
     WorkerStopped,
 )
 from events.shared import BenchSpec
@@ -51,7 +50,7 @@ def test_cut_off_it_frees_the_hardware_before_the_scheduler_gives_it_away(
         await lab.tell(attempt(run_s=500, timeout_s=900.0, stubborn=is_stubborn))
         await lab.until(lambda: lab.adapter.alive)
         await asyncio.sleep(3)
-        heard_at = loop.time()
+        heard_at, first = loop.time(), lab.worker.life
         setattr(lab.log, cut, True)
         await lab.until(lambda: lab.adapter.torn_down)
         assert loop.time() - heard_at < lab.settings.scheduler_deadline_s
@@ -61,7 +60,7 @@ def test_cut_off_it_frees_the_hardware_before_the_scheduler_gives_it_away(
         assert not lab.worker.running()
         assert not lab.reports(AttemptEnded), "nobody would believe the old life"
         lab.adapter.calls.clear()
-        await lab.tell(attempt("exe-2"), epoch=1)
+        await lab.tell(attempt("exe-2"), life=first)
         # A call that ignored its end may still drive its own bench, but no other.
         await lab.tell(attempt("exe-3", bench="b-2"))
         assert (await lab.ended("exe-3")).verdict == "passed"
@@ -109,8 +108,9 @@ def test_superseded_by_a_newer_life_it_stops_and_says_why(tmp_path: Path) -> Non
         await lab.registered()
         await lab.tell(attempt(run_s=500))
         await lab.until(lambda: lab.adapter.alive)
-        await lab.tell(WorkerSuperseded(newest_epoch=9))
-        with pytest.raises(Superseded, match=r"epoch 9.*another process"):
+        newest = WorkerSuperseded(newest_epoch=9, newest_life="other", newest_host="rack-2 (pid 7)")
+        await lab.tell(newest)
+        with pytest.raises(Superseded, match=r"epoch 9.*on rack-2 \(pid 7\).*another process"):
             await asyncio.wait_for(running, 60)
         assert not lab.adapter.alive
         assert len(lab.adapter.torn_down) == 1
@@ -127,12 +127,14 @@ def test_lost_by_the_scheduler_it_begins_a_new_life(tmp_path: Path) -> None:
     async def scene(lab: Lab) -> None:
         await lab.tell(attempt(run_s=500))
         await lab.until(lambda: lab.adapter.alive)
+        first = lab.worker.life
         await lab.tell(WorkerSuperseded(newest_epoch=1))
         await lab.until(lambda: lab.worker.epoch == 2 and lab.worker.is_registered)
         assert not lab.adapter.alive
         assert len(lab.adapter.torn_down) == 1
-        await lab.tell(WorkerSuperseded(newest_epoch=1))  # Late: of the life before.
-        await lab.tell(attempt("exe-2"))
+        # Late: of the life before.
+        await lab.tell(WorkerSuperseded(newest_epoch=1), life=first)
+        await lab.tell(attempt("exe-2", fence=8))
         assert (await lab.ended("exe-2")).verdict == "passed"
         assert lab.worker.epoch == 2
 
@@ -225,9 +227,8 @@ def test_killed_and_started_again_it_clears_what_it_left(tmp_path: Path) -> None
             path.write_bytes(content)  # As kill -9 would have left it.
         lab.adapter.torn_down.clear()
         lab.adapter.at_start.append(Handle('{"id": "orphan"}'))
-        before = len(lab.reports(WorkerStarted))
         again = asyncio.create_task(lab.make().run())
-        await lab.until(lambda: len(lab.reports(WorkerStarted)) > before)
+        await lab.until(lambda: len(lab.adapter.torn_down) == 2)
         assert lab.adapter.torn_down == ['{"id": "exe-1/1"}', '{"id": "orphan"}']
         assert lab.worker.epoch == 2
         assert list((tmp_path / "state" / "handles").iterdir()) == []
@@ -252,10 +253,10 @@ def test_refusals_and_poison_leave_it_serving(tmp_path: Path) -> None:
         assert isinstance(letter, DeadLetter)
         assert (letter.value, letter.found_by) == (poison.value, "worker w-1")
         assert (await lab.ended()).verdict == "passed"
-        bad = attempt("exe-4")
+        bad = attempt("exe-4", fence=8)
         spec = BenchSpec(name="b", labels={}, adapter="scripted", config="[]")
         await lab.tell(
-            RunAttempt(execution_id="exe-4", attempt=1, fence=1, bench=spec, run=bad.run)
+            RunAttempt(execution_id="exe-4", attempt=1, fence=8, bench=spec, run=bad.run)
         )
         ended = await lab.ended("exe-4")
         assert (ended.verdict, ended.code, ended.is_retriable) == (
@@ -304,9 +305,9 @@ def test_real_processes_through_the_local_adapter(tmp_path: Path) -> None:
             await lab.tell(replace(task, bench=bench, run=run))
             ended = await lab.ended()
             hang = replace(run, command=(sys.executable, "-c", "import time; time.sleep(600)"))
-            await lab.tell(replace(task, execution_id="exe-2", bench=bench, run=hang))
+            await lab.tell(replace(task, execution_id="exe-2", fence=8, bench=bench, run=hang))
             await lab.until(lambda: [r for r in lab.reports(StepStarted) if r.step == "run"][1:])
-            await lab.tell(replace(stop(), execution_id="exe-2"))
+            await lab.tell(replace(stop(fence=8), execution_id="exe-2"))
             cancelled = await lab.ended("exe-2")
             worker.stop()
         assert (ended.verdict, ended.totals.passed, ended.teardown_error) == ("passed", 1, "")

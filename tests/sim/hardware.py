@@ -16,6 +16,7 @@ class Hardware:
 
     def __init__(self) -> None:
         self.driven_by: dict[str, str] = {}
+        self.driven_with: dict[Handle, str] = {}
         self.fences: dict[str, int] = {}
         self.runs = 0
         self.deaf_s = 0.0
@@ -25,7 +26,7 @@ class Hardware:
         """What must not have happened. Raised to whoever judges: a worker would take it for an
         adapter that broke, and go on."""
 
-    def begin(self, attempt: Attempt) -> None:
+    def begin(self, attempt: Attempt, handle: Handle) -> None:
         """Take a test on; two at once, or a stale fence, break the first invariant."""
         bench, who = _place(attempt), f"{attempt.id.execution_id}/{attempt.id.number}"
         if bench in self.driven_by:
@@ -34,10 +35,17 @@ class Hardware:
             self.objections.append(f"{who} drives {bench} with a stale fence {attempt.id.fence}")
         self.fences[bench] = attempt.id.fence
         self.driven_by[bench] = who
+        self.driven_with[handle] = who
         self.runs += 1
 
-    def end(self, attempt: Attempt) -> None:
+    def tear_down(self, handle: Handle) -> None:
+        """Switch a bench off; under a test that still drives it that fails the test."""
+        if handle in self.driven_with and not self.deaf_s:
+            self.objections.append(f"torn down under {self.driven_with[handle]}")
+
+    def end(self, attempt: Attempt, handle: Handle) -> None:
         """Let go of a bench."""
+        self.driven_with.pop(handle, None)
         who = f"{attempt.id.execution_id}/{attempt.id.number}"
         if self.driven_by.get(_place(attempt)) == who:
             del self.driven_by[_place(attempt)]
@@ -75,14 +83,18 @@ class HardwareAdapter(MockAdapter):
     async def run(
         self, attempt: Attempt, handle: Handle, *, on_lines: OnLines, lease: Lease
     ) -> Exit:
-        self._hardware.begin(attempt)
+        self._hardware.begin(attempt, handle)
         try:
             return await super().run(attempt, handle, on_lines=on_lines, lease=lease)
         except asyncio.CancelledError:
             await self._hardware.cancelled(attempt)
             raise
         finally:
-            self._hardware.end(attempt)
+            self._hardware.end(attempt, handle)
+
+    async def teardown(self, handle: Handle) -> None:
+        self._hardware.tear_down(handle)
+        await super().teardown(handle)
 
 
 def config(**script: object) -> str:

@@ -27,6 +27,8 @@ class MemoryLog:
         self.on_crash: Callable[[], None] | None = None
         """Told when a fault kills this process, so that somebody starts it again; None: no such
         fault happens to it."""
+        self.attempts_unheard = 0
+        """So many of the next attempts it is given never reach it: it forgets them."""
         self._paused_until_s = 0.0
         self._memberships: list[MemoryMembership] = []
 
@@ -236,11 +238,21 @@ class MemoryReader:
             entries = self._log.cluster.stored[partition]
             place = self._positions[partition]
             while place < len(entries) and len(found) < records_max:
-                if (record := entries[place]) is not None:
+                record = entries[place]
+                if record is not None and not self._is_forgotten(record):
                     found.append(record)
                 place += 1
             self._positions[partition] = place
         return found
+
+    def _is_forgotten(self, record: Record) -> bool:
+        is_one = (
+            self._log.attempts_unheard > 0
+            and record.headers.get("ce_type") == b"RunAttempt"
+            and record.key == self._log.name.encode()
+        )
+        self._log.attempts_unheard -= is_one
+        return is_one
 
     async def position(self, partition: Partition) -> int:
         return self._positions[partition]

@@ -1,4 +1,4 @@
-"""Breaks things, by the seed: kills, pauses, absences, and the faults of single calls."""
+"""Breaks things, by the seed: kills, pauses, absences, faults of single calls, and double lives."""
 
 import asyncio
 import random
@@ -50,3 +50,21 @@ async def nemesis(world: World, *, strikes: int) -> None:
         elif kind == "away":
             until_s = asyncio.get_running_loop().time() + dice.choice([0.5, 3.0, 9.0])
             world.cluster.away_until_s = until_s
+
+
+async def double_lives(world: World, *, strikes: int) -> None:
+    """Make of one worker two, or take from one what it knows, one strike after the other."""
+    dice = random.Random(f"lives/{world.seed}")
+    for _ in range(strikes):
+        await asyncio.sleep(dice.uniform(1.0, 12.0))
+        kind = dice.choice(["twin", "copy", "lost folder", "forgotten", "nothing"])
+        name = dice.choice(sorted(WORKERS))
+        world.count(kind)
+        if kind in ("twin", "copy"):
+            twin = world.start_twin(name, is_copy=kind == "copy")
+            await asyncio.sleep(dice.choice([3.0, 15.0, 40.0]))
+            await world.end_twin(twin)
+        elif kind == "lost folder":
+            await world.lose_folder(name, dice.choice([0.0, RESTART_S, 5.0]))
+        elif kind == "forgotten":
+            world.logs[name].attempts_unheard = dice.choice([1, 2])

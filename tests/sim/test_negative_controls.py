@@ -75,6 +75,10 @@ async def busy_worker(world: World) -> str:
     return min(WORKERS)
 
 
+async def peace(*_: object, **__: object) -> None:
+    """Break nothing."""
+
+
 def nothing(_: pytest.MonkeyPatch) -> None:
     """Change no code: the world alone is different."""
 
@@ -84,6 +88,7 @@ def objections(monkeypatch: pytest.MonkeyPatch, change: Change, **world: Any) ->
     change(monkeypatch)
     are_workers = "worker_changes" in world
     monkeypatch.setattr(test_simulation, "ASKS", ASKS)
+    monkeypatch.setattr(test_simulation, "double_lives", peace)
     monkeypatch.setattr(
         test_simulation, "nemesis", lambda w, **_: zombies(w, are_workers=are_workers)
     )

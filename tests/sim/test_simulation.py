@@ -12,18 +12,25 @@ from pathlib import Path
 import pytest
 
 from events import facts
-from events.codec import decode
+from events.codec import decode, decode_report
 from events.log import Partition
 from processors.runtime.recovery import recover
+from processors.scheduler import deadlines
 from projections.rebuild import fingerprint
 from projections.runtime import Projector
 from projections.store import Store
-from tests.sim.checkers import Violated, check_journal, check_letters, check_results
+from tests.sim.checkers import (
+    Violated,
+    check_journal,
+    check_letters,
+    check_reports,
+    check_results,
+)
 from tests.sim.in_time import judge_in_time
 from tests.sim.loop import run
 from tests.sim.memory_cluster import Faults
 from tests.sim.memory_log import MemoryLog
-from tests.sim.nemesis import SCHEDULERS, WORKERS, faults_of, nemesis
+from tests.sim.nemesis import SCHEDULERS, WORKERS, double_lives, faults_of, nemesis
 from tests.sim.snapshots import damage_snapshots, judge_snapshots
 from tests.sim.world import TOPICS, World
 
@@ -90,6 +97,7 @@ async def _live(world: World) -> None:
     world.cluster.faults = faults_of(world.seed)
     async with asyncio.TaskGroup() as group:
         group.create_task(nemesis(world, strikes=STRIKES))
+        group.create_task(double_lives(world, strikes=STRIKES))
         group.create_task(damage_snapshots(world, strikes=STRIKES))
         for number in range(CLIENTS):
             group.create_task(world.client(number, ASKS))
@@ -116,6 +124,7 @@ async def judge(world: World) -> None:
         events += journal
         await live_state_is_the_fold(world, number)
         await judge_snapshots(world, MemoryLog(world.cluster), number)
+    check_reports(decode_report(each.value) for each in world.cluster.all_records(TOPICS.reports))
     results = [decode(record.value) for record in world.cluster.all_records(TOPICS.results)]
     check_results(events, results)
     letters = [decode(record.value) for record in world.cluster.all_records(TOPICS.dlq)]
@@ -170,15 +179,20 @@ def happen(seed: int) -> World:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("block", range((SEEDS + BLOCK - 1) // BLOCK))
 def test_seeds(block: int) -> None:
-    runs = finished = resumed = 0
+    runs = finished = resumed = refused = unknown = 0
     for seed in range(FIRST + block * BLOCK, FIRST + min((block + 1) * BLOCK, SEEDS)):
         world = happen(seed)
         runs += world.hardware.runs
         finished += len(world.cluster.all_records(TOPICS.results))
         resumed += world.counters.get("resumed", 0)
+        for each in (each for number in range(2) for each in world.journal(number)):
+            refused += isinstance(each.body, facts.WorkerRefused)
+            unknown += getattr(each.body, "code", "") == deadlines.ATTEMPT_UNKNOWN
     assert runs > BLOCK, "tests were really run"
     assert finished > BLOCK
     assert resumed > 0, "snapshots were really used"
+    assert refused > 0, "somebody was really turned away"
+    assert unknown > 0, "something was really forgotten"
 
 
 def test_corpus() -> None:

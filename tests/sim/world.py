@@ -5,6 +5,7 @@ A nemesis kills, pauses and cuts; clients ask and ask again. Everything follows 
 
 import asyncio
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -35,6 +36,7 @@ from processors.artifacts.files import FileStore, inline
 from processors.runtime.log_time import Clock
 from processors.runtime.service import Scheduler
 from processors.worker.agent import Superseded, Worker
+from processors.worker.registration import IdInUse
 from processors.worker.settings import WorkerSettings
 from tests.sim.hardware import Hardware, HardwareAdapter, config
 from tests.sim.memory_cluster import Faults, MemoryCluster, partition_of
@@ -85,6 +87,8 @@ class World:
         self.logs: dict[str, MemoryLog] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._pools: dict[str, str] = {}
+        self._twins: dict[str, str] = {}
+        """Of each process that is not the first under its worker's id: that id."""
         self._restarts: dict[str, asyncio.Task[None]] = {}
         self._ids = 0
 
@@ -111,7 +115,10 @@ class World:
         self._tasks[name] = loop.create_task(scheduler.run())
 
     def start_worker(self, name: str, pool: str) -> None:
-        """Start a worker process; its state folder is the one it had."""
+        """Start a worker process; its state folder is the one it had.
+
+        A twin is a process of its own, with a folder of its own, under the other one's id.
+        """
         log = self._connect(name)
         self._pools[name] = pool
         state_dir = self.folder / name
@@ -119,10 +126,11 @@ class World:
             log,
             TOPICS,
             WorkerSettings(
-                worker=name,
+                worker=self._twins.get(name, name),
                 pool=pool,
                 state_dir=state_dir,
                 version="sim",
+                host=name,
                 slots=2,
                 **self.worker_changes,
             ),
@@ -137,10 +145,28 @@ class World:
         while True:
             try:
                 await worker.run()
-            except Superseded:
-                self.count("superseded")
+            except (Superseded, IdInUse) as error:
+                self.count(error.code)
             else:
                 return
+
+    def start_twin(self, name: str, *, is_copy: bool) -> str:
+        """Start a second process under a worker's id; return its name.
+
+        Its folder is fresh, or a copy of the other one's as it is now.
+        """
+        twin = f"{name}-twin-{len(self._twins)}"
+        self._twins[twin] = name
+        if is_copy and (self.folder / name).exists():
+            shutil.copytree(self.folder / name, self.folder / twin)
+        self.start_worker(twin, self._pools[name])
+        return twin
+
+    async def lose_folder(self, name: str, pause_s: float) -> None:
+        """Kill a worker's process, take its state folder away, and start it again."""
+        await self.restart(
+            name, pause_s, meanwhile=lambda: shutil.rmtree(self.folder / name, ignore_errors=True)
+        )
 
     def _connect(self, name: str) -> MemoryLog:
         log = self.logs[name] = MemoryLog(self.cluster, name)
@@ -155,23 +181,34 @@ class World:
             loop = asyncio.get_running_loop()
             self._restarts[name] = loop.create_task(self._restart(name, pause_s))
 
-    async def restart(self, name: str, pause_s: float) -> None:
+    async def restart(
+        self, name: str, pause_s: float, *, meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
         """Kill a process and start it again after a pause; no one does that twice at a time."""
         if name in self._restarts:
             return
-        task = asyncio.get_running_loop().create_task(self._restart(name, pause_s))
+        task = asyncio.get_running_loop().create_task(self._restart(name, pause_s, meanwhile))
         self._restarts[name] = task
         await asyncio.wait({task})
         task.result()
 
-    async def _restart(self, name: str, pause_s: float) -> None:
+    async def _restart(
+        self, name: str, pause_s: float, meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
         await self.kill(name)
+        meanwhile()
         await asyncio.sleep(pause_s)
         del self._restarts[name]
         if name in self._pools:
             self.start_worker(name, self._pools[name])
         else:
             self.start_scheduler(name)
+
+    async def end_twin(self, twin: str) -> None:
+        """Kill a twin for good, also one that is just being started again."""
+        while twin in self._restarts:
+            await self._restarts[twin]
+        await self.kill(twin)
 
     async def kill(self, name: str) -> None:
         """Kill -9: nothing of it takes effect from now on."""

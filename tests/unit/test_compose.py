@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import tomllib
@@ -96,6 +97,16 @@ def test_volumes_are_mounted_where_the_image_lets_its_user_write(name):
     assert "install -d -o teo -g teo" in made
     for target in mounts(SERVICES[name]).values():
         assert target in shlex.split(made), f"{target} would belong to root"
+
+
+def test_workers_can_be_scaled_each_under_an_id_of_its_own():
+    """The id is the container's name, which `--scale worker=2` makes two of."""
+    worker = SERVICES["worker"]
+    assert not {"TEO_WORKER", "HOSTNAME"} & set(worker["environment"])
+    assert not {"hostname", "container_name", "ports"} & set(worker)
+    assert "--id" not in worker["command"]
+    (given,) = [p for p in command_of("serve", "worker")[0].params if p.name == "worker_id"]
+    assert given.default == socket.gethostname()
 
 
 def test_worker_and_api_share_the_artifacts():

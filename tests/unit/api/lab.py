@@ -110,7 +110,7 @@ class Lab:
         started = WorkerStarted(adapters=("mock",), benches=(), slots=slots, version="1")
         await self.report(started, pool=pool)
 
-    async def report(self, report: Report, *, pool: str = "lab") -> None:
+    async def report(self, report: Report, *, pool: str = "lab", life: str = "") -> None:
         """Say something as the worker of `pool`."""
         self.reports += 1
         meta = ReportMeta(
@@ -121,6 +121,7 @@ class Lab:
             sent_at=self.cluster.now(),
             correlation_id="",
             traceparent="",
+            life=life,
         )
         value = encode(Message(meta, report))
         record = Outgoing(topic=TOPICS.reports, key=pool.encode(), value=value)

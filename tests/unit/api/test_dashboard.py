@@ -6,6 +6,7 @@ from pathlib import Path
 
 from markupsafe import escape
 
+from events.reports import WorkerStarted
 from events.shared import Case
 from tests.unit.api.lab import Lab, in_lab
 
@@ -85,6 +86,26 @@ def test_the_overview_shows_benches_runs_queue_and_results(tmp_path: Path) -> No
         assert "style=" not in page.text
         assert "http://" not in page.text.replace("http://www.w3.org/2000/svg", "")
         assert "https://" not in page.text
+
+    in_lab(scene, tmp_path)
+
+
+def test_the_overview_names_a_process_that_was_refused(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        await lab.benches("bench-1")
+        asked = WorkerStarted(
+            adapters=("mock",), benches=(), slots=1, version="1", host="rack-2 <b>"
+        )
+        await lab.report(asked, life="another")
+
+        async def is_shown() -> bool:
+            text = (await lab.call("GET", "/ui/overview", status=200)).text
+            return "another process on rack-2 &lt;b&gt; asked for this id" in text
+
+        await lab.until(is_shown)
+        found = (await lab.call("GET", "/v1/workers", status=200)).json()["items"][0]
+        assert found["refused"]["host"] == "rack-2 <b>"
+        assert found["life"] == ""
 
     in_lab(scene, tmp_path)
 

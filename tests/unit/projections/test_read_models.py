@@ -9,7 +9,14 @@ from events.selector import parse
 from events.shared import Artifact, Case, Grant, HealthPolicy, Totals
 from projections import queries
 from projections.pools import pools
-from projections.rows import BenchFilter, ExecutionFilter, ReservationFilter, Slice, WorkerFilter
+from projections.rows import (
+    BenchFilter,
+    ExecutionFilter,
+    RefusedLife,
+    ReservationFilter,
+    Slice,
+    WorkerFilter,
+)
 from projections.schema import APPLY, NO_ROWS
 from projections.store import Store
 from tests.unit.projections.given import RUN, at, decision, project, projected, spec
@@ -310,6 +317,40 @@ def test_workers_and_their_lives() -> None:
         project(store, decision(facts.WorkerGone(worker="w1", epoch=2, reason="bye"), seq=4))
         (row,) = queries.workers(store.db, WorkerFilter(), ALL).items
         assert (row.state, row.reason) == ("gone", "bye")
+
+
+def test_a_worker_shows_its_life_and_who_was_refused_until_the_next_life() -> None:
+    def registered(epoch: int) -> facts.WorkerRegistered:
+        return facts.WorkerRegistered(
+            worker="w1",
+            epoch=epoch,
+            adapters=("mock",),
+            benches=(),
+            slots=2,
+            version="1",
+            life=f"life-{epoch}",
+            host="rack-1 (pid 7)",
+        )
+
+    def refused(host: str) -> facts.WorkerRefused:
+        return facts.WorkerRefused(
+            worker="w1", life="other", host=host, code="id_in_use", reason="rack-1 has it"
+        )
+
+    with projected(registered(1)) as store:
+        row = queries.worker(store.db, "lab", "w1")
+        assert row is not None
+        assert (row.life, row.host, row.refused) == ("life-1", "rack-1 (pid 7)", None)
+        project(store, decision(refused("rack-2"), seq=1))
+        project(store, decision(refused("rack-3"), seq=2))
+        row = queries.worker(store.db, "lab", "w1")
+        assert row is not None
+        assert row.refused == RefusedLife(host="rack-3", reason="rack-1 has it", at=at(2))
+        assert row.state == "online"
+        project(store, decision(registered(2), seq=3))
+        row = queries.worker(store.db, "lab", "w1")
+        assert row is not None
+        assert row.refused is None
 
 
 def test_the_outcome_of_a_command_is_its_first_event_at_the_end_of_its_decision() -> None:

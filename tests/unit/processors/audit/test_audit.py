@@ -10,7 +10,9 @@ import pytest
 from events.codec import decode, encode
 from events.facts import BenchOnline, ExecutionFinished
 from events.log import Outgoing, Partition
-from events.message import EventMessage
+from events.message import EventMessage, Message
+from events.reports import Report, StepStarted
+from events.shared import ReportMeta
 from events.topics import Topics
 from processors.audit.audit import Summary, audit
 from processors.audit.findings import FINDINGS_PER_RULE_MAX, Findings
@@ -122,6 +124,37 @@ def test_an_honest_environment_is_clean() -> None:
         assert (summary.partitions, summary.snapshots, summary.live_states) == (1, 2, 1)
         assert summary.results == len(kinds(lab.events, ExecutionFinished))
         assert summary.dead_letters == 2
+
+    play(scene)
+
+
+def test_two_processes_that_speak_as_one_worker_are_found_in_what_they_said() -> None:
+    def said(number: int, report: Report) -> bytes:
+        meta = ReportMeta(
+            report_id=f"rep-{number}",
+            pool="lab",
+            worker="w1",
+            epoch=1,
+            sent_at=START,
+            correlation_id="",
+            traceparent="",
+        )
+        return encode(Message(meta, report))
+
+    async def scene(lab: Lab) -> None:
+        step = StepStarted(execution_id="e1", attempt=1, fence=1, step="run")
+        lab._put(TOPICS.reports, said(1, step), b"lab")
+        lab._put(TOPICS.reports, said(1, step), b"lab")
+        findings, summary = await lab.check()
+        assert findings.kept == [], "a repeat"
+        assert summary.reports == 2
+        lab._put(TOPICS.reports, said(2, step), b"lab")
+        findings, _ = await lab.check()
+        [finding] = findings.kept
+        assert (finding.rule, finding.topic) == ("one_process_per_worker", TOPICS.reports)
+        assert "said to begin twice" in finding.text
+        assert finding.offset > 0
+        assert {"w1", "rep-2"} <= set(finding.ids)
 
     play(scene)
 

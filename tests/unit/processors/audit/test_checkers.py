@@ -186,6 +186,11 @@ BROKEN: list[tuple[Checker, str, Break]] = [
     (checkers.words_are_of_the_one_who_was_asked, "a stale word", stale),
     (checkers.words_are_of_the_one_who_was_asked, "a stale epoch", assigned_to_an_old_life),
     (checkers.words_are_of_the_one_who_was_asked, "epochs", again(WorkerRegistered)),
+    (
+        checkers.one_life_of_a_worker,
+        "given to life 'other'",
+        lambda e: changed(e, nth(e, ExecutionAssigned), life="other"),
+    ),
     (checkers.time_and_inputs_go_forward, "time goes back", earlier),
     (checkers.time_and_inputs_go_forward, "decided twice", same_input_again),
 ]

@@ -17,10 +17,20 @@ from events.message import EventMessage, Message
 from events.reports import (
     AttemptEnded,
     Report,
+    WorkerHeartbeat,
     WorkerStarted,
 )
 from events.results import ExecutionResult
-from events.shared import BenchSpec, Case, CommandMeta, ReportMeta, RunSpec, TaskMeta, Totals
+from events.shared import (
+    AttemptRef,
+    BenchSpec,
+    Case,
+    CommandMeta,
+    ReportMeta,
+    RunSpec,
+    TaskMeta,
+    Totals,
+)
 from processors.scheduler import core
 from processors.scheduler.decision import Decision, Input, Tick
 from processors.scheduler.evolve import fold
@@ -90,7 +100,9 @@ class History:
         )
         return self._input("commands", meta, body)
 
-    def report(self, body: Report, *, worker: str = "w1", epoch: int = 1) -> list[Event]:
+    def report(
+        self, body: Report, *, worker: str = "w1", epoch: int = 1, life: str = ""
+    ) -> list[Event]:
         meta = ReportMeta(
             report_id=f"rep-{next(self.ids)}",
             pool="lab",
@@ -99,8 +111,20 @@ class History:
             sent_at=START,
             correlation_id="",
             traceparent="",
+            life=life,
         )
         return self._input("reports", meta, body)
+
+    def beat(self, *, worker: str = "w1", epoch: int = 1, life: str = "") -> list[Event]:
+        """Say a heartbeat that names all that the worker was given."""
+        executions = self.ledger.pools["lab"].executions.values()
+        running = tuple(
+            AttemptRef(execution_id=each.id, attempt=each.attempt)
+            for each in executions
+            if (each.state, each.worker) == ("active", worker)
+        )
+        body = WorkerHeartbeat(running=running)
+        return self.report(body, worker=worker, epoch=epoch, life=life)
 
     def after(self, seconds: float) -> list[Event]:
         self.now_s += seconds

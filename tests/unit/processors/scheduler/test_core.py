@@ -241,9 +241,9 @@ def test_given_a_lease_that_ends_under_a_test_then_the_test_stops_before_the_ben
     history.ask(reserve("r1"))
     history.ask(submit("e1", reservation_id="r1"))
     for _ in range(12):
-        history.report(WorkerHeartbeat(running=()))
+        history.beat()
         history.after(4.9)
-    history.report(WorkerHeartbeat(running=()))
+    history.beat()
     assert names(history.after(1.5)) == ["ReservationExpired", "ExecutionCancelRequested"]
     assert names(history.report(ended(history, "e1", "cancelled"))) == [
         "AttemptFinished",

@@ -16,6 +16,7 @@ from events.commands import (
 )
 from events.reports import (
     AttemptEnded,
+    AttemptUnknown,
     BenchTornDown,
     Report,
     ResultsCollected,
@@ -43,7 +44,9 @@ class Chaos:
         self.random = random.Random(seed)
         self.history = lab("b1", "b2", "b3")
         self.epochs = {"w1": 1, "w2": 0}
-        self.said: list[tuple[Report, str, int]] = []
+        self.lives = ["", "", *(f"life-{number}" for number in range(6))]
+        """Who speaks: of the worker from before, or of any life there may be."""
+        self.said: list[tuple[Report, str, int, str]] = []
         self.count = 0
 
     def step(self) -> None:
@@ -78,9 +81,9 @@ class Chaos:
         )
         self.history.ask(command)
 
-    def say(self, body: Report, worker: str, epoch: int) -> None:
-        self.said.append((body, worker, epoch))
-        self.history.report(body, worker=worker, epoch=epoch)
+    def say(self, body: Report, worker: str, epoch: int, life: str = "") -> None:
+        self.said.append((body, worker, epoch, life))
+        self.history.report(body, worker=worker, epoch=epoch, life=life)
 
     def work(self) -> None:
         """A worker does something about one of its tasks, perhaps an old one."""
@@ -103,8 +106,12 @@ class Chaos:
                 body = started(2)
                 meta = replace(meta, epoch=self.epochs[meta.worker])
             case tasks.StopAttempt():
+                body = AttemptUnknown(
+                    execution_id=task.execution_id, attempt=task.attempt, fence=task.fence
+                )
+            case _:
                 return
-        self.say(body, meta.worker, meta.epoch)
+        self.say(body, meta.worker, meta.epoch, self.random.choice([meta.life] * 4 + self.lives))
 
     def _step(self, task: tasks.RunAttempt) -> Report:
         return StepStarted(
@@ -136,13 +143,16 @@ class Chaos:
         )
 
     def beat(self) -> None:
+        pool = self.history.ledger.pools["lab"]
         for worker, epoch in self.epochs.items():
-            self.say(WorkerHeartbeat(running=()), worker, epoch)
+            known = pool.workers.get(worker)
+            life = "" if known is None else self.random.choice([known.life] * 4 + self.lives)
+            self.say(WorkerHeartbeat(running=()), worker, epoch, life)
 
     def repeat(self) -> None:
         if self.said:
-            body, worker, epoch = self.random.choice(self.said)
-            self.history.report(body, worker=worker, epoch=epoch)
+            body, worker, epoch, life = self.random.choice(self.said)
+            self.history.report(body, worker=worker, epoch=epoch, life=life)
 
     def wait(self) -> None:
         self.history.after(self.random.choice([0.3, 0.3, 1.0, 1.0, 3.0, 3.0, 3.0, 11.0, 80.0]))
@@ -158,9 +168,11 @@ class Chaos:
                 WorkerStopped(reason=""),
             ]
         )
+        life = self.random.choice(self.lives)
         if isinstance(body, WorkerStarted):
             self.epochs[worker] += self.random.choice([0, 1, 1])
-        self.say(body, worker, self.epochs[worker])
+            body = replace(body, after_life=self.random.choice(self.lives))
+        self.say(body, worker, self.epochs[worker], life)
 
 
 @pytest.mark.parametrize("block", range(6))

@@ -178,9 +178,9 @@ def test_an_attempt_is_overdue_only_after_all_tries_of_its_steps() -> None:
     history.ask(bench(timeout_s=1.0))  # For the next attempt: this one has its limits.
     # 3,310 of 60 + 900 + 2 * 1,005 + 100 seconds, and 245 for a teardown between the two tries.
     for _ in range(331):
-        history.report(WorkerHeartbeat(running=()))
+        history.beat()
         assert history.after(10.0) == []
-    history.report(WorkerHeartbeat(running=()))
+    history.beat()
     assert "AttemptFinished" in names(history.after(10.0))
 
 

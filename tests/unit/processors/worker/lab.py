@@ -29,8 +29,8 @@ from events.errors import LogUnavailable
 from events.log import Outgoing, Partition, Position, Record
 from events.message import Message
 from events.reports import AttemptEnded, StepStarted, WorkerHeartbeat
-from events.shared import BenchSpec, RunSpec, TaskMeta
-from events.tasks import RunAttempt, StopAttempt
+from events.shared import BenchSpec, ReportMeta, RunSpec, TaskMeta
+from events.tasks import LifeAccepted, RunAttempt, StopAttempt
 from events.topics import Topics
 from processors.artifacts.files import FileStore, inline
 from processors.worker.agent import Worker
@@ -122,6 +122,8 @@ class FakeLog:
         """Takes nothing, but can still be read."""
         self.is_losing_answers = False
         self.latency_s = 0.001
+        self.is_accepting = True
+        """A life that asks is accepted, with the epoch it asks for."""
 
     def check(self) -> None:
         if self.is_away:
@@ -163,9 +165,48 @@ class FakeLog:
             )
             kept.append(record)
             positions.append(Position(partition.number, record.offset))
+            if self.is_accepting and each.headers.get("ce_type") == b"WorkerStarted":
+                self.accept(decode(each.value).meta)
         if self.is_losing_answers:
             raise LogUnavailable("the answer was lost")
         return positions
+
+    def accept(self, asked: ReportMeta) -> None:
+        """Answer a life that asks."""
+        self.put_task(
+            LifeAccepted(),
+            worker=asked.worker,
+            epoch=asked.epoch,
+            life=asked.life,
+            task_id=f"accepted-{asked.report_id}",
+        )
+
+    def put_task(self, task: Any, *, worker: str, epoch: int, life: str, task_id: str) -> None:
+        """Put a task where its worker reads it."""
+        meta = TaskMeta(
+            task_id=task_id,
+            pool="lab",
+            worker=worker,
+            epoch=epoch,
+            issued_at=START,
+            causation_id="",
+            correlation_id="corr",
+            traceparent=TRACEPARENT,
+            life=life,
+        )
+        partition = Partition(TOPICS.tasks, self.partition_for(worker.encode(), PARTITIONS))
+        kept = self.records[partition]
+        kept.append(
+            Record(
+                topic=TOPICS.tasks,
+                partition=partition.number,
+                offset=len(kept),
+                timestamp=START,
+                key=worker.encode(),
+                value=encode(Message(meta, task)),
+                headers={},
+            )
+        )
 
     def read(self, topic: str) -> list[Any]:
         return [
@@ -314,19 +355,19 @@ class Lab:
     async def registered(self) -> None:
         await self.until(lambda: self.worker.is_registered)
 
-    async def tell(self, task: Any, epoch: int | None = None, worker: str = "w-1") -> None:
-        meta = TaskMeta(
-            task_id=self._new_id(),
-            pool="lab",
+    async def tell(self, task: Any, *, life: str | None = None, worker: str = "w-1") -> None:
+        """Give the worker's life a task, or another life; the answer may be lost, as any."""
+        await asyncio.sleep(self.log.latency_s)
+        self.log.check()
+        self.log.put_task(
+            task,
             worker=worker,
-            epoch=self.worker.epoch if epoch is None else epoch,
-            issued_at=START,
-            causation_id="",
-            correlation_id="corr",
-            traceparent=TRACEPARENT,
+            epoch=self.worker.epoch,
+            life=self.worker.life if life is None else life,
+            task_id=self._new_id(),
         )
-        value = encode(Message(meta, task))
-        await self.log.append([Outgoing(topic=TOPICS.tasks, key=worker.encode(), value=value)])
+        if self.log.is_losing_answers:
+            raise LogUnavailable("the answer was lost")
 
     async def ended(self, execution_id: str = "exe-1") -> AttemptEnded:
         def found() -> list[AttemptEnded]:
@@ -347,7 +388,9 @@ def stop(code: str = "cancelled", fence: int = 7) -> StopAttempt:
     )
 
 
-def attempt(execution_id: str = "exe-1", bench: str = "b-1", **config: Any) -> RunAttempt:
+def attempt(
+    execution_id: str = "exe-1", bench: str = "b-1", *, fence: int = 7, **config: Any
+) -> RunAttempt:
     run_limits = {
         name: config.pop(name) for name in ("timeout_s", "idle_timeout_s") if name in config
     }
@@ -355,7 +398,7 @@ def attempt(execution_id: str = "exe-1", bench: str = "b-1", **config: Any) -> R
     return RunAttempt(
         execution_id=execution_id,
         attempt=1,
-        fence=7,
+        fence=fence,
         bench=BenchSpec(
             name=bench,
             labels={"site": "muc", "board": "rpi4"},

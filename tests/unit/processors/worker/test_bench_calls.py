@@ -173,7 +173,7 @@ def test_the_next_attempt_waits_for_what_an_earlier_one_left_behind(tmp_path: Pa
     async def scene(lab: Lab) -> None:
         await lab.tell(attempt(timeout_s=5.0))
         assert says((await end_of(lab)).teardown_error, "run")
-        await lab.tell(attempt("exe-2"))
+        await lab.tell(attempt("exe-2", fence=8))
         assert (await lab.ended("exe-2")).verdict == "passed"
 
     in_lab(tmp_path, scene, adapter)
@@ -190,7 +190,8 @@ def test_a_compensation_says_what_this_worker_left_behind(tmp_path: Path, is_cut
         await lab.until(lambda: "run" in adapter.going)
         if is_cut_off:
             lab.log.is_away = True
-            await lab.until(lambda: lab.worker.epoch > 1)
+            await lab.until(lambda: not lab.worker.is_registered)
+            await asyncio.sleep(20)
             lab.log.is_away = False
             await lab.registered()
             assert list((tmp_path / "state" / "handles").iterdir()), "the next life tries again"

@@ -10,6 +10,7 @@ from events.log import Outgoing
 from events.reports import StepStarted, WorkerHeartbeat
 from processors.worker.contact import Contact
 from processors.worker.outbox import Outbox
+from processors.worker.registration import Identity
 from processors.worker.settings import OutboxLimits, WorkerSettings
 from processors.worker.spool import TRUNCATE_BYTES, Spool, count_left
 from processors.worker.telemetry import Telemetry
@@ -83,12 +84,12 @@ def outbox_of(log: FakeLog, root: Path, limits: OutboxLimits = LIMITS) -> tuple[
         log=log,  # type: ignore[arg-type]
         topics=TOPICS,
         settings=settings,
-        epoch=1,
+        identity=Identity(life="l", epoch=1),
         clock=Clock(),
         new_id=lambda: "id",
         contact=contact,
         spool=Spool(root / "s"),
-        heartbeat=lambda: WorkerHeartbeat(running=()),
+        beat=lambda: WorkerHeartbeat(running=()),
         on_contact=lambda: None,
         telemetry=Telemetry("w", "p"),
     )

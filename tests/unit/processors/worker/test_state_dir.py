@@ -12,17 +12,17 @@ NOTE = Leftover(
 
 
 def test_epochs_rise(tmp_path: Path) -> None:
-    assert StateDir(tmp_path).next_epoch() == 1
-    assert StateDir(tmp_path).next_epoch() == 2
+    assert StateDir(tmp_path).begin("a").epoch == 1
+    assert StateDir(tmp_path).begin("b").epoch == 2
     StateDir(tmp_path).raise_epoch(9)
     StateDir(tmp_path).raise_epoch(4)
-    assert StateDir(tmp_path).next_epoch() == 10
+    assert StateDir(tmp_path).begin("c").epoch == 10
 
 
 def test_a_broken_epoch_is_refused_with_the_next_step(tmp_path: Path) -> None:
     (tmp_path / "epoch").write_text("seven")
     with pytest.raises(StateUnreadable, match=r"epoch holds no epoch.*write the worker's last"):
-        StateDir(tmp_path).next_epoch()
+        StateDir(tmp_path).begin("a")
 
 
 def test_a_state_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:

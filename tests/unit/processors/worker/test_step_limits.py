@@ -44,7 +44,8 @@ def test_the_scheduler_grants_more_than_all_limits_of_a_worker_together() -> Non
     settings = WorkerSettings(worker="w", pool="p", state_dir=Path(), version="1")
     report_s = settings.deadline_s  # Without a word taken for so long, the life is over.
     around_s = (
-        2 * (report_s + STEPS.cancel_s)  # That the handle is known, and that it has ended.
+        (settings.leftovers_s + STEPS.cancel_s)  # What lives before left is cleared first.
+        + 2 * (report_s + STEPS.cancel_s)  # That the handle is known, and that it has ended.
         + (STEPS.provision_s + STEPS.cancel_s)
         + (STEPS.grace_s + STEPS.kill_s + STEPS.kill_s)  # What a run gets beyond its timeout.
         + (LogLimits().flush_s + SHIP_END_S)
