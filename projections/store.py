@@ -15,6 +15,7 @@ from typing import Self
 
 import structlog
 
+from events import durable
 from events.errors import TeoError
 from projections.journal import Decision, Mark
 from projections.schema import TABLES, apply_decision, version
@@ -174,8 +175,7 @@ class Store:
         try:
             for suffix in _SIDE_FILES:
                 Path(f"{self.path}{suffix}").unlink(missing_ok=True)
-            path.replace(self.path)
-            _sync_folder(self.path.parent)
+            durable.replace(path, self.path)
         finally:
             self.db = self._open()
 
@@ -259,12 +259,3 @@ class _Lock:
 def _remove(path: Path) -> None:
     for suffix in ("", *_SIDE_FILES):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,7 +7,6 @@ import asyncio
 import json
 import logging
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -28,6 +27,7 @@ from cli.local import BrokerFailed
 from cli.local.cluster import ClusterConfig, EmbeddedKafka
 from cli.problems import Problem
 from cli.process import PARENT_FD
+from events.durable import OWN_MODE, write_whole
 from events.errors import TeoError
 from events.kafka.admin import ensure_topics, wait_for_broker
 from events.topics import OUTPUT_BYTES_MAX, Topics, specs
@@ -108,9 +108,7 @@ class Stack:
             "data_dir": str(self.config.folder),
             "roles": self.pids,
         }
-        fresh = self.config.folder / ".up.json.new"
-        fresh.write_text(json.dumps(state))
-        fresh.replace(self.config.folder / "up.json")
+        write_whole(self.config.folder / "up.json", json.dumps(state))
 
 
 class _Started:
@@ -317,11 +315,7 @@ def _token(folder: Path) -> str:
     token = new_token()
     actor = os.environ.get("USER") or "local"
     write_token_file(_tokens(folder), {token: Principal(actor=actor, roles=("admin",))})
-    fresh = folder / f".token.{secrets.token_hex(4)}"
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(token + "\n")
-    fresh.replace(kept)
+    write_whole(kept, token + "\n", mode=OWN_MODE)
     return token
 
 

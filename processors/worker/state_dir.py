@@ -7,13 +7,13 @@ names, not results.
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import structlog
 
+from events.durable import make_folder, write_whole
 from events.errors import TeoError
 
 log = structlog.get_logger()
@@ -46,8 +46,8 @@ class StateDir:
         self._epoch_path = root / "epoch"
         self._handles = root / "handles"
         try:
-            self._handles.mkdir(parents=True, exist_ok=True, mode=0o700)
-            (root / "attempts").mkdir(exist_ok=True, mode=0o700)
+            make_folder(self._handles, mode=0o700)
+            make_folder(root / "attempts", mode=0o700)
         except OSError as error:
             raise StateUnreadable(f"state folder {root}: {error}; set `state_dir`") from error
 
@@ -122,17 +122,7 @@ def _epoch_of(path: Path) -> int:
 
 
 def _write_durably(path: Path, text: str) -> None:
-    part = path.with_suffix(".part")
     try:
-        with part.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        write_whole(path, text)
     except OSError as error:
         raise StateUnreadable(f"cannot write {path}: {error}; free or repair the disk") from error
