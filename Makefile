@@ -7,10 +7,11 @@ JOBS ?= 3
 # Test files run side by side: most of them wait for real processes most of the time.
 MINUTES ?= 3
 SEED ?=
+CUTS ?= 10
 SETUP := $(VENV)/.stamp-setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check fmt sim chaos bench lock schemas clean
+.PHONY: help setup demo up test check fmt sim chaos power bench lock schemas clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -39,6 +40,9 @@ sim: $(SETUP)  ## Run the simulation alone: make sim SEEDS=10000
 
 chaos: $(SETUP)  ## Break a real lab on three brokers: make chaos MINUTES=15 [SEED=7]
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+power: $(SETUP)  ## Cut the power of a lab on a disk of its own (root): make power CUTS=10 [SEED=7]
+	$(BIN)/python -m tests.power --cuts $(CUTS) $(if $(SEED),--seed $(SEED))
 
 check: $(SETUP)  ## Lint, types, import contracts, schemas
 	$(BIN)/ruff check

@@ -30,7 +30,8 @@ from cli.process import PARENT_FD
 from events.durable import OWN_MODE, write_whole
 from events.errors import TeoError
 from events.kafka.admin import ensure_topics, wait_for_broker
-from events.topics import OUTPUT_BYTES_MAX, Topics, specs
+from events.kafka.durability import keep_facts
+from events.topics import OUTPUT_BYTES_MAX, Durability, Topics, specs
 
 DEFAULT_PORT = 8642
 PARTITIONS = 4
@@ -54,6 +55,7 @@ class StackConfig:
     port: int | None = None
     kafka: str = EMBEDDED
     slots: int = 8
+    durability: Durability = "disk"
     context: str | None = "local"
     """Context of the CLI that is written; None: none."""
 
@@ -186,6 +188,8 @@ class _Started:
             await wait_for_broker(bootstrap, wait_s=READY_S_MAX)
         topics = specs(Topics(), partitions=PARTITIONS, min_insync=1)
         await ensure_topics(bootstrap, topics, replication=1)
+        is_ours = config.kafka == EMBEDDED
+        await keep_facts(bootstrap, topics, config.durability, is_broker_ours=is_ours)
         return bootstrap
 
     async def _stop_roles(self) -> None:
