@@ -6,6 +6,7 @@ import secrets
 import shutil
 import socket
 import uuid
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -209,8 +210,8 @@ def with_free_ports(
     taken: set[int] = set()
 
     def keep_or_choose(port: int | None) -> int:
-        if port is None or port in taken or not _is_free(port):
-            port = _choose_port(taken)
+        if port is None or port in taken or not is_free(port):
+            port = free_port(taken)
         taken.add(port)
         return port
 
@@ -221,7 +222,7 @@ def with_free_ports(
             port = keep_or_choose(before.port if before else None)
         else:
             port = first_port + number - 1
-            if not _is_free(port):
+            if not is_free(port):
                 raise PortBusy(
                     f"Port {port} of {host} is taken, so Kafka cannot listen there."
                     " Stop what listens on it, or name another port."
@@ -244,10 +245,15 @@ def with_free_ports(
     return Layout(cluster_id=new_cluster_id(), kafka=version, nodes=tuple(placed))
 
 
-def _choose_port(taken: set[int]) -> int:
+def free_port(taken: Collection[int] = ()) -> int:
+    """A port that is free now, is not in `taken`, and that no client gets meanwhile by chance.
+
+    The system's own choice (port 0) is one that it gives to the next client as well: on a busy
+    machine it may be taken before whoever it was chosen for listens there.
+    """
     for _ in range(port_tries):
         port = secrets.choice(own_ports)
-        if port not in taken and _is_free(port):
+        if port not in taken and is_free(port):
             return port
     raise PortBusy(
         f"No free port of {host} found from {own_ports.start} to {own_ports.stop - 1}"
@@ -255,7 +261,7 @@ def _choose_port(taken: set[int]) -> int:
     )
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
     with socket.socket() as probe:
         # As the JVM does: a port in TIME_WAIT is free, one that is listened on is not.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ from cli.contexts import write_context
 from cli.direct import hush_kafka
 from cli.local import BrokerFailed
 from cli.local.cluster import ClusterConfig, EmbeddedKafka
+from cli.local.properties import free_port, is_free
 from cli.problems import Problem
 from cli.process import PARENT_FD
 from events.durable import OWN_MODE, write_whole
@@ -134,7 +134,7 @@ class _Started:
             parent, child = os.pipe()
             os.set_inheritable(parent, True)
             self._exit.callback(os.close, child)
-            health = _free_port()
+            health = free_port({port})
             stack.scheduler = f"http://127.0.0.1:{health}"
             plan = {
                 "scheduler": ["scheduler", "--health-port", str(health)],
@@ -326,24 +326,8 @@ def _token(folder: Path) -> str:
 def _port(asked: int | None) -> int:
     if asked is not None:
         if asked == 0:
-            return _free_port()
-        if not _is_free(asked):
+            return free_port()
+        if not is_free(asked):
             raise Problem(f"port {asked} is taken", next_step="choose another --port", exit_code=2)
         return asked
-    return DEFAULT_PORT if _is_free(DEFAULT_PORT) else _free_port()
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return DEFAULT_PORT if is_free(DEFAULT_PORT) else free_port()

@@ -16,6 +16,7 @@ import pytest
 
 from api.auth.principal import Principal
 from api.auth.token_file import new_token, write_token_file
+from cli.local.properties import free_port
 from events.codec import encode
 from events.kafka.admin import ensure_topics
 from events.kafka.log import KafkaLog
@@ -78,12 +79,6 @@ class Api:
                 await writer.close()
 
         asyncio.run(commit())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
