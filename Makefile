@@ -8,10 +8,11 @@ JOBS ?= 3
 MINUTES ?= 3
 SEED ?=
 CUTS ?= 10
+PAIRS ?= 3
 SETUP := $(VENV)/.stamp-setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check fmt sim chaos power bench lock schemas clean
+.PHONY: help setup demo up test check fmt sim chaos power bench bench-pairs lock schemas clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -56,6 +57,9 @@ fmt: $(SETUP)  ## Format the code
 
 bench: $(SETUP)  ## Print the figures (tests/benchmarks)
 	$(BIN)/python -m tests.benchmarks
+
+bench-pairs: $(SETUP)  ## Measure the cost of durability alone: make bench-pairs PAIRS=4
+	$(BIN)/python -m tests.benchmarks --pairs $(PAIRS)
 
 schemas: $(SETUP)  ## Publish schemas that changed as new versions
 	$(BIN)/python -m events.registry
