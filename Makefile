@@ -7,10 +7,12 @@ JOBS ?= 3
 # Test files run side by side: most of them wait for real processes most of the time.
 MINUTES ?= 3
 SEED ?=
+CUTS ?= 10
+PAIRS ?= 3
 SETUP := $(VENV)/.stamp-setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check fmt sim chaos bench lock schemas clean
+.PHONY: help setup demo up test check fmt sim chaos power bench bench-pairs lock schemas clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -40,6 +42,9 @@ sim: $(SETUP)  ## Run the simulation alone: make sim SEEDS=10000
 chaos: $(SETUP)  ## Break a real lab on three brokers: make chaos MINUTES=15 [SEED=7]
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
+power: $(SETUP)  ## Cut the power of a lab on a disk of its own (root): make power CUTS=10 [SEED=7]
+	$(BIN)/python -m tests.power --cuts $(CUTS) $(if $(SEED),--seed $(SEED))
+
 check: $(SETUP)  ## Lint, types, import contracts, schemas
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -52,6 +57,9 @@ fmt: $(SETUP)  ## Format the code
 
 bench: $(SETUP)  ## Print the figures (tests/benchmarks)
 	$(BIN)/python -m tests.benchmarks
+
+bench-pairs: $(SETUP)  ## Measure the cost of durability alone: make bench-pairs PAIRS=4
+	$(BIN)/python -m tests.benchmarks --pairs $(PAIRS)
 
 schemas: $(SETUP)  ## Publish schemas that changed as new versions
 	$(BIN)/python -m events.registry

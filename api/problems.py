@@ -114,10 +114,10 @@ async def on_problem(request: Request, error: Exception) -> Response:
 
 
 async def on_teo_error(request: Request, error: Exception) -> Response:
-    """Starlette's handler of errors of the log: what is away now may be there in a moment."""
+    """Starlette's handler of errors of the log and the database: they may be there in a moment."""
     assert isinstance(error, TeoError)
     log.warning("request.log_failed", path=request.url.path, code=error.code, error=str(error))
-    detail = f"the log does not serve this now ({error}); try again in a moment"
+    detail = f"this cannot be served now ({error}); try again in a moment"
     problem = Problem(503, error.code, detail, headers={"Retry-After": "2"})
     return to_response(problem, instance=request.url.path)
 

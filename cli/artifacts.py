@@ -14,6 +14,7 @@ from cli.patience import Patience
 from cli.problems import BadUsage, Problem, Unreachable, from_answer, unavailable
 from cli.render import Column, field, show_list
 from cli.session import Session
+from events import durable
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -100,7 +101,7 @@ def _download(client: Client, path: str, item: Json, target: Path, *, session: S
                 except Unreachable as error:
                     patience.wait(error)
         _check(part, item)
-        part.replace(target)
+        durable.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
 

@@ -7,7 +7,6 @@ The user file is `~/.config/teo/config.yaml` (or `TEO_CONFIG`); each token has i
 import contextlib
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cli.problems import BadUsage
+from events.durable import OWN_MODE, write_whole
 
 SYSTEM_FILE = Path("/etc/teo/config.yaml")
 CONFIG_BYTES_MAX = 256 * 1024
@@ -253,15 +253,7 @@ def _save(path: Path, raw: Mapping[str, Any]) -> None:
 def _write_private(path: Path, text: str) -> None:
     """Replace `path` in one step with a file only this user can read."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
-        raise
+    write_whole(path, text, mode=OWN_MODE)
 
 
 def _check_name(name: str) -> None:

@@ -64,7 +64,7 @@ class _Demo:
 
         started_s = time.monotonic()
         self._title("Start Kafka, scheduler, worker and API on this machine")
-        config = StackConfig(folder=self._folder, port=_free_port(), context=None)
+        config = StackConfig(folder=self._folder, port=0, context=None)
         stack = Stack(config, note=self._say)
         async with stack.started():
             self._env = {
@@ -215,11 +215,3 @@ async def results(bootstrap: str, *, count: int) -> list[str]:
         finally:
             await reader.close()
     return [line for _, line in sorted(found)]
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

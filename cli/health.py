@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from api.server import server_of
+from api.server import Server, server_of
+from cli.process import RoleFailed
 
 
 def health_app(
@@ -59,9 +60,22 @@ async def serving(app: Starlette, *, host: str, port: int) -> AsyncIterator[None
         return
     server = server_of(app, host=host, port=port)
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(server.serve())
+        task = group.create_task(_serve(server, f"{host}:{port}"))
         try:
             yield
         finally:
             server.should_exit = True
             await task
+
+
+async def _serve(server: Server, where: str) -> None:
+    """Serve until told to stop. Raises `RoleFailed` if it cannot, or ends by itself."""
+    try:
+        await server.serve()
+    except SystemExit as error:  # As uvicorn does, once its log has said why.
+        raise RoleFailed(
+            f"nothing can be served at {where}: another process has that port, or it is no "
+            "address of this machine; name another"
+        ) from error
+    if not server.should_exit:
+        raise RoleFailed(f"the server at {where} ended by itself")

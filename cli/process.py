@@ -19,6 +19,13 @@ CANCEL_S = 30.0
 PARENT_FD = "TEO_PARENT_FD"
 """A pipe whose other end the parent holds: when it closes, the parent is dead and the role ends."""
 
+
+class RoleFailed(TeoError):
+    """Raised when a role must not go on: its process ends with exit code 3 and the reason."""
+
+    code = "role_failed"
+
+
 Role = Callable[[asyncio.Event], Awaitable[None]]
 """A role works until the event is set, then ends in good order."""
 

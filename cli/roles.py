@@ -16,7 +16,7 @@ from adapters.registry import Registry
 from api.auth.token_file import TokenFile
 from api.deps import Deps, Settings
 from cli.health import health_app, serving
-from cli.process import Role, now, until
+from cli.process import Role, RoleFailed, now, until
 from cli.version import version
 from events.kafka.admin import check_topics, cluster_id, wait_for_broker
 from events.kafka.log import KafkaLog
@@ -217,8 +217,11 @@ def api_role(role: ApiRole) -> Role:
                     settings=Settings(version=version()),
                     on_fatal=stop.set,
                 )
-                async with serving(create_app(deps), host=role.host, port=role.port):
+                app = create_app(deps)
+                async with serving(app, host=role.host, port=role.port):
                     await stop.wait()
                     deps.stopping.set()
+                if app.state.service.failure is not None:
+                    raise RoleFailed(app.state.service.failure)
 
     return serve

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.command import group
+from events.topics import Durability
 
 DATA_DIR = Path(os.environ.get("XDG_DATA_HOME", "~/.local/share")).expanduser() / "teo"
 
@@ -16,6 +17,15 @@ Kafka = Annotated[
 ]
 Prefix = Annotated[
     str, typer.Option("--topic-prefix", envvar="TEO_TOPIC_PREFIX", help="Prefix of all topics.")
+]
+Durable = Annotated[
+    Durability,
+    typer.Option(
+        "--durability",
+        envvar="TEO_DURABILITY",
+        metavar="disk|memory",
+        help="Facts are on the broker's disk, or in its memory, when they are acknowledged.",
+    ),
 ]
 Host = Annotated[str, typer.Option("--host", envvar="TEO_HOST", help="Address to listen on.")]
 HealthPort = Annotated[

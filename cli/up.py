@@ -14,8 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from cli.problems import BadUsage, Problem
-from cli.serve import DATA_DIR
+from cli.serve import DATA_DIR, Durable
 from cli.session import Session
+from events.topics import Durability
 
 CONTEXT = "local"
 STATE_FILE = "up.json"
@@ -38,6 +39,7 @@ def up(
         str, typer.Option("--kafka", help="`embedded`, or HOST:PORT of a Kafka of your own.")
     ] = "embedded",
     slots: Annotated[int, typer.Option(min=1, help="Attempts at once, for each pool.")] = 8,
+    durability: Durable = "disk",
     detach: Annotated[
         bool, typer.Option("--detach", help="Return once it is up; stop it with `teo down`.")
     ] = False,
@@ -52,10 +54,10 @@ def up(
             next_step=f"stop it with `teo down --data-dir {folder}`",
         )
     if detach:
-        return _detached(session, folder, port, kafka, slots)
+        return _detached(session, folder, port, kafka, slots, durability)
     from cli.local.stack import Stack, StackConfig
 
-    config = StackConfig(folder=folder, port=port, kafka=kafka, slots=slots)
+    config = StackConfig(folder=folder, port=port, kafka=kafka, slots=slots, durability=durability)
     return Stack(config, note=session.screen.note).run()
 
 
@@ -106,9 +108,16 @@ def is_alive(pid: int) -> bool:
     return any(word in (b"up", b"demo") for word in words)
 
 
-def _detached(session: Session, folder: Path, port: int | None, kafka: str, slots: int) -> int:
+def _detached(
+    session: Session,
+    folder: Path,
+    port: int | None,
+    kafka: str,
+    slots: int,
+    durability: Durability,
+) -> int:
     command = [sys.executable, "-m", "cli.main", "up", "--data-dir", str(folder)]
-    command += ["--kafka", kafka, "--slots", str(slots)]
+    command += ["--kafka", kafka, "--slots", str(slots), "--durability", durability]
     command += ["--port", str(port)] if port is not None else []
     (folder / "logs").mkdir(exist_ok=True)
     log = folder / "logs" / "up.log"

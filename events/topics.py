@@ -7,6 +7,11 @@ from typing import Literal
 Role = Literal["input", "journal", "snapshots", "tasks", "public"]
 """What a topic is for: what may be lost of it, and whether its key is the pool, follows from it."""
 POOL_KEYED: tuple[Role, ...] = ("input", "journal", "snapshots")
+Durability = Literal["disk", "memory"]
+"""Where a fact is when it is acknowledged: on the broker's disk, or in its memory for some time."""
+FLUSH_KEY = "flush.messages"
+"""After so many records of a partition they are written to the disk; by default Kafka never does:
+the system does within half a minute or so."""
 PARTITIONS_DEFAULT = 8
 DAY_MS = 24 * 3600 * 1000
 INPUT_BYTES_MAX = 2 * 1024 * 1024
@@ -83,6 +88,8 @@ class TopicSpec:
     partitions: int
     config: Mapping[str, str]
     role: Role = "public"
+    has_facts: bool = True
+    """False: what a power cut takes of it is made again, or was only output."""
 
 
 def specs(
@@ -106,7 +113,10 @@ def specs(
             "unclean.leader.election.enable": "false",
             **{key.replace("_", "."): value for key, value in extra.items()},
         }
-        return TopicSpec(name=name, partitions=partitions, config=config, role=role)
+        has_facts = name not in (topics.logs, topics.snapshots)
+        return TopicSpec(
+            name=name, partitions=partitions, config=config, role=role, has_facts=has_facts
+        )
 
     return (
         spec(topics.commands, 7 * DAY_MS, "input", **as_appended),

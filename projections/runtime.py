@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from events.errors import LogUnavailable
+from events.errors import LogUnavailable, TeoError
 from events.log import Log, Partition, Position, Record
 from events.topics import Topics
 from projections import queries
@@ -19,13 +19,15 @@ from projections.commands import is_of_command
 from projections.feed import Change, ChangeFeed
 from projections.metrics import ProjectionMetrics, projection_metrics
 from projections.rows import CommandRow, Health
-from projections.store import Store
+from projections.store import Store, StoreUnavailable
 from projections.tail import OtherJournal, Tail
 
 log = structlog.get_logger()
 
 BACKOFF_S_FIRST = 0.1
 BACKOFF_S_MAX = 5.0
+LOCKED_S_MAX = 1.0
+"""Who locks the database does so for a moment: it is level again soon after."""
 
 
 class Projector:
@@ -50,14 +52,18 @@ class Projector:
         self._tail: Tail | None = None
         self._trouble = "not started"
         """Why it does not read now; empty: it does."""
+        self._trouble_s = 0.0
+        """Since when, by the loop's clock; 0: it is no trouble that lasts."""
         self._commands: dict[str, set[asyncio.Future[None]]] = {}
         self._waits: set[tuple[Callable[[], bool], asyncio.Future[None]]] = set()
         """Waits for a position or for an end: few, so each is looked at after each batch."""
 
     async def run(self) -> None:
-        """Apply events until cancelled; a log that cannot be reached is tried again.
+        """Apply events until cancelled; what cannot be reached now is tried again.
 
-        Raises `JournalBroken` or the database's error: it cannot go on at all.
+        That is the log, or the database while somebody else has locked it: what was read and not
+        applied is read again, from where the database stands. Raises `JournalBroken` or the
+        database's error: it cannot go on at all.
         """
         pause_s = BACKOFF_S_FIRST
         try:
@@ -67,18 +73,23 @@ class Projector:
                     await self._follow()
                 except OtherJournal as error:
                     self.store.reset(str(error))
-                except LogUnavailable as error:
-                    self._trouble = str(error)
+                except (LogUnavailable, StoreUnavailable) as error:
+                    self._note_trouble(error)
                     self._metrics.interruptions.add(1)
                     has_moved = self._progress() != progress
-                    pause_s = BACKOFF_S_FIRST if has_moved else min(BACKOFF_S_MAX, pause_s * 2)
+                    most_s = BACKOFF_S_MAX if isinstance(error, LogUnavailable) else LOCKED_S_MAX
+                    pause_s = BACKOFF_S_FIRST if has_moved else min(most_s, pause_s * 2)
                     log.warning("projection.interrupted", error=str(error), pause_s=pause_s)
                     await asyncio.sleep(pause_s)
         except BaseException as error:
-            self._trouble = f"stopped: {type(error).__name__}: {error}"
+            self._trouble, self._trouble_s = f"stopped: {type(error).__name__}: {error}", 0.0
             if not isinstance(error, asyncio.CancelledError):
                 log.error("projection.stopped", error=str(error))  # noqa: TRY400
             raise
+
+    def _note_trouble(self, error: TeoError) -> None:
+        if self._trouble != str(error):
+            self._trouble, self._trouble_s = str(error), asyncio.get_running_loop().time()
 
     def _progress(self) -> Mapping[int, int]:
         return {number: mark.offset for number, mark in self.store.marks.items()}
@@ -150,7 +161,9 @@ class Projector:
     async def health(self) -> Health:
         """Return how the projection stands."""
         if self._trouble:
-            return Health(is_live=False, behind=0, detail=self._trouble)
+            for_s = asyncio.get_running_loop().time() - self._trouble_s
+            lasts = f", for {for_s:.0f} s now" if self._trouble_s else ""
+            return Health(is_live=False, behind=0, detail=f"{self._trouble}{lasts}")
         try:
             behind = self._behind(await self._ends())
         except LogUnavailable as error:

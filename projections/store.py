@@ -1,7 +1,8 @@
 """The database of the read models: decisions go in whole, with the position, in one transaction.
 
-Belongs to one process, which a lock beside the file makes sure of. Never blocks for long: calls
-are on the event loop, so that a query sees one state and a run can be repeated exactly.
+Belongs to one process, which a lock beside the file makes sure of. Never waits: calls are on the
+event loop, so that a query sees one state and a run can be repeated exactly. Who else opens the
+file (a backup, a shell, `teo fsck`) may keep it from being written for a while: `StoreUnavailable`.
 """
 
 import fcntl
@@ -11,10 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import structlog
 
+from events import durable
 from events.errors import TeoError
 from projections.journal import Decision, Mark
 from projections.schema import TABLES, apply_decision, version
@@ -31,12 +33,27 @@ PRAGMA wal_autocheckpoint = 4000;
 """NORMAL: after a power cut the newest transactions may be gone, with their position: they are
 read from the journal again."""
 _SIDE_FILES = ("-wal", "-shm", "-journal")
+_OPEN_WAIT_S = 5.0
+"""While it is opened nothing else is on the loop yet: a lock of a moment is waited for."""
+_PASSES = {
+    sqlite3.SQLITE_BUSY: "is locked by another process (`fuser` on its file names it)",
+    sqlite3.SQLITE_LOCKED: "is locked by another process (`fuser` on its file names it)",
+    sqlite3.SQLITE_FULL: "is on a disk that is full",
+}
+"""What SQLite cannot do now, and can once others let it."""
 
 
 class StoreBusy(TeoError):
     """Raised when another process keeps the read model of the same file."""
 
     code = "store_busy"
+
+
+class StoreUnavailable(TeoError):
+    """Raised when the file cannot be used now: nothing has changed, and it is worth a retry."""
+
+    code = "store_unavailable"
+    retriable = True
 
 
 class ForeignStore(TeoError):
@@ -174,8 +191,7 @@ class Store:
         try:
             for suffix in _SIDE_FILES:
                 Path(f"{self.path}{suffix}").unlink(missing_ok=True)
-            path.replace(self.path)
-            _sync_folder(self.path.parent)
+            durable.replace(path, self.path)
         finally:
             self.db = self._open()
 
@@ -210,11 +226,49 @@ class Store:
             )
             for partition, offset, event_id, seq, slack, skipped in rows
         }
+        db.execute("PRAGMA busy_timeout = 0")
         return db
 
 
+def _unavailable(error: sqlite3.OperationalError) -> StoreUnavailable | None:
+    """Return what `error` is called here if it passes; None: it does not."""
+    reason = _PASSES.get(error.sqlite_errorcode & 0xFF)
+    return None if reason is None else StoreUnavailable(f"the database of read models {reason}")
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that raises `StoreUnavailable` for what others cause, in reads too."""
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        """Run one statement."""
+        try:
+            return super().execute(sql, parameters)
+        except sqlite3.OperationalError as error:
+            raise _unavailable(error) or error from None
+
+    def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
+        """Run one statement for each of the parameters."""
+        try:
+            return super().executemany(sql, parameters)
+        except sqlite3.OperationalError as error:
+            raise _unavailable(error) or error from None
+
+    def executescript(self, sql: str, /) -> sqlite3.Cursor:
+        """Run several statements."""
+        try:
+            return super().executescript(sql)
+        except sqlite3.OperationalError as error:
+            raise _unavailable(error) or error from None
+
+
 def _connect(path: Path | None) -> sqlite3.Connection:
-    db = sqlite3.connect(path or ":memory:", isolation_level=None, cached_statements=256)
+    db = sqlite3.connect(
+        path or ":memory:",
+        timeout=_OPEN_WAIT_S,
+        isolation_level=None,
+        cached_statements=256,
+        factory=_Connection,
+    )
     try:
         db.executescript(_PRAGMAS)
     except BaseException:
@@ -259,12 +313,3 @@ class _Lock:
 def _remove(path: Path) -> None:
     for suffix in ("", *_SIDE_FILES):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 
 from api.auth.principal import Principal, Role
+from events.durable import OWN_MODE, write_whole
 from events.errors import TeoError
 
 TOKEN_BYTES = 32
@@ -43,13 +44,8 @@ def write_token_file(path: Path, principals: Mapping[str, Principal]) -> None:
         {"sha256": digest_of(token), "actor": who.actor, "roles": list(who.roles)}
         for token, who in principals.items()
     ]
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(orjson.dumps({"tokens": entries}, option=orjson.OPT_INDENT_2) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    content = orjson.dumps({"tokens": entries}, option=orjson.OPT_INDENT_2) + b"\n"
+    write_whole(path, content, mode=OWN_MODE)
 
 
 class TokenFile:

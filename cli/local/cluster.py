@@ -15,19 +15,16 @@ import structlog
 
 from cli.local import BrokerFailed
 from cli.local.broker import JvmProcess, Metadata, ask_metadata
-from cli.local.jars import Progress, Runtime, ready_runtime
-from cli.local.properties import (
-    Layout,
-    Node,
-    host,
+from cli.local.data_folder import (
+    drop_torn_bootstrap,
     meta_file,
     remembered_layout,
     state_file,
     take_folder,
-    with_free_ports,
-    write_settings,
-    write_whole,
 )
+from cli.local.jars import Progress, Runtime, ready_runtime
+from cli.local.properties import Layout, Node, host, with_free_ports, write_settings
+from events import durable
 
 log = structlog.get_logger()
 
@@ -216,13 +213,14 @@ class EmbeddedKafka:
                 has_internal=self._config.advertised is not None,
             )
             self._layout = layout
-            write_whole(self._folder / state_file, layout.to_json())
+            durable.write_whole(self._folder / state_file, layout.to_json())
             for node in layout.nodes:
                 port = (self._config.advertised or {}).get(node.number)
                 bytes_max = self._config.bytes_max
                 write_settings(
                     self._folder, layout, node, advertised_port=port, bytes_max=bytes_max
                 )
+                drop_torn_bootstrap(self._folder, node)
             count = f"{len(layout.nodes)} node{'s' if len(layout.nodes) > 1 else ''}"
             self._tell(f"starting Apache Kafka {layout.kafka} ({count})")
             try:
@@ -329,7 +327,7 @@ class EmbeddedKafka:
         flags = ["-XX:AOTMode=create", f"-XX:AOTConfiguration={learnt}", f"-XX:AOTCache={made}"]
         try:
             await self._run_java(node, flags, "warm-start.log", warm_start_s)
-            made.replace(warm_start)
+            durable.replace(made, warm_start)
         except (BrokerFailed, OSError) as error:
             log.warning("embedded_kafka.no_warm_start", error=str(error))
         finally:

@@ -20,6 +20,7 @@ from threading import Event
 from typing import IO
 
 from cli.local import ExtraMissing, JarsUnavailable
+from events import durable
 
 fetch_threads = 8
 fetch_attempts = 3
@@ -228,7 +229,7 @@ def _fetch_one(jar: Jar, scratch: Path, jars_dir: Path, fetch: Fetch, cancelled:
             reason = f"{type(error).__name__}: {error}"
             continue
         if _is_intact(path, jar):
-            path.replace(jars_dir / jar.file_name)
+            durable.replace(path, jars_dir / jar.file_name)
             return
         reason = f"what came is not the pinned file (sha256 {jar.sha256}, {jar.bytes} bytes)"
     raise JarsUnavailable(

@@ -1,29 +1,21 @@
-"""What a data folder holds: lock, layout, ports, settings; must never be shared or listen abroad.
+"""How a node is set up: its ports, its settings; must never listen abroad."""
 
-A folder belongs to one cluster for ever and to one process at a time; all listen on the loopback.
-"""
-
-import asyncio
 import base64
-import fcntl
 import json
-import os
 import secrets
 import shutil
 import socket
-import time
 import uuid
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO
 
-from cli.local import DataFolderRefused, PortBusy
+from cli.local import PortBusy
+from events.durable import write_whole
 
 host = "127.0.0.1"
 internal_partitions = 4
 state_format = 1
-state_file, lock_file = "cluster.json", "lock"
-lock_poll_s = 0.05
 port_tries = 200
 own_ports = range(20_000, 32_000)  # Below the ephemeral range, so that no client ever gets one.
 
@@ -41,6 +33,10 @@ class Node:
     @property
     def folder_name(self) -> str:
         return f"node-{self.number}"
+
+
+class OtherFormat(ValueError):
+    """Raised when a description of a cluster is whole, but of a version that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +64,7 @@ class Layout:
         try:
             document = json.loads(text)
             if document["format"] != state_format:
-                raise ValueError(
+                raise OtherFormat(
                     f"format {document['format']!r}, this version knows {state_format}"
                 )
             return cls(
@@ -86,13 +82,6 @@ def new_cluster_id() -> str:
         text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         if not text.startswith("-"):
             return text
-
-
-def parse_properties(text: str) -> dict[str, str]:
-    """The `key=value` lines that Kafka writes into meta.properties."""
-    lines = (line.strip() for line in text.splitlines())
-    pairs = (line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    return {key.strip(): value.strip() for key, value in pairs}
 
 
 def render(settings: dict[str, str | int | bool]) -> str:
@@ -209,95 +198,6 @@ def log4j_settings() -> dict[str, str | int | bool]:
     }
 
 
-async def take_folder(folder: Path, wait_s: float) -> IO[str]:
-    """Lock the data folder. Brokers of a killed owner hold it too: those are waited for."""
-    lock = _open_lock(folder)
-    deadline = time.monotonic() + wait_s
-    try:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                lock.seek(0)
-                owner = lock.read().strip()
-                if _is_running(owner) or time.monotonic() > deadline:
-                    raise DataFolderRefused(
-                        f"{folder} is in use by the process {owner or '(unknown)'}."
-                        " Stop that one (teo down), or choose another data folder."
-                    ) from error
-            await asyncio.sleep(lock_poll_s)
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-    except BaseException:
-        lock.close()
-        raise
-    return lock
-
-
-def _open_lock(folder: Path) -> IO[str]:
-    _refuse_foreign(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    return (folder / lock_file).open("a+", encoding="ascii")
-
-
-def _is_running(owner: str) -> bool:
-    try:
-        os.kill(int(owner), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _refuse_foreign(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise DataFolderRefused(f"{folder} is not a folder. Choose another data folder.")
-    if not folder.exists() or (folder / state_file).exists():
-        return
-    if {each.name for each in folder.iterdir()} - {lock_file, f"{state_file}.new"}:
-        raise DataFolderRefused(
-            f"{folder} is not empty and has no {state_file}: it is not a Kafka data folder of teo."
-            " Choose an empty or a new folder."
-        )
-
-
-def remembered_layout(folder: Path, nodes: int, version: str) -> Layout | None:
-    """What the folder holds, when it fits what is asked for."""
-    path = folder / state_file
-    if not path.exists():
-        return None
-    advice = f"Choose another data folder, or remove {folder} with all its data."
-    try:
-        layout = Layout.from_json(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataFolderRefused(f"{path} cannot be read: {error}. {advice}") from error
-    if len(layout.nodes) != nodes:
-        raise DataFolderRefused(
-            f"{folder} holds a cluster of {len(layout.nodes)} node(s), {nodes} asked for. {advice}"
-        )
-    if _numbers(layout.kafka) > _numbers(version):
-        raise DataFolderRefused(
-            f"{folder} was written by Kafka {layout.kafka}, this is {version}. {advice}"
-        )
-    for node in layout.nodes:
-        meta = meta_file(folder, node)
-        held = parse_properties(meta.read_text(encoding="utf-8")) if meta.exists() else {}
-        found = (held.get("cluster.id", layout.cluster_id), held.get("node.id", str(node.number)))
-        if found != (layout.cluster_id, str(node.number)):
-            raise DataFolderRefused(
-                f"{meta.parent} holds node {found[1]} of the cluster {found[0]},"
-                f" not node {node.number} of {layout.cluster_id}. {advice}"
-            )
-    return layout
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
-
-
 def with_free_ports(
     known: Layout | None,
     *,
@@ -310,8 +210,8 @@ def with_free_ports(
     taken: set[int] = set()
 
     def keep_or_choose(port: int | None) -> int:
-        if port is None or port in taken or not _is_free(port):
-            port = _choose_port(taken)
+        if port is None or port in taken or not is_free(port):
+            port = free_port(taken)
         taken.add(port)
         return port
 
@@ -322,7 +222,7 @@ def with_free_ports(
             port = keep_or_choose(before.port if before else None)
         else:
             port = first_port + number - 1
-            if not _is_free(port):
+            if not is_free(port):
                 raise PortBusy(
                     f"Port {port} of {host} is taken, so Kafka cannot listen there."
                     " Stop what listens on it, or name another port."
@@ -345,10 +245,15 @@ def with_free_ports(
     return Layout(cluster_id=new_cluster_id(), kafka=version, nodes=tuple(placed))
 
 
-def _choose_port(taken: set[int]) -> int:
+def free_port(taken: Collection[int] = ()) -> int:
+    """A port that is free now, is not in `taken`, and that no client gets meanwhile by chance.
+
+    The system's own choice (port 0) is one that it gives to the next client as well: on a busy
+    machine it may be taken before whoever it was chosen for listens there.
+    """
     for _ in range(port_tries):
         port = secrets.choice(own_ports)
-        if port not in taken and _is_free(port):
+        if port not in taken and is_free(port):
             return port
     raise PortBusy(
         f"No free port of {host} found from {own_ports.start} to {own_ports.stop - 1}"
@@ -356,7 +261,7 @@ def _choose_port(taken: set[int]) -> int:
     )
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
     with socket.socket() as probe:
         # As the JVM does: a port in TIME_WAIT is free, one that is listened on is not.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -365,10 +270,6 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
-
-
-def meta_file(folder: Path, node: Node) -> Path:
-    return folder / node.folder_name / "data" / "meta.properties"
 
 
 def write_settings(
@@ -387,9 +288,3 @@ def write_settings(
     )
     write_whole(home / "server.properties", render(settings))
     write_whole(home / "log4j2.properties", render(log4j_settings()))
-
-
-def write_whole(path: Path, text: str) -> None:
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)

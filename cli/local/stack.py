@@ -7,9 +7,7 @@ import asyncio
 import json
 import logging
 import os
-import secrets
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -26,11 +24,14 @@ from cli.contexts import write_context
 from cli.direct import hush_kafka
 from cli.local import BrokerFailed
 from cli.local.cluster import ClusterConfig, EmbeddedKafka
+from cli.local.properties import free_port, is_free
 from cli.problems import Problem
 from cli.process import PARENT_FD
+from events.durable import OWN_MODE, write_whole
 from events.errors import TeoError
 from events.kafka.admin import ensure_topics, wait_for_broker
-from events.topics import OUTPUT_BYTES_MAX, Topics, specs
+from events.kafka.durability import keep_facts
+from events.topics import OUTPUT_BYTES_MAX, Durability, Topics, specs
 
 DEFAULT_PORT = 8642
 PARTITIONS = 4
@@ -54,6 +55,7 @@ class StackConfig:
     port: int | None = None
     kafka: str = EMBEDDED
     slots: int = 8
+    durability: Durability = "disk"
     context: str | None = "local"
     """Context of the CLI that is written; None: none."""
 
@@ -108,9 +110,7 @@ class Stack:
             "data_dir": str(self.config.folder),
             "roles": self.pids,
         }
-        fresh = self.config.folder / ".up.json.new"
-        fresh.write_text(json.dumps(state))
-        fresh.replace(self.config.folder / "up.json")
+        write_whole(self.config.folder / "up.json", json.dumps(state))
 
 
 class _Started:
@@ -134,7 +134,7 @@ class _Started:
             parent, child = os.pipe()
             os.set_inheritable(parent, True)
             self._exit.callback(os.close, child)
-            health = _free_port()
+            health = free_port({port})
             stack.scheduler = f"http://127.0.0.1:{health}"
             plan = {
                 "scheduler": ["scheduler", "--health-port", str(health)],
@@ -188,6 +188,8 @@ class _Started:
             await wait_for_broker(bootstrap, wait_s=READY_S_MAX)
         topics = specs(Topics(), partitions=PARTITIONS, min_insync=1)
         await ensure_topics(bootstrap, topics, replication=1)
+        is_ours = config.kafka == EMBEDDED
+        await keep_facts(bootstrap, topics, config.durability, is_broker_ours=is_ours)
         return bootstrap
 
     async def _stop_roles(self) -> None:
@@ -317,35 +319,15 @@ def _token(folder: Path) -> str:
     token = new_token()
     actor = os.environ.get("USER") or "local"
     write_token_file(_tokens(folder), {token: Principal(actor=actor, roles=("admin",))})
-    fresh = folder / f".token.{secrets.token_hex(4)}"
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(token + "\n")
-    fresh.replace(kept)
+    write_whole(kept, token + "\n", mode=OWN_MODE)
     return token
 
 
 def _port(asked: int | None) -> int:
     if asked is not None:
         if asked == 0:
-            return _free_port()
-        if not _is_free(asked):
+            return free_port()
+        if not is_free(asked):
             raise Problem(f"port {asked} is taken", next_step="choose another --port", exit_code=2)
         return asked
-    return DEFAULT_PORT if _is_free(DEFAULT_PORT) else _free_port()
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return DEFAULT_PORT if is_free(DEFAULT_PORT) else free_port()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 from urllib.parse import quote, unquote
 
+from events import durable
 from processors.artifacts.store import (
     ArtifactMissing,
     ArtifactRefused,
@@ -50,7 +51,7 @@ class FileStore:
         target = self._root / check_key(key)
         self._puts += 1
         part = target.with_name(f".{os.getpid()}-{self._puts}.part")
-        sha256, size_bytes = await self._offload(lambda: _write(source, target, part, self._root))
+        sha256, size_bytes = await self._offload(lambda: _write(source, target, part))
         return StoredArtifact(uri=SCHEME + quote(key), sha256=sha256, size_bytes=size_bytes)
 
     async def size(self, uri: str) -> int:
@@ -88,21 +89,18 @@ class FileStore:
             raise ArtifactMissing(f"artifact {uri!r} names no place in this store") from error
 
 
-def _write(source: Path | bytes, target: Path, part: Path, root: Path) -> tuple[str, int]:
+def _write(source: Path | bytes, target: Path, part: Path) -> tuple[str, int]:
     """Copy to `part`, make it durable, rename it to `target`; return hash and size."""
     digest = hashlib.sha256()
     size_bytes = 0
     try:
-        _make_folder(target.parent, root)
+        durable.make_folder(target.parent)
         with part.open("xb") as file:
             for chunk in _chunks(source):
                 digest.update(chunk)
                 size_bytes += len(chunk)
                 file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
-        sync_folder(target.parent)
+        durable.replace(part, target)
     except OSError as error:
         raise ArtifactStoreUnavailable(f"cannot store {target.name!r}: {error}") from error
     finally:
@@ -130,28 +128,6 @@ def open_regular(path: Path) -> BinaryIO:
         os.close(descriptor)
         raise ArtifactRefused(f"{path.name!r} is not a regular file")
     return os.fdopen(descriptor, "rb")
-
-
-def _make_folder(folder: Path, root: Path) -> None:
-    """Make `folder` and make its name durable up to `root`."""
-    missing = []
-    while not folder.is_dir():
-        missing.append(folder)
-        if folder == root:
-            break
-        folder = folder.parent
-    for each in reversed(missing):
-        each.mkdir(parents=True, exist_ok=True)
-        sync_folder(each.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable: a rename is not until its folder is synced."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _open(path: Path, uri: str) -> BinaryIO:

@@ -12,12 +12,12 @@ a fence costs no write of its own.
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
 
+from events.durable import write_whole
 from events.errors import TeoError
 from processors.worker.notes import BenchKey, Leftover, read_notes
 
@@ -70,10 +70,7 @@ class Fences:
     def stop(self, reason: str) -> None:
         """Keep, durably, that this worker must not run: also not when it is started again."""
         try:
-            with self._stop_path.open("w") as file:
-                file.write(reason)
-                file.flush()
-                os.fsync(file.fileno())
+            write_whole(self._stop_path, reason)
         except OSError as error:
             log.warning("worker.stop_not_kept", path=str(self._stop_path), error=str(error))
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from events.durable import make_folder, write_whole
 from events.errors import TeoError
 from processors.worker.fences import Fences
 from processors.worker.notes import Leftover, read_notes, text_of
@@ -55,8 +56,8 @@ class StateDir:
         self._lock_path = root / "lock"
         self._handles = root / "handles"
         try:
-            self._handles.mkdir(parents=True, exist_ok=True, mode=0o700)
-            (root / "attempts").mkdir(exist_ok=True, mode=0o700)
+            make_folder(self._handles, mode=0o700)
+            make_folder(root / "attempts", mode=0o700)
             self.fences = Fences(root / "fences", self.leftovers())
         except OSError as error:
             raise StateUnreadable(f"state folder {root}: {error}; set `state_dir`") from error
@@ -182,17 +183,7 @@ def _epoch_of(path: Path) -> int:
 
 
 def _write_durably(path: Path, text: str) -> None:
-    part = path.with_suffix(".part")
     try:
-        with part.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        write_whole(path, text)
     except OSError as error:
         raise StateUnreadable(f"cannot write {path}: {error}; free or repair the disk") from error

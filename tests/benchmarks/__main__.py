@@ -4,6 +4,7 @@ Starts everything as `teo up` does, in a folder of its own. Never fails on a slo
 prints what it is, with the machine's load.
 """
 
+import argparse
 import asyncio
 import io
 import json
@@ -14,9 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import fastavro
 import httpx
@@ -25,6 +27,7 @@ from cli.local.stack import Stack, StackConfig
 from events import registry
 from events.codec import decode_event
 from events.kafka.log import KafkaLog
+from events.topics import Durability
 from processors.scheduler.evolve import fold
 from processors.scheduler.state import Ledger
 from tests.benchmarks.broker_down import rates
@@ -93,7 +96,10 @@ async def cycles(stack: Stack, count: int) -> list[float]:
 
 async def one_client(stack: Stack) -> None:
     await cycles(stack, WARM_UP)
-    show("reserve -> granted, one client", spread(await cycles(stack, ONE_CLIENT)))
+    start_s = time.perf_counter()
+    took = await cycles(stack, ONE_CLIENT)
+    rate = 2 * ONE_CLIENT / (time.perf_counter() - start_s)
+    show("reserve -> granted, one client", f"{spread(took)}, {rate:.0f} commands/s")
 
 
 async def sixteen_clients(stack: Stack) -> None:
@@ -256,32 +262,59 @@ def cli_start() -> None:
     show("teo --version", spread(took))
 
 
+@asynccontextmanager
+async def system(durability: Durability) -> AsyncIterator[tuple[Stack, httpx.AsyncClient]]:
+    """Start everything, with benches."""
+    with tempfile.TemporaryDirectory(prefix="teo-bench-") as folder:
+        config = StackConfig(folder=Path(folder), port=0, context=None, durability=durability)
+        stack = Stack(config, note=lambda _: None)
+        async with (
+            stack.started(),
+            httpx.AsyncClient(
+                base_url=stack.server,
+                headers={"Authorization": f"Bearer {stack.token}"},
+                timeout=60,
+            ) as client,
+        ):
+            await furnish(client)
+            yield stack, client
+
+
+async def pairs(count: int) -> None:
+    """Measure what durability costs: on disk and in memory in turns, on one machine."""
+    for turn in range(count):
+        for durability in get_args(Durability):
+            show(f"facts on {durability}, turn {turn + 1}", "")
+            async with system(durability) as (stack, _):
+                await one_client(stack)
+                await sixteen_clients(stack)
+                await noops(stack)
+
+
 async def main() -> None:
     # A broker is killed on purpose; what that costs is in the figures.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     fold_beside_decode()
     cli_start()
-    with tempfile.TemporaryDirectory(prefix="teo-bench-") as folder:
-        config = StackConfig(folder=Path(folder), port=0, context=None)
-        stack = Stack(config, note=lambda _: None)
-        async with stack.started():
-            memory(stack.pids)
-            async with httpx.AsyncClient(
-                base_url=stack.server,
-                headers={"Authorization": f"Bearer {stack.token}"},
-                timeout=60,
-            ) as client:
-                await furnish(client)
-                await one_client(stack)
-                await sixteen_clients(stack)
-                await verdicts(stack)
-                await noops(stack)
-                await lines(stack, client)
-            await takeover(stack.bootstrap)
-            await recovery(stack.bootstrap)
+    await pairs(1)
+    async with system("disk") as (stack, client):
+        memory(stack.pids)
+        await verdicts(stack)
+        await lines(stack, client)
+        await takeover(stack.bootstrap)
+        await recovery(stack.bootstrap)
     with tempfile.TemporaryDirectory(prefix="teo-bench-") as folder:
         await broker_down(Path(folder))
 
 
+def asked() -> Coroutine[None, None, None]:
+    """Return what is to be measured."""
+    parser = argparse.ArgumentParser(prog="make bench")
+    help_text = "measure only the cost of durability, so many times in turns"
+    parser.add_argument("--pairs", type=int, metavar="N", help=help_text)
+    count = parser.parse_args().pairs
+    return main() if count is None else pairs(count)
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(asked())

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from cli.local.properties import free_port
 from events.codec import decode, decode_event, encode
 from events.commands import ApplyBenches
 from events.kafka.admin import ensure_topics
@@ -52,12 +52,6 @@ class Scheduler:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(30)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """A real watcher on a journal that the test writes, as only a scheduler may: the odd cases."""
 
 import asyncio
-import socket
 import struct
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -12,6 +11,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from cli.local.cluster import ClusterConfig, EmbeddedKafka
+from cli.local.properties import free_port
 from events.codec import decode_command, encode
 from events.commands import QuarantineBench
 from events.kafka.admin import ensure_topics
@@ -38,9 +38,7 @@ UNKNOWN = struct.pack(">bI", 0, 999_999) + b"of a later version"
 
 @pytest.fixture
 def health_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture

@@ -73,19 +73,19 @@ class BenchHealthWatcher:
             with _nothing_skipped():
                 await self._app.start()
                 await self._app.wait()
-                if self._app.crashed:
+                if self._app.crashed or not _is_told_to_stop():
                     raise LogUnavailable(f"faust gave up: {self._app.crash_reason!r}")
         finally:
-            await self._stop()
+            await self._stop(0 if _is_told_to_stop() else FATAL)
 
-    async def _stop(self) -> None:
+    async def _stop(self, exit_code: int) -> None:
         """Leave the group, so that others take over at once.
 
         Faust may wait for a broker, or for itself, for ever, and swallows being cancelled; there
         is nothing to be kept, so the process is ended from outside the loop if it takes too long.
         """
         self._is_ready = False
-        last_word = threading.Timer(STOP_S_MAX, os._exit, (0,))
+        last_word = threading.Timer(STOP_S_MAX, os._exit, (exit_code,))
         last_word.daemon = True
         last_word.start()
         with suppress(Exception):
@@ -203,6 +203,12 @@ class BenchHealthWatcher:
         now = self._now()
         asked = [a for each in self._watched.values() for a in each.health.unanswered()]
         return [Observation(sum(not has_lapsed(each, now) for each in asked))]
+
+
+def _is_told_to_stop() -> bool:
+    """Return True if the role has cancelled this task: Faust may swallow that."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 @contextmanager

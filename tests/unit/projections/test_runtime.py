@@ -1,6 +1,9 @@
 """The projector follows the journal, wakes who waits, and outlives a log that is down."""
 
 import asyncio
+import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -318,5 +321,62 @@ def test_a_rebuild_that_fails_leaves_the_old_as_it_was(tmp_path: Path) -> None:
         with Store(path) as store:
             assert fingerprint(store.db) == before
         assert files(tmp_path) == ["read.db", "read.db.lock"]
+
+    asyncio.run(scenario())
+
+
+LOCKER = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN EXCLUSIVE")
+print("locked", flush=True)
+sys.stdin.readline()
+db.execute("COMMIT")
+"""
+
+
+def test_another_process_that_locks_the_database_stops_nothing(tmp_path: Path) -> None:
+    """Nothing waits on the loop, reads go on, and what was not applied meanwhile is applied."""
+    path = tmp_path / "read.db"
+
+    async def scenario() -> None:
+        log = JournalLog()
+        log.write(decisions([REGISTERED], [ONLINE]))
+        longest_s, stop = 0.0, False
+
+        async def watch_the_loop() -> None:
+            nonlocal longest_s
+            clock = asyncio.get_running_loop().time
+            while not stop:
+                before_s = clock()
+                await asyncio.sleep(0.01)
+                longest_s = max(longest_s, clock() - before_s)
+
+        with Store(path) as store:
+            async with projecting(log, store) as projector:
+                assert await projector.caught_up(WAIT_S)
+                other = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-I", "-c", LOCKER, str(path)),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                )
+                assert other.stdin is not None
+                assert other.stdout is not None
+                assert await other.stdout.readline() == b"locked\n"
+                watching = asyncio.create_task(watch_the_loop())
+                position = log.write(decision(OFFLINE, seq=2))
+                assert not await projector.wait_for(position, 1.0)
+                health = await projector.health()
+                assert not health.is_live
+                assert "locked by another process" in health.detail
+                assert re.search(r", for [12] s now$", health.detail)
+                assert state(store) == "idle", "reads go on"
+                other.stdin.write(b"\n")
+                assert await projector.wait_for(position, WAIT_S)
+                assert state(store) == "offline"
+                assert (await projector.health()).is_live
+                stop = True
+                await asyncio.gather(watching, other.wait())
+        assert longest_s < 4.0, "the loop waited for the lock"
 
     asyncio.run(scenario())

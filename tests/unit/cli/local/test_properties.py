@@ -1,31 +1,22 @@
-"""The data folder: what a node is told, and which folders are refused."""
+"""What a node is told, and which ports it gets."""
 
-import asyncio
-import fcntl
-import json
-import os
 import socket
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cli.local import DataFolderRefused, PortBusy
+from cli.local import PortBusy
 from cli.local.cluster import ClusterConfig
+from cli.local.data_folder import parse_properties
 from cli.local.properties import (
     Layout,
     Node,
-    lock_file,
     log4j_settings,
-    meta_file,
     new_cluster_id,
     own_ports,
-    parse_properties,
-    remembered_layout,
     render,
     server_settings,
-    state_file,
-    take_folder,
     with_free_ports,
     write_settings,
 )
@@ -147,94 +138,6 @@ def test_cluster_ids_are_16_bytes_and_never_look_like_a_flag() -> None:
     assert len(made) == 500
     assert {len(text) for text in made} == {22}
     assert not any(text.startswith("-") for text in made)
-
-
-def take_and_release(folder: Path, wait_s: float = 0.0) -> None:
-    asyncio.run(take_folder(folder, wait_s)).close()
-
-
-def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(DataFolderRefused, match=r"not empty and has no cluster\.json"):
-        take_and_release(tmp_path)
-    assert [each.name for each in tmp_path.iterdir()] == ["thesis.txt"]
-
-
-def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.touch()
-    with pytest.raises(DataFolderRefused, match="not a folder"):
-        take_and_release(path)
-
-
-def test_a_folder_can_be_taken_again_after_a_start_that_came_to_nothing(tmp_path: Path) -> None:
-    take_and_release(tmp_path / "new")
-    take_and_release(tmp_path / "new")
-
-
-def test_a_folder_in_use_by_a_living_process_is_refused_at_once(tmp_path: Path) -> None:
-    refused = pytest.raises(DataFolderRefused, match=f"in use by the process {os.getpid()}")
-    with asyncio.run(take_folder(tmp_path, 0.0)), refused:
-        take_and_release(tmp_path, wait_s=60.0)
-
-
-def test_the_brokers_of_a_dead_owner_are_waited_for(tmp_path: Path) -> None:
-    beyond_all_pids = 2**22 + 1
-
-    async def scenario() -> None:
-        with (tmp_path / lock_file).open("w") as held_by_a_broker:
-            held_by_a_broker.write(str(beyond_all_pids))
-            held_by_a_broker.flush()
-            fcntl.flock(held_by_a_broker, fcntl.LOCK_EX)
-            with pytest.raises(DataFolderRefused, match=f"process {beyond_all_pids}"):
-                await take_folder(tmp_path, 0.0)
-            waiting = asyncio.create_task(take_folder(tmp_path, 30.0))
-            await asyncio.sleep(0)
-            assert not waiting.done()
-        (await waiting).close()
-
-    asyncio.run(scenario())
-
-
-def test_an_unknown_folder_remembers_nothing(tmp_path: Path) -> None:
-    assert remembered_layout(tmp_path, 1, "4.3.0") is None
-
-
-def write_state(folder: Path, layout: Layout) -> None:
-    (folder / state_file).write_text(layout.to_json())
-
-
-def test_a_folder_is_remembered_by_a_newer_kafka_and_refused_by_an_older(tmp_path: Path) -> None:
-    layout = layout_of(1)
-    write_state(tmp_path, layout)
-    assert remembered_layout(tmp_path, 1, "4.10.0") == layout
-    with pytest.raises(DataFolderRefused, match=r"written by Kafka 4\.3\.0, this is 4\.2\.9"):
-        remembered_layout(tmp_path, 1, "4.2.9")
-
-
-def test_another_number_of_nodes_is_refused(tmp_path: Path) -> None:
-    write_state(tmp_path, layout_of(3))
-    with pytest.raises(DataFolderRefused, match=r"cluster of 3 node\(s\), 1 asked for"):
-        remembered_layout(tmp_path, 1, "4.3.0")
-
-
-def test_the_log_of_another_cluster_is_refused(tmp_path: Path) -> None:
-    layout = layout_of(1)
-    write_state(tmp_path, layout)
-    meta = meta_file(tmp_path, layout.nodes[0])
-    meta.parent.mkdir(parents=True)
-    meta.write_text("version=1\ncluster.id=other\nnode.id=1\n")
-    with pytest.raises(DataFolderRefused, match="node 1 of the cluster other"):
-        remembered_layout(tmp_path, 1, "4.3.0")
-    meta.write_text(f"version=1\ncluster.id={layout.cluster_id}\nnode.id=2\n")
-    with pytest.raises(DataFolderRefused, match="holds node 2"):
-        remembered_layout(tmp_path, 1, "4.3.0")
-
-
-def test_a_broken_state_file_is_refused_with_the_next_step(tmp_path: Path) -> None:
-    (tmp_path / state_file).write_text(json.dumps({"format": 2}))
-    with pytest.raises(DataFolderRefused, match="Choose another data folder"):
-        remembered_layout(tmp_path, 1, "4.3.0")
 
 
 def listening() -> socket.socket:
