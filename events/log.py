@@ -74,6 +74,14 @@ class Reader(Protocol):
         """
         ...
 
+    def read_up_s(self, partition: Partition) -> float | None:
+        """Return when `partition` was read to its end, by the monotonic clock; None: not yet.
+
+        All that was committed to it before that moment was returned by a poll. It may be late:
+        what is asked for is a bound.
+        """
+        ...
+
     async def close(self) -> None:
         """Give back the connection. Idempotent."""
         ...

@@ -25,7 +25,7 @@ from projections.rows import (
     WorkerFilter,
     WorkerRow,
 )
-from projections.runtime import Projector
+from projections.runtime import IsWanted, Projector, any_outcome
 
 
 class ReadModel:
@@ -39,9 +39,11 @@ class ReadModel:
         """Return True once `position` is applied, False if it was not within `wait_s`."""
         return await self._projector.wait_for(position, wait_s)
 
-    async def wait_for_command(self, command_id: str, *, wait_s: float) -> CommandRow | None:
+    async def wait_for_command(
+        self, command_id: str, *, wait_s: float, is_wanted: IsWanted = any_outcome
+    ) -> CommandRow | None:
         """Return the outcome of a command once all of its events are applied; None: not yet."""
-        return await self._projector.wait_for_command(command_id, wait_s)
+        return await self._projector.wait_for_command(command_id, wait_s, is_wanted)
 
     async def health(self) -> Health:
         """Return how the projection stands."""

@@ -10,8 +10,8 @@ from events import facts
 from events.dlq import DeadLetter
 from events.message import EventMessage
 from events.results import ExecutionResult
-from processors.audit import rules
-from processors.audit.rules import Rule
+from processors.audit import durations, rules
+from processors.audit.rule import Rule
 
 
 class Violated(AssertionError):
@@ -76,6 +76,11 @@ def words_are_of_the_one_who_was_asked(events: Sequence[EventMessage]) -> None:
     _obey(rules.WordsAreOfTheOneWhoWasAsked(), events)
 
 
+def leases_last_as_asked(events: Sequence[EventMessage]) -> None:
+    """A lease, a wait and an attempt are not over before their time, jumps of the clock aside."""
+    _obey(durations.LeasesLastAsAsked(), events)
+
+
 Checker = Callable[[Sequence[EventMessage]], None]
 CHECKERS: tuple[Checker, ...] = (
     journal_is_dense_and_whole,
@@ -88,6 +93,7 @@ CHECKERS: tuple[Checker, ...] = (
     gangs_are_all_or_nothing,
     words_are_of_the_one_who_was_asked,
     time_and_inputs_go_forward,
+    leases_last_as_asked,
 )
 
 

@@ -4,32 +4,18 @@ A rule yields a text for each event that breaks it, then goes on from what that 
 keeps what is open, not what is over, where the rule allows it.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from datetime import datetime
-from typing import ClassVar
 
 from events import facts
 from events.message import EventMessage
+from processors.audit.durations import LeasesLastAsAsked
+from processors.audit.rule import Rule
 from processors.scheduler.ids import derived_id
 from processors.scheduler.state import EPOCH
 
 BenchKey = tuple[str, str]
 """Pool and name of a bench."""
-
-
-class Rule(ABC):
-    """One rule over one partition."""
-
-    name: ClassVar[str]
-
-    @abstractmethod
-    def see(self, message: EventMessage) -> Iterator[str]:
-        """Yield what is wrong with the next event."""
-
-    def end(self) -> Iterator[str]:
-        """Yield what is wrong once there is no more."""
-        yield from ()
 
 
 class JournalIsDenseAndWhole(Rule):
@@ -386,4 +372,5 @@ def rules_of(partition: int) -> list[Rule]:
         InfrastructureIsNotATestFailure(),
         GangsAreAllOrNothing(),
         WordsAreOfTheOneWhoWasAsked(),
+        LeasesLastAsAsked(),
     ]

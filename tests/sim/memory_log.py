@@ -27,6 +27,8 @@ class MemoryLog:
         self.on_crash: Callable[[], None] | None = None
         """Told when a fault kills this process, so that somebody starts it again; None: no such
         fault happens to it."""
+        self.unsteady_s: list[tuple[float, float]] = []
+        """From when to when it was dead or paused, and taken for it."""
         self._paused_until_s = 0.0
         self._memberships: list[MemoryMembership] = []
 
@@ -34,12 +36,15 @@ class MemoryLog:
         """As kill -9: nothing takes effect any more; its memberships run out by themselves."""
         self.is_dead = True
         loop = asyncio.get_running_loop()
+        self.unsteady_s.append((loop.time(), loop.time() + SESSION_S))
         for membership in self._memberships:
             loop.call_later(SESSION_S, membership.expire)
 
     def pause(self, seconds: float) -> None:
         """As SIGSTOP and, later, SIGCONT: calls hang; a long pause costs the membership."""
-        self._paused_until_s = asyncio.get_running_loop().time() + seconds
+        now_s = asyncio.get_running_loop().time()
+        self._paused_until_s = now_s + seconds
+        self.unsteady_s.append((now_s, now_s + seconds + SESSION_S))
         if seconds > SESSION_S:
             loop = asyncio.get_running_loop()
             for membership in self._memberships:
@@ -202,6 +207,7 @@ class MemoryReader:
     def __init__(self, log: MemoryLog, positions: dict[Partition, int]) -> None:
         self._log = log
         self._positions = positions
+        self._read_up_s: dict[Partition, float] = {}
 
     async def poll(self, *, records_max: int, wait_s: float) -> Sequence[Record]:
         await self._log.travel("poll")
@@ -240,7 +246,12 @@ class MemoryReader:
                     found.append(record)
                 place += 1
             self._positions[partition] = place
+            if place >= len(entries):
+                self._read_up_s[partition] = asyncio.get_running_loop().time()
         return found
+
+    def read_up_s(self, partition: Partition) -> float | None:
+        return self._read_up_s.get(partition)
 
     async def position(self, partition: Partition) -> int:
         return self._positions[partition]

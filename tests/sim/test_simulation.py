@@ -19,11 +19,12 @@ from projections.rebuild import fingerprint
 from projections.runtime import Projector
 from projections.store import Store
 from tests.sim.checkers import Violated, check_journal, check_letters, check_results
+from tests.sim.durations import judge_durations
 from tests.sim.in_time import judge_in_time
 from tests.sim.loop import run
 from tests.sim.memory_cluster import Faults
 from tests.sim.memory_log import MemoryLog
-from tests.sim.nemesis import SCHEDULERS, WORKERS, faults_of, nemesis
+from tests.sim.nemesis import SCHEDULERS, WORKERS, clocks, faults_of, nemesis
 from tests.sim.snapshots import damage_snapshots, judge_snapshots
 from tests.sim.world import TOPICS, World
 
@@ -90,6 +91,7 @@ async def _live(world: World) -> None:
     world.cluster.faults = faults_of(world.seed)
     async with asyncio.TaskGroup() as group:
         group.create_task(nemesis(world, strikes=STRIKES))
+        group.create_task(clocks(world))
         group.create_task(damage_snapshots(world, strikes=STRIKES))
         for number in range(CLIENTS):
             group.create_task(world.client(number, ASKS))
@@ -113,6 +115,7 @@ async def judge(world: World) -> None:
         journal = world.journal(number)
         check_journal(journal)
         judge_in_time(world, number)
+        judge_durations(world, number)
         events += journal
         await live_state_is_the_fold(world, number)
         await judge_snapshots(world, MemoryLog(world.cluster), number)

@@ -44,6 +44,8 @@ TOPICS = Topics("sim")
 POOLS = ("lab-a", "lab-b")
 CLIENT_RETRY_S = 1.0
 RESTART_S = 1.5
+STEADY_S = 20.0
+"""So long before and after a moment no scheduler is struck, if nobody takes over around it."""
 STEPS = (StepPolicy(step="provision", timeout_s=20.0, retries=1, backoff_s=0.5),)
 
 
@@ -60,6 +62,15 @@ class LoopClock:
 
     def monotonic(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+@dataclass(frozen=True, slots=True)
+class ClockSet:
+    """When clocks were set, by how much, and of which partitions somebody measured the time."""
+
+    at_s: float
+    by_s: float
+    measured: frozenset[int]
 
 
 @dataclass
@@ -82,6 +93,8 @@ class World:
         self.cluster = MemoryCluster(topics=TOPICS, partitions=2, seed=self.seed)
         self.hardware = Hardware()
         self.schedulers: dict[str, Scheduler] = {}
+        self.clock_jumps: list[ClockSet] = []
+        self._old_logs: list[MemoryLog] = []
         self.logs: dict[str, MemoryLog] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._pools: dict[str, str] = {}
@@ -143,6 +156,8 @@ class World:
                 return
 
     def _connect(self, name: str) -> MemoryLog:
+        if name in self.logs:
+            self._old_logs.append(self.logs[name])
         log = self.logs[name] = MemoryLog(self.cluster, name)
         log.on_crash = lambda: self._crashed(name)
         return log
@@ -190,6 +205,31 @@ class World:
                 await task
         for name in list(self._tasks):
             await self.kill(name)
+
+    def set_clock(self, by_s: float) -> None:
+        """Set the clock of every machine, brokers' too, forward or back."""
+        self.count("clock set")
+        self.clock_jumps.append(ClockSet(asyncio.get_running_loop().time(), by_s, self._measured()))
+        self.cluster.clock_ahead_s += by_s
+
+    def _measured(self) -> frozenset[int]:
+        """Return the partitions of which an owner measures the time now."""
+        return frozenset(
+            number
+            for name, scheduler in self.schedulers.items()
+            if not self.logs[name].is_dead
+            for number, owner in scheduler.owners.items()
+            if owner.ledger is not None and owner.times.is_sure
+        )
+
+    def is_steady(self, at_s: float) -> bool:
+        """Return True if no scheduler was struck near a moment, so that nobody took over."""
+        logs = [log for log in (*self._old_logs, *self.logs.values()) if log.name[0] == "s"]
+        return not any(
+            begin_s - STEADY_S <= at_s <= end_s + STEADY_S
+            for log in logs
+            for begin_s, end_s in log.unsteady_s
+        )
 
     # The clients.
 

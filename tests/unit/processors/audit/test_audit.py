@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from events.codec import decode, encode
-from events.facts import BenchOnline, ExecutionFinished
+from events.facts import BenchOnline, ExecutionFinished, InputSetAside
 from events.log import Outgoing, Partition
 from events.message import EventMessage
 from events.topics import Topics
@@ -53,9 +53,8 @@ class Lab:
         at = self.cluster.put(Outgoing(topic=TOPICS.reports, key=b"lab", value=b"?"))
         record = self.cluster.records(TOPICS.reports, 0)[at.offset]
         error = ValueError("unreadable")
-        decision = core.set_aside(
-            ledger, topic=record.topic, offset=at.offset, at=ledger.now, pool="lab", error="?"
-        )
+        aside = InputSetAside(source_topic=record.topic, source_offset=at.offset, error="?")
+        decision = core.set_aside(ledger, aside, at=ledger.now, pool="lab")
         events += decision.events
         self.cluster.put(set_aside_record(TOPICS, record, error, START))
 
