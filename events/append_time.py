@@ -11,6 +11,8 @@ import structlog
 
 logger = structlog.get_logger()
 
+CLOCK_OFFSET = "teo_clock_offset"
+"""The metric of each role that measures it: seconds that its wall clock is ahead."""
 OFF_S_MIN = 60.0
 """A wall clock that is off by more is said to be: answers show its times, tests run by it."""
 

@@ -11,6 +11,8 @@ from datetime import datetime
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
+from events.append_time import AppendTime
+
 
 class Partition(NamedTuple):
     """One partition of one topic."""
@@ -131,6 +133,11 @@ class Membership(Protocol):
 
 class Log(Protocol):
     """A Kafka cluster, as this project uses it."""
+
+    @property
+    def time(self) -> AppendTime:
+        """The log's time, told by what was appended here: each append notes its stamp."""
+        ...
 
     async def __aenter__(self) -> Self: ...
 

@@ -4,9 +4,11 @@ Never waits on the database: a call reads on the loop, between two batches of th
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 from events.log import Position
 from projections import dead_letters, pools, queries
+from projections.journal import happened_at
 from projections.rows import (
     ArtifactRow,
     BenchFilter,
@@ -48,6 +50,11 @@ class ReadModel:
     async def health(self) -> Health:
         """Return how the projection stands."""
         return await self._projector.health()
+
+    def newest_at(self) -> datetime | None:
+        """Return when the newest fact that is applied happened, to the millisecond; None: none."""
+        known = (happened_at(mark.event_id) for mark in self._store.marks.values())
+        return max((at for at in known if at is not None), default=None)
 
     async def command(self, command_id: str) -> CommandRow | None:
         """Return the outcome of a command."""

@@ -106,7 +106,7 @@ async def overview_view(service: Service) -> Overview:
     asked = await reads.reservations(ReservationFilter(statuses=("queued",)), few)
     granted = await reads.reservations(ReservationFilter(statuses=("granted",)), few)
     return Overview(
-        now=service.deps.clock(),
+        now=service.clock.now(),
         pools=pools,
         running=running.items,
         waiting=waiting.items,
@@ -148,7 +148,7 @@ async def execution_view(service: Service, execution_id: str) -> ExecutionView |
         has_more = found.next_cursor is not None
     artifacts = [answer_of(row.id, each) for each in await service.reads.artifacts(row.id, None)]
     return ExecutionView(
-        now=service.deps.clock(),
+        now=service.clock.now(),
         execution=row,
         cases=cases,
         has_more_cases=has_more,

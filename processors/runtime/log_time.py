@@ -25,6 +25,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from events.append_time import WallClock
+
 DRIFT_S = 0.5
 """A stamp that is so little ahead is what log time is."""
 JUMP_S_MIN = 30.0
@@ -38,6 +40,8 @@ class Clock:
     now: Callable[[], datetime]
     """Aware UTC."""
     monotonic_s: Callable[[], float]
+    wall: WallClock = field(default_factory=lambda: WallClock("scheduler"))
+    """How `now` compares with the stamps of inputs that were just appended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,9 @@ from events.log import Partition, Reader, Record
 from processors.runtime.log_time import Clock, LogTime, Stamp, tell
 from processors.runtime.metrics import RuntimeMetrics
 
+FRESH_S = 5.0
+"""An input that waited no longer says what time it is."""
+
 logger = structlog.get_logger()
 
 
@@ -47,8 +50,6 @@ class Timekeeper:
         self._metrics = metrics
         self._kept = self._time = LogTime()
         self._floors: Mapping[str, float | None] = {}
-        self.wall_ahead_s: float | None = None
-        """By how much this process's wall clock is ahead of the stamps; None: nothing measured."""
 
     @property
     def is_sure(self) -> bool:
@@ -86,8 +87,8 @@ class Timekeeper:
         stamp = Stamp(topic=record.topic, stamp_s=stamp_s, read_s=read_s, floor_s=floor_s)
         told = tell(self._time, stamp)
         self._time = told.time
-        if floor_s is not None:
-            self.wall_ahead_s = self._clock.now().timestamp() - stamp_s
+        if floor_s is not None and read_s - floor_s < FRESH_S:
+            self._clock.wall.measured(self._clock.now().timestamp() - stamp_s)
         at = datetime.fromtimestamp(told.at_s, UTC)
         if told.at_s == stamp_s:
             at = record.timestamp  # Exactly.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from events.append_time import AppendTime
 from events.errors import Fenced, LogUnavailable, RecordTooBig, TopicMissing
 from events.log import Outgoing, Partition, Position, Record
 from tests.sim.memory_cluster import MemoryCluster, partition_of
@@ -27,6 +28,7 @@ class MemoryLog:
         self.on_crash: Callable[[], None] | None = None
         """Told when a fault kills this process, so that somebody starts it again; None: no such
         fault happens to it."""
+        self.time = AppendTime(lambda: asyncio.get_running_loop().time())
         self.unsteady_s: list[tuple[float, float]] = []
         """From when to when it was dead or paused, and taken for it."""
         self._paused_until_s = 0.0
@@ -106,9 +108,12 @@ class MemoryLog:
         if self.strikes(faults.append_twice):
             positions = [self.cluster.put(record) for record in records]
         self.cluster.wake()
+        stamped_at = self.cluster.now()
         await self.travel("append's answer")
         if self.strikes(faults.append_unknown):
             raise LogUnavailable("append: the answer is lost")
+        if any(each.topic in self.cluster.stamping for each in records):
+            self.time.stamped(stamped_at)
         return positions
 
     async def open_writer(self, transactional_id: str) -> "MemoryWriter":
