@@ -3,8 +3,14 @@
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from opentelemetry import metrics
+
 from api.deps import Deps
-from events.append_time import OFF_S_MIN, AppendTime, WallClock
+from events.append_time import CLOCK_OFFSET, OFF_S_MIN, AppendTime, WallClock
+
+_OFFSET = metrics.get_meter("teo.api").create_gauge(
+    CLOCK_OFFSET, unit="s", description="By how much the wall clock is ahead of the log's time."
+)
 
 
 class LogClock:
@@ -43,7 +49,9 @@ class LogClock:
             return self.wall
         if journal is not None and (journal - exact).total_seconds() > OFF_S_MIN:
             return self.wall  # The log's clock jumped since the last command, or was set back.
-        self.wall.measured((self._deps.clock() - exact).total_seconds())
+        ahead_s = (self._deps.clock() - exact).total_seconds()
+        self.wall.measured(ahead_s)
+        _OFFSET.set(ahead_s)
         return self.wall
 
     def _by_journal(self) -> datetime | None:

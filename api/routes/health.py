@@ -52,6 +52,7 @@ async def readyz(call: Call) -> Response:
 
 async def get_metrics(call: Call) -> Response:
     """Metrics in the text form of Prometheus."""
+    call.service.clock.measure()
     content = generate_latest(call.service.deps.registry)
     return Response(content, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
