@@ -4,6 +4,7 @@ It is the partition's: of every pool that had a command accepted in it. Back, no
 """
 
 import sqlite3
+from datetime import timedelta
 
 from events.facts import ClockJumped
 
@@ -25,6 +26,7 @@ def apply(db: sqlite3.Connection, partition: int, event: ClockJumped) -> None:
     """Move the times of what is live in `partition`."""
     if event.by_s <= 0:
         return
-    given = {"by": round(event.by_s * 1e6), "latest": _LATEST, "partition": partition}
+    by_us = timedelta(seconds=event.by_s) // timedelta(microseconds=1)
+    given = {"by": by_us, "latest": _LATEST, "partition": partition}
     for statement in _MOVED:
         db.execute(statement + _OF_PARTITION, given)
