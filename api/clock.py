@@ -42,13 +42,21 @@ class LogClock:
         exact = self._deps.log.time.now()
         return exact is not None and exact - issued_at > limit
 
-    def measure(self) -> WallClock:
-        """Compare the machine's clock with the log's; what is not known is not compared."""
+    def lead(self) -> timedelta:
+        """Return by how much log time is ahead of what the log stamps now, as far as is known."""
         exact, journal = self._deps.log.time.now(), self._by_journal()
+        if exact is None or journal is None:
+            return timedelta(0)
+        return max(timedelta(0), journal - exact)
+
+    def measure(self) -> WallClock:
+        """Compare the machine's clock with the log's, as far as this is known."""
+        exact = self._deps.log.time.now()
         if exact is None:
             return self.wall
-        if journal is not None and (journal - exact).total_seconds() > OFF_S_MIN:
-            return self.wall  # The log's clock jumped since the last command, or was set back.
+        stale_s = self._journal.stamped_s - self._deps.log.time.stamped_s
+        if stale_s > OFF_S_MIN and self.lead().total_seconds() > OFF_S_MIN:
+            return self.wall  # The log's clock was set since the last command of this process.
         ahead_s = (self._deps.clock() - exact).total_seconds()
         self.wall.measured(ahead_s)
         _OFFSET.set(ahead_s)

@@ -34,7 +34,7 @@ class Service:
         self.gateway = Gateway(deps, self.clock)
         self.hub = Hub(deps.feed)
         self.tail = LogTail(deps.log, deps.topics.logs, self.clock.now)
-        self.search = LogSearch(deps.log, self.tail)
+        self.search = LogSearch(deps.log, self.tail, self.clock.lead)
         self.letters = LetterBox(deps.log, deps.topics.dlq)
         self.streams = Streams(clients_max=deps.settings.sse_clients_max, stopping=deps.stopping)
         self.failure: str | None = None

@@ -1,7 +1,7 @@
 """What time it is on the log, by what this process appended; and how wrong its own clock is.
 
-Topics of inputs stamp each record when it is appended, and say so to whoever appended it: from then
-on the monotonic clock tells the time. So nothing that is decided by it trusts a wall clock.
+Our topics stamp each record when it is appended, and say so to whoever appended it: from then on
+the monotonic clock tells the time. So nothing that is decided by it trusts a wall clock.
 """
 
 from collections.abc import Callable
@@ -23,10 +23,13 @@ class AppendTime:
     def __init__(self, monotonic_s: Callable[[], float]) -> None:
         self._monotonic_s = monotonic_s
         self._ahead_s: float | None = None
+        self.stamped_s = 0.0
+        """When the newest stamp was told, by the monotonic clock."""
 
     def stamped(self, at: datetime) -> None:
         """Note the stamp of a record that was acknowledged just now."""
-        self._ahead_s = at.timestamp() - self._monotonic_s()
+        self.stamped_s = self._monotonic_s()
+        self._ahead_s = at.timestamp() - self.stamped_s
 
     def now(self) -> datetime | None:
         """Return what time it is on the log, aware UTC; None: nothing was appended yet."""

@@ -71,10 +71,7 @@ def values(records: list[Record]) -> list[str]:
 
 
 def test_a_stamp_of_the_log_tells_its_time(play: Play) -> None:
-    """Topics of inputs are stamped when they are appended to; others say nothing of time."""
-
     async def scene(log: Log, topics: Topics) -> None:
-        await log.append([text(topics.logs, "by the sender's clock")])
         assert log.time.now() is None
         (at,) = await log.append([text(topics.commands, "c")])
         told = log.time.now()

@@ -78,8 +78,6 @@ class MemoryCluster:
             for spec in specs(self.topics, min_insync=1)
         }
         """What a record of each topic may hold."""
-        self.stamping = (self.topics.commands, self.topics.reports)
-        """Topics whose records are stamped by the cluster, which says so to whoever appends."""
 
     def now(self) -> datetime:
         """Return the cluster's wall clock."""

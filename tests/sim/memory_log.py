@@ -112,8 +112,7 @@ class MemoryLog:
         await self.travel("append's answer")
         if self.strikes(faults.append_unknown):
             raise LogUnavailable("append: the answer is lost")
-        if any(each.topic in self.cluster.stamping for each in records):
-            self.time.stamped(stamped_at)
+        self.time.stamped(stamped_at)
         return positions
 
     async def open_writer(self, transactional_id: str) -> "MemoryWriter":
