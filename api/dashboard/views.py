@@ -56,6 +56,8 @@ class Overview:
     granted: Sequence[ReservationRow]
     recent: Sequence[ExecutionRow]
     failure: str | None
+    clock: str = ""
+    """What is wrong with this machine's clock; empty: nothing."""
 
     def total(self, state: str | None = None) -> int:
         """Return how many benches there are, of one state or in all."""
@@ -105,6 +107,7 @@ async def overview_view(service: Service) -> Overview:
     recent = await reads.executions(ExecutionFilter(statuses=("finished",)), few)
     asked = await reads.reservations(ReservationFilter(statuses=("queued",)), few)
     granted = await reads.reservations(ReservationFilter(statuses=("granted",)), few)
+    clock = service.clock.measure()
     return Overview(
         now=service.clock.now(),
         pools=pools,
@@ -114,6 +117,7 @@ async def overview_view(service: Service) -> Overview:
         granted=granted.items,
         recent=recent.items,
         failure=service.failure,
+        clock=clock.text() if clock.is_off else "",
     )
 
 

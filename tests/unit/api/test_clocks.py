@@ -254,5 +254,7 @@ def test_a_clock_that_is_off_is_said_and_serves_all_the_same(
                 f"7200 s {way} the log's time: set the clock" in answer["checks"]["clock"]["detail"]
             )
             assert [each["event"] for each in logs].count("clock.off") == 1
+            page = (await other.call("GET", "/", status=200)).text
+            assert "Clocks differ:" in page
 
     in_lab(scene, tmp_path)
