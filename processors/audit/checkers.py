@@ -104,6 +104,15 @@ def check_journal(events: Iterable[EventMessage]) -> None:
         checker(journal)
 
 
+def check_commands(partitions: Iterable[Iterable[EventMessage]]) -> None:
+    """Each command is decided in one partition at most."""
+    where: dict[str, int] = {}
+    for number, events in enumerate(partitions):
+        for meta in (message.meta for message in events):
+            if meta.request_hash and where.setdefault(meta.causation_id, number) != number:
+                raise Violated(f"command {meta.causation_id} is decided in two partitions: {meta}")
+
+
 def check_results(events: Iterable[EventMessage], results: Iterable[ExecutionResult]) -> None:
     """Each finished execution has exactly one result, with the same verdict."""
     finished = {

@@ -308,7 +308,7 @@ class Owner:
         )
         reason = error.code if isinstance(error, TeoError) else "crashed"
         self._metrics.set_aside.add(1, {"topic": record.topic, "reason": reason})
-        outgoing.append(set_aside_record(self._topics, record, error, self._clock.now()))
+        outgoing.append(set_aside_record(self._topics, record, error, self.times.now()))
         aside = InputSetAside(
             source_topic=record.topic,
             source_offset=record.offset,

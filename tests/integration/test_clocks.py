@@ -126,12 +126,48 @@ def test_a_jump_ends_no_lease_and_no_attempt_and_one_key_is_one_execution(
     play(broker, tmp_path, scene)
 
 
-async def submit(lab: SmallLab) -> str:
+async def submit(lab: SmallLab, pool: str = "lab") -> str:
     """Ask for the one execution of the test, under its one key."""
     answer = await lab.http.post(
         "/v1/executions",
-        json={"pool": "lab", "selector": "n=b1", "run": {"command": ["true"]}},
+        json={"pool": pool, "selector": "n=b1", "run": {"command": ["true"]}},
         headers={"Authorization": "Bearer t-olga", "Idempotency-Key": "the-one"},
     )
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
+
+
+@pytest.mark.parametrize("hours", [25, -25])
+def test_an_api_whose_clock_is_a_day_off_makes_one_execution_of_four_posts(
+    kafka: str, topic_prefix: str, tmp_path: Path, hours: int
+) -> None:
+    """From its very first command on, in a lab that is new."""
+
+    async def scenario() -> None:
+        lab_ = small_lab(kafka, topic_prefix, tmp_path, api_ahead_s=hours * HOUR_S)
+        async with lab_ as lab:
+            lab.worker("w1")
+            await lab.benches("b1")
+            assert len({await submit(lab) for _ in range(4)}) == 1
+            assert len(await facts_of(lab, facts.ExecutionSubmitted)) == 1
+            ready = await lab.call("GET", "/readyz")
+            assert not ready["checks"]["clock"]["is_ok"]
+            assert f"{25 * HOUR_S} s" in ready["checks"]["clock"]["detail"]
+
+    asyncio.run(scenario())
+
+
+def test_one_key_to_three_pools_at_once_is_three_executions(
+    kafka: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        pools = ("north", "south", "west")
+        async with small_lab(kafka, topic_prefix, tmp_path, partitions=4) as lab:
+            for pool in pools:
+                await lab.benches("b1", pool=pool)
+            told = await asyncio.gather(*(submit(lab, pool) for pool in pools * 4))
+            by_pool = dict(zip(pools * 4, told, strict=True))
+            assert told == [by_pool[pool] for pool in pools * 4]
+            assert len(set(told)) == len(await facts_of(lab, facts.ExecutionSubmitted)) == 3
+
+    asyncio.run(scenario())

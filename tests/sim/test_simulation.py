@@ -18,7 +18,13 @@ from processors.runtime.recovery import recover
 from projections.rebuild import fingerprint
 from projections.runtime import Projector
 from projections.store import Store
-from tests.sim.checkers import Violated, check_journal, check_letters, check_results
+from tests.sim.checkers import (
+    Violated,
+    check_commands,
+    check_journal,
+    check_letters,
+    check_results,
+)
 from tests.sim.durations import judge_durations
 from tests.sim.in_time import judge_in_time
 from tests.sim.loop import run
@@ -95,6 +101,7 @@ async def _live(world: World) -> None:
         group.create_task(damage_snapshots(world, strikes=STRIKES))
         for number in range(CLIENTS):
             group.create_task(world.client(number, ASKS))
+            group.create_task(world.key_for_all_pools(number))
     world.cluster.faults = Faults()
     world.cluster.away_until_s = 0.0
     loop = asyncio.get_running_loop()
@@ -119,6 +126,7 @@ async def judge(world: World) -> None:
         events += journal
         await live_state_is_the_fold(world, number)
         await judge_snapshots(world, MemoryLog(world.cluster), number)
+    check_commands(world.journal(number) for number in range(world.cluster.partitions))
     results = [decode(record.value) for record in world.cluster.all_records(TOPICS.results)]
     check_results(events, results)
     letters = [decode(record.value) for record in world.cluster.all_records(TOPICS.dlq)]

@@ -13,6 +13,7 @@ from typing import Any
 
 from opentelemetry.metrics import NoOpMeterProvider
 
+from api.gateway import command_id_of
 from events import facts
 from events.codec import decode_event, encode
 from events.commands import (
@@ -267,6 +268,13 @@ class World:
             await asyncio.sleep(mine.uniform(0, 4))
             name = f"{number}-{turn}"
             await self.ask(pool, self._command(mine, name, f"{number}-{mine.randrange(asks)}"))
+
+    async def key_for_all_pools(self, number: int) -> None:
+        """Send the same request under one key to every pool at once, as the API names it."""
+        await asyncio.sleep(random.Random(f"keys/{self.seed}/{number}").uniform(0, 15))
+        key, release = f"key-{number}", ReleaseReservation(reservation_id="nobody")
+        ids = [(pool, command_id_of("ann", pool, key)) for pool in POOLS]
+        await asyncio.gather(*(self.ask(pool, release, command_id=each) for pool, each in ids))
 
     def _command(self, mine: random.Random, name: str, other: str) -> Command:
         selector = mine.choice(["", "", "n=b1", "n in (b2,b3)", "flaky=yes", "no=such"])

@@ -125,6 +125,27 @@ def test_an_honest_environment_is_clean() -> None:
     play(scene)
 
 
+def test_a_command_that_two_partitions_decide_is_found() -> None:
+    """As one Idempotency-Key that was sent to two pools once was."""
+
+    async def scene(lab: Lab) -> None:
+        first = next(each for each in lab.events if each.meta.request_hash)
+        one = replace(first, meta=replace(first.meta, seq=0, index=0, count=1, pool="other"))
+        lab.cluster.stored |= {
+            Partition(topic, 1): [] for topic in (TOPICS.events, TOPICS.results, TOPICS.dlq)
+        }
+        lab.cluster.stored[Partition(TOPICS.snapshots, 1)] = []
+        lab.cluster.partitions = 2
+        lab.cluster.put(Outgoing(topic=TOPICS.events, key=b"other", value=encode(one), partition=1))
+        findings, _ = await lab.check()
+        found = [each for each in findings.kept if each.rule == "one_outcome_per_command"]
+        (finding,) = found
+        assert first.meta.causation_id in finding.text
+        assert (finding.partition, finding.seq) == (1, 0)
+
+    play(scene)
+
+
 def test_a_forged_event_is_named_with_its_place() -> None:
     async def scene(lab: Lab) -> None:
         forged = replace(lab.events[7].meta, seq=7, index=0, count=1)

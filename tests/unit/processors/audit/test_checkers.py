@@ -227,6 +227,14 @@ def test_what_a_jump_ended_is_objected_to(
         checkers.leases_last_as_asked(jumped(body, seconds).events)
 
 
+def test_a_command_that_two_partitions_decide_is_objected_to() -> None:
+    events = honest().events
+    command = next(each for each in events if each.meta.request_hash)
+    checkers.check_commands([events, []])
+    with pytest.raises(Violated, match="in two partitions"):
+        checkers.check_commands([events, [command]])
+
+
 @pytest.mark.parametrize(("checker", "words", "broken"), BROKEN)
 def test_a_broken_history_is_objected_to(checker: Checker, words: str, broken: Break) -> None:
     events = broken(honest().events)
