@@ -2,13 +2,14 @@
 
 import asyncio
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid5
 
 import structlog
 from opentelemetry import trace
 
 from api.call import Call
+from api.clock import LogClock
 from api.deps import Deps
 from api.limits import (
     IDEMPOTENCY_WINDOW_S,
@@ -17,19 +18,24 @@ from api.limits import (
     PUBLISH_PAUSE_S_MAX,
     PUBLISH_PAUSE_S_MIN,
 )
-from api.problems import Problem, status_of_rejection
+from api.problems import Problem, set_aside, status_of_rejection
 from events.codec import encode
 from events.commands import Command
 from events.errors import LogUnavailable, RecordTooBig
 from events.log import Outgoing, Position
 from events.message import Message
 from events.shared import CommandMeta
+from processors.scheduler.core import KEY_REPEAT
+from projections.commands import SET_ASIDE
 from projections.rows import CommandRow
+from projections.runtime import IsWanted, any_outcome
 
 log = structlog.get_logger()
 
-_KEYS = UUID("6c0f3c5e-8a64-5d0e-9f3a-3b1d6a2b7c41")
-"""Namespace of command ids made from idempotency keys. Never changes."""
+WINDOW = timedelta(seconds=IDEMPOTENCY_WINDOW_S)
+
+_KEYS = UUID("0b8a4c1e-53d7-5f5e-8d3f-6f0a1e7c9b52")
+"""Namespace of command ids made from actor, pool and key. Never changes: another scope, another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,67 +57,120 @@ class Undecided:
 Outcome = Accepted | Undecided
 
 
-def command_id_of(actor: str, key: str, *, after: str = "") -> str:
-    """Return the id of the command that `actor` sends under `key`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What a request stands for: its command's id, the one before under its key, its outcome."""
 
-    `after` is the id of an earlier command under the same key whose window is over: so a key may
-    be used again after the window, and still no two commands share an id.
+    command_id: str
+    after: str = ""
+    row: CommandRow | None = None
+
+
+def command_id_of(actor: str, pool: str, key: str, *, after: str = "") -> str:
+    """Return the id of the command that `actor` sends to `pool` under `key`.
+
+    The pool is in it because a pool is where outcomes are decided: one id never has two. `after`
+    is the id of an earlier command under the same key whose window is over: so a key may be used
+    again after the window, and still no two commands share an id.
     """
-    return str(uuid5(_KEYS, f"{len(actor)}:{actor}{len(key)}:{key}{after}"))
+    parts = "".join(f"{len(part)}:{part}" for part in (actor, pool, key))
+    return str(uuid5(_KEYS, f"{parts}{after}"))
+
+
+def _is_decided(row: CommandRow) -> bool:
+    return row.status != SET_ASIDE
 
 
 class Gateway:
     """From a command to its outcome."""
 
-    def __init__(self, deps: Deps) -> None:
+    def __init__(self, deps: Deps, clock: LogClock) -> None:
         self._deps = deps
+        self._clock = clock
 
     async def ask(self, call: Call, pool: str, command: Command) -> Outcome:
         """Publish `command` for `pool`; return once its outcome is projected, or the wait is over.
 
-        Raises the problem the command is refused with. A repeat (same actor, same key, same
+        Raises the problem the command is refused with. A repeat (same actor, pool, key and
         request) gives the first answer and publishes nothing once that is known.
         """
         until_s = asyncio.get_running_loop().time() + self._deps.settings.command_wait_s
-        command_id, row = await self._identify(call)
+        asked = await self._identify(call, pool)
+        row = asked.row
         if row is None:
             span = trace.get_current_span()
-            span.set_attributes({"teo.command_id": command_id, "teo.pool": pool})
-            record = self._record(call, pool, command, command_id)
-            await self._publish(record, command_id, until_s=until_s)
-            wait_s = max(0.0, until_s - asyncio.get_running_loop().time())
-            row = await self._deps.reads.wait_for_command(command_id, wait_s=wait_s)
+            span.set_attributes({"teo.command_id": asked.command_id, "teo.pool": pool})
+            row = await self._send(call, pool, command, asked, until_s=until_s)
         if row is None:
-            log.info("command.undecided", command_id=command_id, pool=pool)
-            return Undecided(command_id=command_id)
-        return await self._accepted(call, row)
+            log.info("command.undecided", command_id=asked.command_id, pool=pool)
+            return Undecided(command_id=asked.command_id)
+        return await self._accepted(call, await self._first(row))
 
-    async def _identify(self, call: Call) -> tuple[str, CommandRow | None]:
-        """Return the command's id, and its outcome if it is a repeat whose outcome is known."""
+    async def _send(
+        self, call: Call, pool: str, command: Command, asked: _Asked, *, until_s: float
+    ) -> CommandRow | None:
+        """Publish a command; return its outcome, or None if that takes longer."""
+        is_wanted: IsWanted = any_outcome
+        for _ in range(2):
+            issued_at = self._clock.now()
+            record = self._record(call, pool, command, asked, issued_at)
+            await self._publish(record, asked.command_id, until_s=until_s)
+            self._clock.measure()
+            if not self._clock.is_older(issued_at, WINDOW):
+                break
+            # The log has just told that this process did not know the time: what was sent goes
+            # to the dead letters as too late. Sent with the right time it is decided.
+            log.warning("command.sent_again", command_id=asked.command_id, reason="too late")
+            is_wanted = _is_decided
+        wait_s = max(0.0, until_s - asyncio.get_running_loop().time())
+        return await self._deps.reads.wait_for_command(
+            asked.command_id, wait_s=wait_s, is_wanted=is_wanted
+        )
+
+    async def _identify(self, call: Call, pool: str) -> _Asked:
+        """Return which command a request is, and its outcome if it is a repeat of a known one.
+
+        Whether the window of a key is over is decided on the log: an earlier command that seems
+        older here is named by the next one, and refuses it if it is not.
+        """
         key = call.idempotency_key
         if key is None:
-            return str(self._deps.new_id()), None
-        window = timedelta(seconds=IDEMPOTENCY_WINDOW_S)
+            return _Asked(command_id=str(self._deps.new_id()))
         after = ""
         for _ in range(KEY_GENERATIONS_MAX):
-            command_id = command_id_of(call.actor.actor, key, after=after)
+            command_id = command_id_of(call.actor.actor, pool, key, after=after)
             row = await self._deps.reads.command(command_id)
-            if row is None or self._deps.clock() - row.at < window:
-                return command_id, row
+            if row is None or self._clock.now() - row.at < WINDOW:
+                return _Asked(command_id=command_id, after=after, row=row)
             after = command_id
         detail = f"Idempotency-Key {key!r} was used too often; use a fresh one for each request"
         raise Problem(422, "idempotency_key_worn_out", detail)
 
-    def _record(self, call: Call, pool: str, command: Command, command_id: str) -> Outgoing:
+    async def _first(self, row: CommandRow) -> CommandRow:
+        """Return the outcome that a refusal as a repeat stands for."""
+        for _ in range(KEY_GENERATIONS_MAX):
+            first = None
+            if row.code == KEY_REPEAT:
+                first = await self._deps.reads.command(row.subject_id)
+            if first is None:
+                break
+            row = first
+        return row
+
+    def _record(
+        self, call: Call, pool: str, command: Command, asked: _Asked, issued_at: datetime
+    ) -> Outgoing:
+        command_id = asked.command_id
         meta = CommandMeta(
             command_id=command_id,
             pool=pool,
             actor=call.actor.actor,
             roles=call.actor.roles,
-            issued_at=self._deps.clock(),
+            issued_at=issued_at,
             correlation_id=call.trace.trace_id,
             traceparent=call.trace.traceparent,
             request_hash=call.request_hash,
+            after=asked.after,
         )
         return Outgoing(
             topic=self._deps.topics.commands,
@@ -155,6 +214,8 @@ class Gateway:
             raise Problem(422, "idempotency_key_reused", detail, command_id=row.id)
         position = Position(row.partition, row.offset)
         headers = headers_of(row.id, position)
+        if row.status == SET_ASIDE:
+            raise set_aside(row, headers)
         if row.status != "accepted":
             status = status_of_rejection(row.code)
             raise Problem(status, row.code, row.reason, command_id=row.id, headers=headers)

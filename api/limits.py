@@ -99,7 +99,7 @@ FOLLOW_PENDING_BYTES_MAX = 8_000_000
 LOG_STARTS_MAX = 20_000
 """Executions whose first offset in the log topic is remembered."""
 LOG_SEARCH_SLACK_S = 300.0
-"""By how much clocks of workers and scheduler may differ when a log is searched by time."""
+"""By how much the clocks that stamp a log may be behind log time when it is searched by time."""
 LOG_SEARCH_RECORDS_MAX = 500
 """A search by time ends when so few records are left: the rest is scanned."""
 LOG_PROBE_S = 2.0

@@ -1,6 +1,6 @@
 """Finds and reads the lines of one execution in the log topic. Opens readers of its own."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from datetime import datetime, timedelta
 
 from api.limits import (
@@ -18,9 +18,11 @@ from projections.rows import ExecutionRow
 class LogSearch:
     """Knows where the lines of executions begin, and reads on from there."""
 
-    def __init__(self, log: Log, tail: LogTail) -> None:
+    def __init__(self, log: Log, tail: LogTail, lead: Callable[[], timedelta]) -> None:
         self._log = log
         self._tail = tail
+        self._lead = lead
+        """By how much log time is ahead of the stamps of the topic."""
 
     async def start_of(self, row: ExecutionRow) -> int:
         """Return the offset from which all lines of an execution stand."""
@@ -30,7 +32,7 @@ class LogSearch:
         known = self._tail.start_of(row.id, row.created_at)
         if known is not None:
             return known
-        since = row.attempts[0].started_at - timedelta(seconds=LOG_SEARCH_SLACK_S)
+        since = row.attempts[0].started_at - timedelta(seconds=LOG_SEARCH_SLACK_S) - self._lead()
         found = await self._search(Partition(self._tail.topic, number), since)
         self._tail.note_start(row.id, found)
         return found
@@ -64,8 +66,8 @@ class LogSearch:
     async def _search(self, partition: Partition, since: datetime) -> int:
         """Return an offset before which every record is older than `since`, by halving.
 
-        Timestamps are those of the workers' clocks, so `since` has slack; what a search gets wrong
-        within the slack only makes the scan longer.
+        Timestamps are those of brokers, or of workers in a topic of an older version, so `since`
+        has slack; what a search gets wrong within the slack only makes the scan longer.
         """
         low = (await self._log.begins([partition]))[partition]
         high = (await self._log.ends([partition]))[partition]

@@ -107,7 +107,10 @@ def _operation(operation: Operation, refs: Refs) -> Json:
             {
                 "name": "Idempotency-Key",
                 "in": "header",
-                "description": "A repeat with the same key gives the first answer, for 24 hours.",
+                "description": (
+                    "A repeat by the same caller to the same pool with the same key gives the "
+                    "first answer, for 24 hours; a key sent to two pools is two commands."
+                ),
                 "schema": {"type": "string", "maxLength": 200},
             }
         )

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from events.errors import TeoError
+from projections.rows import CommandRow
 
 log = structlog.get_logger()
 
@@ -76,6 +77,26 @@ def status_of_rejection(code: str) -> int:
     if code.startswith("invalid_"):
         return 422
     return 404 if code.startswith("no_such_") else 409
+
+
+_ASIDE_NEXT_STEPS: Mapping[str, str] = {
+    "too_late": (
+        "a clock was off by a day or more: see `clock` of /readyz, then ask anew, with a fresh "
+        "Idempotency-Key"
+    ),
+    "record_too_big": "what it leads to is more than the log takes: ask for less at once",
+    "crashed": "it is an error of ours: the scheduler's log has it, and `teo dlq list` the command",
+}
+_ASIDE_NEXT_STEP = "the API and the scheduler run different versions: run the same"
+
+
+def set_aside(row: CommandRow, headers: Mapping[str, str]) -> Problem:
+    """Return the problem of a command that could not be decided: it changed nothing."""
+    step = _ASIDE_NEXT_STEPS.get(row.code, _ASIDE_NEXT_STEP)
+    detail = f"command {row.id} could not be decided ({row.code}): {row.reason}; {step}"
+    is_too_big = row.code == "record_too_big"
+    status, code = (413, "command_too_big") if is_too_big else (409, "command_set_aside")
+    return Problem(status, code, detail, command_id=row.id, headers=headers)
 
 
 def not_found(kind: str, identity: str, *, hint: str) -> Problem:

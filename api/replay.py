@@ -16,6 +16,7 @@ from events.letters import REPLAYED_FROM
 from events.log import Outgoing, Position
 from events.message import Message
 from events.shared import CommandMeta
+from projections.commands import SET_ASIDE
 from projections.rows import CommandRow
 
 log = structlog.get_logger()
@@ -104,10 +105,9 @@ async def put_back(service: Service, letter_id: str, letter: DeadLetter) -> PutB
     except Undecodable:
         message = None
     command_id = PutBack(at=None, message=message, outcome=None).command_id
-    if command_id is not None:
-        outcome = await service.reads.command(command_id)
-        if outcome is not None:
-            return PutBack(at=None, message=message, outcome=outcome)
+    before = None if command_id is None else await service.reads.command(command_id)
+    if before is not None and before.status != SET_ASIDE:
+        return PutBack(at=None, message=message, outcome=before)
     record = Outgoing(
         topic=letter.source_topic,
         key=letter.key,
@@ -133,5 +133,9 @@ async def put_back(service: Service, letter_id: str, letter: DeadLetter) -> PutB
     log.info("letter.replayed", letter_id=letter_id, topic=letter.source_topic, position=str(at))
     outcome = None
     if command_id is not None:
-        outcome = await service.reads.wait_for_command(command_id, wait_s=LETTER_OUTCOME_WAIT_S)
+        outcome = await service.reads.wait_for_command(
+            command_id,
+            wait_s=LETTER_OUTCOME_WAIT_S,
+            is_wanted=lambda row: before is None or row.offset != before.offset,
+        )
     return PutBack(at=at, message=message, outcome=outcome)

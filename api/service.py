@@ -1,12 +1,14 @@
 """What the routes share: the deps and what runs over them. Wired by hand, once per app."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
 
+from api.clock import LogClock
 from api.deps import Deps
 from api.ending import end
 from api.gateway import Gateway
@@ -35,10 +37,11 @@ class Service:
     def __init__(self, deps: Deps) -> None:
         self.deps = deps
         self.reads = deps.reads
-        self.gateway = Gateway(deps)
+        self.clock = LogClock(deps, deps.reads.newest_at, time.monotonic)
+        self.gateway = Gateway(deps, self.clock)
         self.hub = Hub(deps.feed)
-        self.tail = LogTail(deps.log, deps.topics.logs, deps.clock)
-        self.search = LogSearch(deps.log, self.tail)
+        self.tail = LogTail(deps.log, deps.topics.logs, self.clock.now)
+        self.search = LogSearch(deps.log, self.tail, self.clock.lead)
         self.letters = LetterBox(deps.log, deps.topics.dlq)
         most = deps.settings.sse_clients_max
         self.streams = Shares(

@@ -22,6 +22,7 @@ from cli.problems import (
     Unreachable,
     from_answer,
     no_answer,
+    set_aside,
     unavailable,
     undecided,
 )
@@ -270,6 +271,8 @@ class Client:
                     raise
                 time.sleep(OUTCOME_PAUSE_S)
                 continue
+            if outcome["status"] == "set_aside":
+                raise set_aside(command_id, outcome)
             if outcome["status"] == "rejected":
                 raise Refused(
                     status=409, code=str(outcome.get("code")), what=str(outcome.get("reason"))

@@ -251,6 +251,8 @@ def _replayed(done: Json) -> str:
     said = "put back" if done["is_put_back"] else "decided before, so not put back again"
     if done["outcome"] == "rejected":
         return f"{said}; refused: {plain(done['outcome_reason'])}"
+    if done["outcome"] == "set_aside":
+        return f"{said}; set aside again: {plain(done['outcome_reason'])}"
     if done["new_execution_id"] is not None:
         said += f"; it runs as {plain(done['new_execution_id'])}"
     elif done["command_id"] is not None:

@@ -29,6 +29,7 @@ _BY_CODE = {
     "wait_timed_out": ExitCode.WAIT_TIMED_OUT,
     "lease_lost": ExitCode.LEASE_LOST,
     "unreachable": ExitCode.UNREACHABLE,
+    "command_set_aside": ExitCode.INFRASTRUCTURE,
 }
 _BY_VERDICT = {
     "passed": ExitCode.PASSED,

@@ -121,6 +121,18 @@ def undecided(server: str, command_id: str, *, after_s: float) -> Unavailable:
     )
 
 
+def set_aside(command_id: str, outcome: Mapping[str, Any]) -> Refused:
+    """Return that a command could not be decided, and changed nothing."""
+    is_too_big = outcome.get("code") == "record_too_big"
+    return Refused(
+        status=413 if is_too_big else 409,
+        code="command_too_big" if is_too_big else "command_set_aside",
+        what=f"command {command_id} could not be decided: {outcome.get('reason')}",
+        next_step="ask for less at once" if is_too_big else _SEE_ASIDE,
+    )
+
+
+_SEE_ASIDE = "see `clock` of /readyz and `teo dlq list`, then ask anew"
 _LOOK_FIRST = (
     "before you send it again, look with `teo status` or `teo bench list` whether it was taken"
 )

@@ -81,7 +81,7 @@ def watcher_role(*, kafka: str, prefix: str, host: str, health_port: int) -> Rol
             for topic in (topics.events, topics.commands):
                 await log.partitions(topic)  # Faust waits for ever for one that is missing.
             meter = metrics.get_meter("teo.watcher")
-            watcher = BenchHealthWatcher(log, topics, kafka, meter, now)
+            watcher = BenchHealthWatcher(log, topics, kafka, meter)
             app = health_app(lambda: watcher.is_ready)
             async with serving(app, host=host, port=health_port):
                 await watcher.run()

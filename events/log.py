@@ -11,6 +11,8 @@ from datetime import datetime
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
+from events.append_time import AppendTime
+
 
 class Partition(NamedTuple):
     """One partition of one topic."""
@@ -74,6 +76,14 @@ class Reader(Protocol):
         """
         ...
 
+    def read_up_s(self, partition: Partition) -> float | None:
+        """Return when `partition` was read to its end, by the monotonic clock; None: not yet.
+
+        All that was committed to it before that moment was returned by a poll. It may be late:
+        what is asked for is a bound.
+        """
+        ...
+
     async def close(self) -> None:
         """Give back the connection. Idempotent."""
         ...
@@ -123,6 +133,11 @@ class Membership(Protocol):
 
 class Log(Protocol):
     """A Kafka cluster, as this project uses it."""
+
+    @property
+    def time(self) -> AppendTime:
+        """The log's time, told by what was appended here: each append notes its stamp."""
+        ...
 
     async def __aenter__(self) -> Self: ...
 

@@ -97,11 +97,12 @@ def specs(
 ) -> tuple[TopicSpec, ...]:
     """Return every topic with the settings it must have.
 
-    Commands and reports carry the broker's append time: it is the `now` of the decisions made
-    from them. The journal is kept for ever. Logs come in small batches: any broker takes them.
+    Records carry the broker's append time. Of commands and reports it tells the time of what is
+    decided from them; elsewhere a broker would refuse the records of a sender whose clock is an
+    hour ahead of its own. The journal is kept for ever. Logs come in small batches: any broker
+    takes them.
     """
     inputs, outputs = str(INPUT_BYTES_MAX), str(OUTPUT_BYTES_MAX)
-    as_appended = {"message_timestamp_type": "LogAppendTime", "max_message_bytes": inputs}
     compacted = {"cleanup_policy": "compact", **SNAPSHOT_COMPACTION}
 
     def spec(name: str, retention_ms: int, role: Role = "public", **extra: str) -> TopicSpec:
@@ -111,6 +112,7 @@ def specs(
             "cleanup.policy": "delete",
             "min.insync.replicas": str(min_insync),
             "unclean.leader.election.enable": "false",
+            "message.timestamp.type": "LogAppendTime",
             **{key.replace("_", "."): value for key, value in extra.items()},
         }
         has_facts = name not in (topics.logs, topics.snapshots)
@@ -119,8 +121,8 @@ def specs(
         )
 
     return (
-        spec(topics.commands, 7 * DAY_MS, "input", **as_appended),
-        spec(topics.reports, 7 * DAY_MS, "input", **as_appended),
+        spec(topics.commands, 7 * DAY_MS, "input", max_message_bytes=inputs),
+        spec(topics.reports, 7 * DAY_MS, "input", max_message_bytes=inputs),
         spec(topics.events, -1, "journal", max_message_bytes=outputs),
         spec(topics.tasks, 7 * DAY_MS, "tasks", max_message_bytes=outputs),
         spec(topics.results, 90 * DAY_MS, max_message_bytes=outputs),

@@ -4,6 +4,8 @@ Never shows half a decision: its events are given out together, once the last of
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
 
 import structlog
 
@@ -30,6 +32,15 @@ class Mark:
     """How many records since the last event that was understood may have taken a number."""
     skipped: int = 0
     """How many records could not be read, in all."""
+
+
+def happened_at(event_id: str) -> datetime | None:
+    """Return the time in the id of an event, a UUIDv7; None: it has none."""
+    try:
+        at_ms = UUID(event_id).int >> 80
+        return datetime.fromtimestamp(at_ms / 1000, UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,7 @@ Row = tuple[Any, ...]
 
 _COMMAND = (
     "SELECT id, status, type, subject_id, code, reason, at, request_hash, partition, last_offset"
-    " FROM commands WHERE id = ? ORDER BY at, pool LIMIT 1"
+    " FROM commands WHERE id = ? ORDER BY status = 'set_aside', at, pool LIMIT 1"
 )
 _BENCH = (
     "SELECT pool, name, labels, adapter, config, steps, state, fence, holder_kind, holder_id,"

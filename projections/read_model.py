@@ -4,9 +4,11 @@ Never waits on the database: a call reads on the loop, between two batches of th
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 from events.log import Position
 from projections import dead_letters, execution_queries, pools, queries
+from projections.journal import happened_at
 from projections.rows import (
     ArtifactRow,
     BenchFilter,
@@ -26,7 +28,7 @@ from projections.rows import (
     WorkerFilter,
     WorkerRow,
 )
-from projections.runtime import Projector
+from projections.runtime import IsWanted, Projector, any_outcome
 
 
 class ReadModel:
@@ -40,13 +42,20 @@ class ReadModel:
         """Return True once `position` is applied, False if it was not within `wait_s`."""
         return await self._projector.wait_for(position, wait_s)
 
-    async def wait_for_command(self, command_id: str, *, wait_s: float) -> CommandRow | None:
+    async def wait_for_command(
+        self, command_id: str, *, wait_s: float, is_wanted: IsWanted = any_outcome
+    ) -> CommandRow | None:
         """Return the outcome of a command once all of its events are applied; None: not yet."""
-        return await self._projector.wait_for_command(command_id, wait_s)
+        return await self._projector.wait_for_command(command_id, wait_s, is_wanted)
 
     async def health(self) -> Health:
         """Return how the projection stands."""
         return await self._projector.health()
+
+    def newest_at(self) -> datetime | None:
+        """Return when the newest fact that is applied happened, to the millisecond; None: none."""
+        known = (happened_at(mark.event_id) for mark in self._store.marks.values())
+        return max((at for at in known if at is not None), default=None)
 
     async def command(self, command_id: str) -> CommandRow | None:
         """Return the outcome of a command."""

@@ -15,7 +15,7 @@ from events.errors import LogUnavailable, TeoError
 from events.log import Log, Partition, Position, Record
 from events.topics import Topics
 from projections import queries
-from projections.commands import is_of_command
+from projections.commands import command_of
 from projections.feed import Change, ChangeFeed
 from projections.metrics import ProjectionMetrics, projection_metrics
 from projections.rows import CommandRow, Health
@@ -28,6 +28,15 @@ BACKOFF_S_FIRST = 0.1
 BACKOFF_S_MAX = 5.0
 LOCKED_S_MAX = 1.0
 """Who locks the database does so for a moment: it is level again soon after."""
+
+
+IsWanted = Callable[[CommandRow], bool]
+"""Whether an outcome of a command is the one to wait for."""
+
+
+def any_outcome(_: CommandRow) -> bool:
+    """Return True: whatever the outcome is, it is one."""
+    return True
 
 
 class Projector:
@@ -123,10 +132,8 @@ class Projector:
         if changes:
             self.feed.publish(changes)
         for change in changes:
-            waiting = self._commands.get(change.message.meta.causation_id)
-            if waiting is not None and is_of_command(change.message):
-                for future in waiting:
-                    _set(future)
+            for future in self._commands.get(command_of(change.message), ()):
+                _set(future)
         self._wake()
 
     def _wake(self) -> None:
@@ -140,15 +147,22 @@ class Projector:
             lambda: self.store.mark(position.partition).offset >= position.offset, wait_s
         )
 
-    async def wait_for_command(self, command_id: str, wait_s: float) -> CommandRow | None:
-        """Return the outcome of a command once all of its events are applied; None: not yet."""
-        found = queries.command(self.store.db, command_id)
-        if found is not None:
-            return found
-        with self._waiting_for(command_id) as future:
-            if await _within(future, wait_s):
-                return queries.command(self.store.db, command_id)
-        return None
+    async def wait_for_command(
+        self, command_id: str, wait_s: float, is_wanted: IsWanted = any_outcome
+    ) -> CommandRow | None:
+        """Return the outcome of a command once all of its events are applied; None: not yet.
+
+        One that is not wanted is waited over: a command that was set aside may yet be decided.
+        """
+        until_s = asyncio.get_running_loop().time() + wait_s
+        while True:
+            found = queries.command(self.store.db, command_id)
+            if found is not None and is_wanted(found):
+                return found
+            with self._waiting_for(command_id) as future:
+                left_s = until_s - asyncio.get_running_loop().time()
+                if left_s <= 0 or not await _within(future, left_s):
+                    return None
 
     async def caught_up(self, wait_s: float) -> bool:
         """Return True once all that is in the journal now is applied, False after `wait_s`.

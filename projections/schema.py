@@ -27,6 +27,7 @@ from events.message import EventMessage
 from events.shared import EventMeta
 from projections import (
     benches,
+    clock,
     commands,
     dead_letters,
     executions,
@@ -35,7 +36,7 @@ from projections import (
     workers,
 )
 
-REVISION = 1
+REVISION = 2
 """To be raised when the same events lead to other rows without a change of the tables."""
 
 _META_TABLES = """
@@ -56,12 +57,10 @@ _MODELS = (benches, policies, reservations, executions, workers, dead_letters)
 TABLES = "\n".join([_META_TABLES, *(model.TABLES for model in _MODELS), commands.TABLES])
 NO_ROWS = (
     TeardownRequested,
-    InputSetAside,
     InputsRead,
     WorkerSuspended,
     WorkerResumed,
     BenchChecksRecorded,
-    ClockJumped,
     TopicsBound,
     InputsReset,
     RecordQuarantined,
@@ -80,6 +79,8 @@ def _dispatch(tables: Iterable[Mapping[type, Apply]]) -> Mapping[type, tuple[App
 
 
 APPLY = _dispatch(model.APPLY for model in _MODELS)
+OF_PARTITION = (InputSetAside, ClockJumped)
+"""Facts of the partition and not of a pool: `apply_decision` knows them."""
 
 
 def apply_decision(
@@ -89,11 +90,16 @@ def apply_decision(
     first: EventMessage | None = None
     last = Position(partition, -1)
     for offset, message in events:
+        body = message.body
+        if isinstance(body, InputSetAside):
+            commands.record_aside(db, message.meta, body, Position(partition, offset))
+        elif isinstance(body, ClockJumped):
+            clock.apply(db, partition, body)
         if first is None and commands.is_of_command(message):
             first = message
         last = Position(partition, offset)
-        for apply in APPLY.get(type(message.body), ()):
-            apply(db, message.meta, message.body)
+        for apply in APPLY.get(type(body), ()):
+            apply(db, message.meta, body)
     if first is not None:
         commands.record(db, first, last)
 

@@ -56,6 +56,8 @@ class Overview:
     granted: Sequence[ReservationRow]
     recent: Sequence[ExecutionRow]
     failure: str | None
+    clock: str = ""
+    """What is wrong with this machine's clock; empty: nothing."""
 
     def total(self, state: str | None = None) -> int:
         """Return how many benches there are, of one state or in all."""
@@ -105,8 +107,9 @@ async def overview_view(service: Service) -> Overview:
     recent = await reads.executions(ExecutionFilter(statuses=("finished",)), few)
     asked = await reads.reservations(ReservationFilter(statuses=("queued",)), few)
     granted = await reads.reservations(ReservationFilter(statuses=("granted",)), few)
+    clock = service.clock.measure()
     return Overview(
-        now=service.deps.clock(),
+        now=service.clock.now(),
         pools=pools,
         running=running.items,
         waiting=waiting.items,
@@ -114,6 +117,7 @@ async def overview_view(service: Service) -> Overview:
         granted=granted.items,
         recent=recent.items,
         failure=service.failure,
+        clock=clock.text() if clock.is_off else "",
     )
 
 
@@ -148,7 +152,7 @@ async def execution_view(service: Service, execution_id: str) -> ExecutionView |
         has_more = found.next_cursor is not None
     artifacts = [answer_of(row.id, each) for each in await service.reads.artifacts(row.id, None)]
     return ExecutionView(
-        now=service.deps.clock(),
+        now=service.clock.now(),
         execution=row,
         cases=cases,
         has_more_cases=has_more,

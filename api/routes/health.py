@@ -43,12 +43,16 @@ async def readyz(call: Call) -> Response:
         ),
     }
     is_ready = all(check.is_ok for check in checks.values())
+    # A clock that is off decides nothing: it is told, and the API serves.
+    clock = service.clock.measure()
+    checks["clock"] = Check(is_ok=not clock.is_off, detail=clock.text())
     answer = Readiness(status="ready" if is_ready else "not_ready", checks=checks)
     return json_response(answer, status=200 if is_ready else 503)
 
 
 async def get_metrics(call: Call) -> Response:
     """Metrics in the text form of Prometheus."""
+    call.service.clock.measure()
     content = generate_latest(call.service.deps.registry)
     return Response(content, headers={"Content-Type": CONTENT_TYPE_LATEST})
 

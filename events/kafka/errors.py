@@ -12,6 +12,7 @@ from events.topics import OUTPUT_BYTES_MAX, RECORD_BYTES_KEY
 
 _FENCED = (kafka.ProducerFenced, kafka.InvalidProducerEpoch, kafka.InvalidProducerIdMapping)
 _MISSING = (kafka.UnknownTopicOrPartitionError,)
+_STAMP = (kafka.InvalidTimestampError,)
 _TOO_BIG = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
 REQUEST_BYTES_MAX = 2 * OUTPUT_BYTES_MAX
 """What is sent in one record at most: twice what topics must take, so that an operator who raises
@@ -30,6 +31,12 @@ def mapped(what: str, records: Sequence[Outgoing] = ()) -> Iterator[None]:
         raise Fenced(f"{what}: a newer owner took over ({error!r})") from error
     except _MISSING as error:
         raise TopicMissing(f"{what}: {error!r}; create the topics with `teo init`") from error
+    except _STAMP as error:
+        raise LogUnavailable(
+            f"{what}: the broker refuses the stamps of this machine, whose clock is more than an "
+            "hour ahead of the broker's: set the clock that is wrong (NTP); topics that stamp what "
+            "is appended (message.timestamp.type=LogAppendTime) take it whatever clocks say"
+        ) from error
     except _TOO_BIG as error:
         raise too_big(what, records) from error
     except asyncio.CancelledError:

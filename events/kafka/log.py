@@ -1,13 +1,16 @@
 """A Kafka cluster as `events.log.Log`."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.partitioner import murmur2
 
+from events.append_time import AppendTime
 from events.errors import TopicMissing
 from events.kafka.errors import REQUEST_BYTES_MAX, mapped, refuse_too_big
 from events.kafka.membership import KafkaMembership
@@ -20,6 +23,8 @@ APPEND_S_MAX = 10.0
 START_S_MAX = 10.0
 METADATA_TRIES = 50
 METADATA_WAIT_S = 0.1
+_APPEND_TIME = 1
+"""Kafka's word for a stamp that the broker made."""
 
 
 class KafkaLog:
@@ -36,6 +41,8 @@ class KafkaLog:
         security: Mapping[str, Any] | None = None,
         commit_s: float = COMMIT_S_MAX,
     ) -> None:
+        self.time = AppendTime(time.monotonic)
+        """The log's time, told by what was appended here."""
         self._commit_s = commit_s
         self._settings: dict[str, Any] = {
             "bootstrap_servers": bootstrap,
@@ -101,6 +108,9 @@ class KafkaLog:
             if self._producer is producer:
                 await self._drop_producer()
             raise
+        stamps_ms = [each.timestamp for each in placed if each.timestamp_type == _APPEND_TIME]
+        if stamps_ms:
+            self.time.stamped(datetime.fromtimestamp(max(stamps_ms) / 1000, UTC))
         return [Position(each.partition, each.offset) for each in placed]
 
     async def open_writer(self, transactional_id: str) -> KafkaWriter:

@@ -9,7 +9,7 @@ from events.topics import Topics
 from processors.audit.findings import Findings
 from processors.audit.journal import JournalAudit, Live, Progress
 from processors.audit.lives import check_reports
-from processors.audit.outcomes import Outlet, check_letters, check_results
+from processors.audit.outcomes import Outlet, check_commands, check_letters, check_results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +51,7 @@ async def audit(
         )
         for number in range(count)
     ]
+    check_commands(topics, audited, findings)
     return Summary(
         partitions=count,
         events=sum(each.events for each in audited),

@@ -10,7 +10,7 @@ from events import facts
 from events.dlq import DeadLetter
 from events.message import EventMessage, ReportMessage
 from events.results import ExecutionResult
-from processors.audit import rules
+from processors.audit import durations, rules
 from processors.audit.lives import OneLifeOfAWorker, OneProcessPerWorker
 from processors.audit.rule import Rule
 
@@ -82,6 +82,11 @@ def one_life_of_a_worker(events: Sequence[EventMessage]) -> None:
     _obey(OneLifeOfAWorker(), events)
 
 
+def leases_last_as_asked(events: Sequence[EventMessage]) -> None:
+    """A lease, a wait and an attempt are not over before their time, jumps of the clock aside."""
+    _obey(durations.LeasesLastAsAsked(), events)
+
+
 Checker = Callable[[Sequence[EventMessage]], None]
 CHECKERS: tuple[Checker, ...] = (
     journal_is_dense_and_whole,
@@ -95,6 +100,7 @@ CHECKERS: tuple[Checker, ...] = (
     words_are_of_the_one_who_was_asked,
     one_life_of_a_worker,
     time_and_inputs_go_forward,
+    leases_last_as_asked,
 )
 
 
@@ -111,6 +117,15 @@ def check_reports(reports: Iterable[ReportMessage]) -> None:
     for message in reports:
         for text in rule.see(message):
             raise Violated(f"{text}: {message}")
+
+
+def check_commands(partitions: Iterable[Iterable[EventMessage]]) -> None:
+    """Each command is decided in one partition at most."""
+    where: dict[str, int] = {}
+    for number, events in enumerate(partitions):
+        for meta in (message.meta for message in events):
+            if meta.request_hash and where.setdefault(meta.causation_id, number) != number:
+                raise Violated(f"command {meta.causation_id} is decided in two partitions: {meta}")
 
 
 def check_results(events: Iterable[EventMessage], results: Iterable[ExecutionResult]) -> None:

@@ -58,6 +58,8 @@ class Audited:
     ends: dict[str, End] = field(default_factory=dict)
     set_aside: dict[tuple[str, int, int], datetime] = field(default_factory=dict)
     """Inputs that went to the dead letters: topic, partition, offset."""
+    commands: dict[str, int] = field(default_factory=dict)
+    """Commands that were decided, each with the seq of its first event."""
 
 
 Progress = Callable[[int, int, int], None]
@@ -148,7 +150,7 @@ class JournalAudit:
 
     def _check_place(self, record: Record, message: EventMessage) -> None:
         pool = message.meta.pool.encode()
-        if isinstance(message.body, facts.InputSetAside | facts.InputsRead):
+        if isinstance(message.body, facts.InputSetAside | facts.InputsRead | facts.ClockJumped):
             return  # It is where its input was, whatever the key of that.
         if record.key != pool:
             text = f"its key is {record.key!r}, its pool {message.meta.pool!r}"
@@ -159,6 +161,8 @@ class JournalAudit:
 
     def _note(self, record: Record, message: EventMessage) -> None:
         meta = message.meta
+        if meta.request_hash and meta.index == 0:
+            self.result.commands.setdefault(meta.causation_id, meta.seq)
         match message.body:
             case facts.ExecutionFinished() as ended:
                 self.result.ends[ended.execution_id] = End(

@@ -103,6 +103,25 @@ async def check_results(outlet: Outlet, audited: Sequence[Audited], findings: Fi
     return len(told)
 
 
+def check_commands(topics: Topics, audited: Sequence[Audited], findings: Findings) -> None:
+    """A command has its outcome in one partition: its id is of one pool."""
+    where: dict[str, int] = {}
+    for each in audited:
+        for command_id, seq in each.commands.items():
+            first = where.setdefault(command_id, each.partition)
+            if first != each.partition:
+                findings.add(
+                    Finding(
+                        rule="one_outcome_per_command",
+                        text=f"command {command_id} is decided in partition {first} too",
+                        topic=topics.events,
+                        partition=each.partition,
+                        seq=seq,
+                        ids=(command_id,),
+                    )
+                )
+
+
 async def check_letters(
     outlet: Outlet, topics: Topics, audited: Sequence[Audited], findings: Findings
 ) -> int:

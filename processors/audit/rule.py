@@ -1,4 +1,4 @@
-"""What a rule is. Each sees the journal of one partition, event by event."""
+"""What a rule over the journal of one partition is."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator

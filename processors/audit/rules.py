@@ -9,6 +9,7 @@ from datetime import datetime
 
 from events import facts
 from events.message import EventMessage
+from processors.audit.durations import LeasesLastAsAsked
 from processors.audit.lives import OneLifeOfAWorker
 from processors.audit.rule import Rule
 from processors.scheduler.ids import derived_id
@@ -373,4 +374,5 @@ def rules_of(partition: int) -> list[Rule]:
         GangsAreAllOrNothing(),
         WordsAreOfTheOneWhoWasAsked(),
         OneLifeOfAWorker(),
+        LeasesLastAsAsked(),
     ]

@@ -22,6 +22,7 @@ class RuntimeMetrics:
     snapshot_bytes: Histogram
     ignored: Counter
     expired: Counter
+    clock_jumps: Counter
 
 
 def runtime_metrics(meter: Meter) -> RuntimeMetrics:
@@ -53,6 +54,10 @@ def runtime_metrics(meter: Meter) -> RuntimeMetrics:
         expired=meter.create_counter(
             "teo_scheduler_inputs_expired",
             description="Inputs that retention took before anybody decided them, by topic",
+        ),
+        clock_jumps=meter.create_counter(
+            "teo_scheduler_clock_jumps",
+            description="Times the clock that stamps inputs was seen to jump, by topic and way",
         ),
         set_aside=meter.create_counter(
             "teo_scheduler_set_aside", description="Inputs sent to the dead letters"

@@ -20,15 +20,18 @@ from events.errors import (
     TeoError,
     Undecodable,
 )
+from events.facts import InputSetAside
 from events.letters import REPLAYED_FROM, pool_of, told
 from events.log import Log, Outgoing, Partition, Reader, Record, Writer
+from events.message import CommandMessage, ReportMessage
 from events.topics import Topics
-from processors.runtime.log_time import Clock, LogTime
+from processors.runtime.log_time import Clock
 from processors.runtime.metrics import RuntimeMetrics
-from processors.runtime.records import records_of, set_aside_record
+from processors.runtime.records import command_id_of, records_of, set_aside_record
 from processors.runtime.recovery import Recovered, resume
 from processors.runtime.snapshot import fingerprint
 from processors.runtime.snapshot_writer import EVENTS_PER_SNAPSHOT, SnapshotWriter
+from processors.runtime.timekeeper import Timed, Timekeeper
 from processors.runtime.waits import waits
 from processors.scheduler import core
 from processors.scheduler.decision import Decision, Input, Tick
@@ -84,7 +87,7 @@ class Owner:
         self._topics = topics
         self._number = partition
         self._clock = clock
-        self._log_time = LogTime(clock.monotonic_s)
+        self.times = Timekeeper(partition, clock, metrics)
         self._batch = INPUTS_PER_BATCH_MAX
         """Inputs in a transaction: fewer after one that failed, until one gets through."""
         self._is_serving = False
@@ -173,7 +176,7 @@ class Owner:
             try:
                 self.ledger = ledger
                 self._due = None
-                self._log_time.saw(ledger.now)
+                self.times.begin(ledger.now)
                 await self._decide_for_ever(ledger, reader, writer)
             finally:
                 await reader.close()
@@ -217,11 +220,12 @@ class Owner:
         while True:
             self._answer(ledger)
             records_max = 1 if self._doubted else self._batch
+            self.times.before_poll(reader, self._inputs)
             records = await reader.poll(records_max=records_max, wait_s=TICK_S)
             outgoing: list[Outgoing] = []
-            self._note_time(records)
-            decisions = [self._decide(ledger, record, outgoing) for record in records]
-            decisions += _marked(ledger, records)
+            timed = self.times.timed(records)
+            decisions = [made for each in timed for made in self._decide(ledger, each, outgoing)]
+            decisions += _marked(ledger, timed)
             if self._doubted:  # Time must not add to what is on trial.
                 await self._commit(writer, decisions, outgoing, records)
                 records, decisions, outgoing = [], [], []
@@ -234,21 +238,13 @@ class Owner:
             self._batch = min(INPUTS_PER_BATCH_MAX, 2 * self._batch)
             self._is_serving = True
 
-    def _note_time(self, records: Sequence[Record]) -> None:
-        for record in records:
-            self._log_time.saw(record.timestamp)
-        if records:
-            oldest = min(record.timestamp for record in records)
-            lag_s = (self._log_time.now() - oldest).total_seconds()
-            self._metrics.lag.record(lag_s, {"partition": self._number})
-
     async def _certain_tick(self, ledger: Ledger, reader: Reader) -> Tick | None:
         """Return the passing of time as far as it can be judged; None: not yet.
 
         What is due may not be: a report that says so, or a heartbeat, may still be unread. So it is
         decided at the time it was found due, once all is read that was on the log then.
         """
-        tick = Tick(now=self._log_time.now(), monotonic_s=self._clock.monotonic_s())
+        tick = Tick(now=self.times.now(), monotonic_s=self._clock.monotonic_s())
         if self._due is None:
             if not core.is_due(ledger, tick):
                 return tick
@@ -260,25 +256,30 @@ class Owner:
         self._due = None
         return tick
 
-    def _decide(self, ledger: Ledger, record: Record, outgoing: list[Outgoing]) -> Decision:
-        fault = self._poison.get(_place(record))
-        if fault is not None:
-            return self._set_aside(ledger, record, fault, outgoing)
+    def _decide(self, ledger: Ledger, timed: Timed, outgoing: list[Outgoing]) -> Iterator[Decision]:
+        if timed.jump_s:  # It is a fact before anything is decided of the input that told it.
+            yield core.clock_jumped(ledger, timed.jump(), at=timed.at, pool=pool_of(timed.record))
+        yield self._decide_input(ledger, timed, outgoing)
+
+    def _decide_input(self, ledger: Ledger, timed: Timed, outgoing: list[Outgoing]) -> Decision:
+        record = timed.record
         try:
             is_command = record.topic == self._topics.commands
             message = (decode_command if is_command else decode_report)(record.value)
         except Undecodable as error:
-            return self._set_aside(ledger, record, error, outgoing)
+            return self._set_aside(ledger, timed, self._poison.get(_place(record), error), outgoing)
         given = Input(
             topic=record.topic,
             offset=record.offset,
-            at=record.timestamp,
+            at=timed.at,
             received_s=self._clock.monotonic_s(),
             message=message,
         )
-        late = core.too_late(given)
-        if late is not None and REPLAYED_FROM not in record.headers:
-            return self._set_aside(ledger, record, late, outgoing)
+        fault = self._poison.get(_place(record))
+        if fault is None and REPLAYED_FROM not in record.headers:
+            fault = core.too_late(ledger, given, record.timestamp)
+        if fault is not None:
+            return self._set_aside(ledger, timed, fault, outgoing, message)
         try:
             decision = core.handle(ledger, given)
         except Exception as error:
@@ -290,8 +291,14 @@ class Owner:
         return decision
 
     def _set_aside(
-        self, ledger: Ledger, record: Record, error: Exception, outgoing: list[Outgoing]
+        self,
+        ledger: Ledger,
+        timed: Timed,
+        error: Exception,
+        outgoing: list[Outgoing],
+        message: CommandMessage | ReportMessage | None = None,
     ) -> Decision:
+        record = timed.record
         logger.error(
             "input.set_aside",
             topic=record.topic,
@@ -301,15 +308,15 @@ class Owner:
         )
         reason = error.code if isinstance(error, TeoError) else "crashed"
         self._metrics.set_aside.add(1, {"topic": record.topic, "reason": reason})
-        outgoing.append(set_aside_record(self._topics, record, error, self._clock.now()))
-        return core.set_aside(
-            ledger,
-            topic=record.topic,
-            offset=record.offset,
-            at=record.timestamp,
-            pool=pool_of(record),
+        outgoing.append(set_aside_record(self._topics, record, error, self.times.now()))
+        aside = InputSetAside(
+            source_topic=record.topic,
+            source_offset=record.offset,
             error=told(error),
+            code=reason,
+            command_id=command_id_of(record, message, self._topics),
         )
+        return core.set_aside(ledger, aside, at=timed.at, pool=pool_of(record))
 
     async def _commit(
         self,
@@ -324,6 +331,7 @@ class Owner:
         outgoing += self._snapshots.goes_with(self.ledger, decisions, self._clock.now())
         if not outgoing:
             self._settle(records)
+            self.times.keep()
             return
         started_s = self._clock.monotonic_s()
         try:
@@ -335,6 +343,7 @@ class Owner:
             self._batch = max(1, self._batch // 2)
             raise
         self._settle(records)
+        self.times.keep()
         self._snapshots.committed(outgoing, positions)
         self._metrics.commit.record(self._clock.monotonic_s() - started_s)
         self._metrics.batch.record(len(outgoing))
@@ -376,14 +385,15 @@ def _place(record: Record) -> Place:
     return record.topic, record.offset
 
 
-def _marked(ledger: Ledger, records: Sequence[Record]) -> Iterator[Decision]:
+def _marked(ledger: Ledger, timed: Sequence[Timed]) -> Iterator[Decision]:
     """Yield the fact that inputs which led to nothing are done with, once they are many."""
-    for topic, record in {record.topic: record for record in records}.items():
+    for topic, each in {each.record.topic: each for each in timed}.items():
+        record = each.record
         if record.offset - ledger.positions.get(topic, -1) >= INPUTS_UNMARKED_MAX:
             yield core.inputs_read(
                 ledger,
                 topic=topic,
                 offset=record.offset,
-                at=record.timestamp,
+                at=each.at,
                 pool=pool_of(record),
             )

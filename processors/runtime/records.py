@@ -1,5 +1,6 @@
 """Decisions and dead letters as records to write. Never decides anything."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
@@ -7,10 +8,13 @@ from events.codec import encode, type_name
 from events.dlq import DeadLetter
 from events.letters import dead_letter, pool_of
 from events.log import Outgoing, Record
-from events.message import EventMessage, TaskMessage
+from events.message import CommandMessage, EventMessage, ReportMessage, TaskMessage
+from events.shared import CommandMeta
 from events.topics import Topics
 from processors.saga.letters import FOUND_BY, on_topic
 from processors.scheduler.decision import Decision
+
+_ID = re.compile(r"[\x21-\x7e]{1,200}")
 
 
 def records_of(topics: Topics, partition: int, decisions: Iterable[Decision]) -> Iterator[Outgoing]:
@@ -57,6 +61,21 @@ def set_aside_record(
     """Return the record that keeps `record` with what was wrong."""
     pool = pool_of(record)
     return _letter(topics, dead_letter(record, error, pool=pool, found_by=FOUND_BY, found_at=now))
+
+
+def command_id_of(
+    record: Record, message: CommandMessage | ReportMessage | None, topics: Topics
+) -> str:
+    """Return the id of the command that `record` is; empty: it is none, or none that says so.
+
+    What cannot be read may still name its id in a header, as everything does that the API sends.
+    """
+    if message is not None:
+        return message.meta.command_id if isinstance(message.meta, CommandMeta) else ""
+    if record.topic != topics.commands:
+        return ""
+    named = record.headers.get("ce_id", b"").decode("ascii", "replace")
+    return named if _ID.fullmatch(named) else ""
 
 
 def _letter(topics: Topics, letter: DeadLetter) -> Outgoing:

@@ -5,6 +5,7 @@ import asyncio
 import structlog
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
+from events.append_time import CLOCK_OFFSET
 from events.errors import TeoError
 from events.log import Log, Membership
 from events.topics import Topics
@@ -42,6 +43,12 @@ class Scheduler:
         self._snapshot_every = snapshot_every
         self._metrics = runtime_metrics(meter)
         self._owners: dict[int, tuple[Owner, asyncio.Task[None]]] = {}
+        meter.create_observable_gauge(
+            CLOCK_OFFSET,
+            callbacks=[self._clock_offset],
+            unit="s",
+            description="By how much the wall clock is ahead of the stamps of inputs",
+        )
         meter.create_observable_gauge(
             "teo_scheduler_queue", callbacks=[self._queue], description="Asks that wait, by kind"
         )
@@ -126,6 +133,10 @@ class Scheduler:
     async def _give_up_all(self) -> None:
         for number in sorted(self._owners):
             await self._give_up(number)
+
+    def _clock_offset(self, _: CallbackOptions) -> list[Observation]:
+        ahead_s = self._clock.wall.ahead_s
+        return [] if ahead_s is None else [Observation(ahead_s)]
 
     def _pools(self) -> list[Pool]:
         ledgers = (owner.ledger for owner in self.owners.values())

@@ -13,7 +13,14 @@ from typing import cast
 from events.commands import Command
 from events.dlq import DeadLetter
 from events.errors import TooLate
-from events.facts import Event, ExecutionFinished, InputSetAside, InputsRead
+from events.facts import (
+    ClockJumped,
+    CommandRejected,
+    Event,
+    ExecutionFinished,
+    InputSetAside,
+    InputsRead,
+)
 from events.message import EventMessage, Message, TaskMessage
 from events.reports import Report, WorkerHeartbeat, WorkerStarted
 from events.results import ExecutionResult
@@ -26,6 +33,7 @@ from processors.scheduler.deadlines import decide_tick, note_named
 from processors.scheduler.decision import Decision, Effect, Ignored, Input, Order, Tick
 from processors.scheduler.evolve import IDEMPOTENCY_WINDOW, fold
 from processors.scheduler.ids import derived_id
+from processors.scheduler.jumps import age
 from processors.scheduler.lives import is_current
 from processors.scheduler.placement import place
 from processors.scheduler.reports import decide_report
@@ -34,6 +42,8 @@ from processors.scheduler.state import Ledger, Pool, Trace
 NO_REQUEST = "-"
 """Stands for the request hash of a command whose sender gave none."""
 SCHEDULER = "scheduler"
+KEY_REPEAT = "idempotency_key_repeat"
+"""Code of the refusal that names the command under the same key whose outcome it is."""
 EFFECTS_PER_DECISION_MAX = 100_000
 """More than any honest decision has: beyond it a reaction feeds itself, and the input is poison."""
 
@@ -56,7 +66,11 @@ def handle(ledger: Ledger, given: Input) -> Decision:
             request_hash=meta.request_hash or NO_REQUEST,
         )
         draft = _Draft(ledger, meta.pool, cause)
-        draft.apply(decide_command(pool, cast(Command, given.message.body), meta, at))
+        command = cast(Command, given.message.body)
+        if _is_known(ledger, meta.after, at):
+            draft.apply([_repeat(command, meta.after)])
+        else:
+            draft.apply(decide_command(pool, command, meta, at))
     else:
         cause = _Cause(
             at=at,
@@ -88,18 +102,44 @@ def _note_heard(ledger: Ledger, report: Report, meta: ReportMeta, received_s: fl
         note_named(ledger, pool, pool.workers[meta.worker], named, received_s)
 
 
-def too_late(given: Input) -> TooLate | None:
+def _is_known(ledger: Ledger, command_id: str, at: datetime) -> bool:
+    """Return True if a command was decided within the window; what is forgotten late is not."""
+    known = ledger.known.get(command_id)
+    return known is not None and at - known <= IDEMPOTENCY_WINDOW
+
+
+def _repeat(command: Command, first_id: str) -> CommandRejected:
+    """Return the refusal of a command whose sender believed the window of its key over.
+
+    It names the command that has the outcome: the sender, whose clock is wrong, looks there.
+    """
+    return CommandRejected(
+        command=type(command).__name__,
+        code=KEY_REPEAT,
+        reason=(
+            f"its Idempotency-Key was used for command {first_id} less than a day ago: this is a "
+            "repeat of that; use a fresh key to ask anew"
+        ),
+        subject_id=first_id,
+    )
+
+
+def too_late(ledger: Ledger, given: Input, stamped_at: datetime) -> TooLate | None:
     """Return what is wrong with a command that is older than repeats are known; None: nothing.
 
-    It may be a copy of one that was decided and forgotten, so it must not be decided again.
+    It may be a copy of one that was decided and forgotten, so it must not be decided again. Its
+    age is counted to its stamp as it stands on the log: its sender took the time from such a one.
     """
     meta = given.message.meta
-    if not isinstance(meta, CommandMeta) or given.at - meta.issued_at <= IDEMPOTENCY_WINDOW:
+    if not isinstance(meta, CommandMeta):
+        return None
+    if age(ledger, meta.issued_at, stamped_at) <= IDEMPOTENCY_WINDOW:
         return None
     return TooLate(
         f"command {meta.command_id} was asked at {meta.issued_at.isoformat()} and written at "
-        f"{given.at.isoformat()}: repeats are known for a day, so it may have been decided before; "
-        "see whether it was, or whether its sender's clock is right, then replay or discard it"
+        f"{stamped_at.isoformat()}: repeats are known for a day, so it may have been decided "
+        "before; see whether it was, or whether its sender's clock is right, then replay or "
+        "discard it"
     )
 
 
@@ -131,13 +171,23 @@ def tick(ledger: Ledger, given: Tick) -> Sequence[Decision]:
     return found
 
 
-def set_aside(
-    ledger: Ledger, *, topic: str, offset: int, at: datetime, pool: str, error: str
-) -> Decision:
+def set_aside(ledger: Ledger, aside: InputSetAside, *, at: datetime, pool: str) -> Decision:
     """Return the fact that an input went to the dead letters, so that the position moves on."""
-    cause = _Cause(at=max(ledger.now, at), actor=SCHEDULER, input_topic=topic, input_offset=offset)
+    cause = _Cause(
+        at=max(ledger.now, at),
+        actor=SCHEDULER,
+        input_topic=aside.source_topic,
+        input_offset=aside.source_offset,
+    )
     draft = _Draft(ledger, pool, cause)
-    draft.apply([InputSetAside(source_topic=topic, source_offset=offset, error=error)])
+    draft.apply([aside])
+    return draft.finish()
+
+
+def clock_jumped(ledger: Ledger, jumped: ClockJumped, *, at: datetime, pool: str) -> Decision:
+    """Return the fact that a clock jumped; `at` is what time it is after that."""
+    draft = _Draft(ledger, pool, _Cause(at=max(ledger.now, at), actor=SCHEDULER))
+    draft.apply([jumped])
     return draft.finish()
 
 

@@ -11,11 +11,13 @@ from events import facts
 from events.facts import Event
 from events.message import EventMessage
 from events.shared import EventMeta
+from processors.scheduler.jumps import shift
 from processors.scheduler.state import (
     Bench,
     Cleaning,
     Ended,
     Execution,
+    Jump,
     Ledger,
     Pool,
     Reservation,
@@ -40,6 +42,8 @@ def fold(ledger: Ledger, message: EventMessage) -> None:
         if meta.causation_id and meta.request_hash:
             ledger.known.setdefault(meta.causation_id, meta.occurred_at)
             _forget(ledger.known, lambda at: at, meta.occurred_at)
+    if isinstance(event, facts.ClockJumped):
+        _clock_jumped(ledger, event, meta)
     if isinstance(event, facts.BenchRegistered | facts.WorkerRegistered):
         ledger.pools.setdefault(meta.pool, Pool(meta.pool))
     pool = ledger.pools.get(meta.pool)
@@ -49,6 +53,16 @@ def fold(ledger: Ledger, message: EventMessage) -> None:
         ledger.heard.pop((meta.pool, event.worker), None)
         ledger.unnamed.pop((meta.pool, event.worker), None)
     evolve(pool, event, meta)
+
+
+def _clock_jumped(ledger: Ledger, event: facts.ClockJumped, meta: EventMeta) -> None:
+    """Move what is compared with the time; back, it is the stamps that are corrected."""
+    if event.by_s <= 0:
+        return
+    shift(ledger, event.by_s)
+    limit = meta.occurred_at - IDEMPOTENCY_WINDOW
+    ledger.jumps = [jump for jump in ledger.jumps if jump.at >= limit]
+    ledger.jumps.append(Jump(meta.occurred_at, event.by_s))
 
 
 def _forget(entries: dict[str, Any], at_of: Callable[[Any], datetime], now: datetime) -> None:
@@ -355,7 +369,7 @@ NO_CHANGE = (
     facts.WorkerSuspended,
     facts.WorkerResumed,
     facts.BenchChecksRecorded,
-    facts.ClockJumped,
+    facts.ClockJumped,  # It is the ledger's, of all pools: `fold` applies it.
     facts.TopicsBound,
     facts.InputsReset,
     facts.RecordQuarantined,

@@ -182,6 +182,14 @@ class Ended:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """A jump forward of the clock that stamps inputs: no time passed in the `by_s` before `at`."""
+
+    at: datetime
+    by_s: float
+
+
 ClassKey = tuple[str, ...]
 """Asks with the same key can be served by the same benches: ("own"|reservation id|"gang", …)."""
 
@@ -290,6 +298,8 @@ class Ledger:
     """For each input topic, the offset of the last input that decided something."""
     now: datetime = EPOCH
     """Log time of the last decision; never goes backwards."""
+    jumps: list[Jump] = field(default_factory=list)
+    """Jumps of the clock within the idempotency window, oldest first."""
     heard: dict[tuple[str, str], float] = field(default_factory=dict, compare=False, repr=False)
     """When each (pool, worker) was last heard of, in seconds of the runtime's monotonic clock.
 

@@ -139,6 +139,8 @@ class Outbox:
             return False
         self._telemetry.reports.add(len(records))
         self._contact.acknowledged(sent_at=sent_at, now=monotonic_s())
+        if (log_now := self._log.time.now()) is not None:
+            self._telemetry.wall_clock((self._clock.now() - log_now).total_seconds())
         self._on_contact()
         async with self._changed:
             self._spool.drop(len(batch))

@@ -7,6 +7,8 @@ from opentelemetry import metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from events.append_time import CLOCK_OFFSET, WallClock
+
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
@@ -17,6 +19,8 @@ class Telemetry:
         meter = metrics.get_meter("teo.worker")
         self._tracer = trace.get_tracer("teo.worker")
         self._labels = {"worker": worker, "pool": pool}
+        self._wall = WallClock(f"worker:{worker}")
+        self._clock_offset = meter.create_gauge(CLOCK_OFFSET, unit="s")
         self._slots_total = meter.create_gauge("teo.worker.slots.total", unit="{slot}")
         self._slots_used = meter.create_gauge("teo.worker.slots.used", unit="{slot}")
         self._attempts = meter.create_counter("teo.worker.attempts", unit="{attempt}")
@@ -27,6 +31,11 @@ class Telemetry:
         self.log_lines_kept_back = meter.create_counter(
             "teo.worker.log.lines_kept_back", unit="{line}"
         )
+
+    def wall_clock(self, ahead_s: float) -> None:
+        """Note by how much the worker's wall clock is ahead of the log's time."""
+        self._wall.measured(ahead_s)
+        self._clock_offset.set(ahead_s, self._labels)
 
     def slots(self, *, used: int, total: int) -> None:
         """Note how many slots are in use."""

@@ -24,7 +24,7 @@ from tests.chaos.checkers import (
     no_two_tests_on_a_bench,
 )
 from tests.chaos.clients import History
-from tests.sim.checkers import Violated, check_journal, check_results
+from tests.sim.checkers import Violated, check_commands, check_journal, check_results
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,6 +75,7 @@ async def judge(
     for number, journal in enumerate(journals):
         check_journal(journal)
         await _fold_is_repeatable(log, topics, number, journal)
+    check_commands(journals)
     events = [message for journal in journals for message in journal]
     check_results(events, await evidence.results(log, topics))
     acknowledged_commands_have_one_outcome(history.acks, events)

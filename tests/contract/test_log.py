@@ -4,6 +4,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -67,6 +68,59 @@ async def read(reader: Reader, count: int) -> list[Record]:
 
 def values(records: list[Record]) -> list[str]:
     return [(record.value or b"").decode() for record in records]
+
+
+def test_a_stamp_of_the_log_tells_its_time(play: Play) -> None:
+    async def scene(log: Log, topics: Topics) -> None:
+        assert log.time.now() is None
+        (at,) = await log.append([text(topics.commands, "c")])
+        told = log.time.now()
+        assert told is not None
+        reader = await log.open_reader({Partition(topics.commands, 0): at.offset})
+        (record,) = await read(reader, 1)
+        await reader.close()
+        assert timedelta(0) <= told - record.timestamp < timedelta(seconds=1)
+        await asyncio.sleep(0.3)
+        later = log.time.now()
+        assert later is not None
+        assert later - told >= timedelta(seconds=0.29)
+
+    play(scene)
+
+
+def test_what_comes_after_an_end_that_was_read_was_appended_after_it(play: Play) -> None:
+    async def scene(log: Log, topics: Topics) -> None:
+        place = Partition(topics.commands, 0)
+        await log.append([text(topics.commands, str(n)) for n in range(5)])
+        reader = await log.open_reader({place: 0})
+        clock = asyncio.get_running_loop().time
+        opened_s = clock()
+        assert reader.read_up_s(place) is None
+        await read(reader, 4)
+        assert reader.read_up_s(place) is None, "one is not read yet"
+        await read(reader, 1)
+
+        async def level() -> float:
+            """Poll in vain until the end is known again; return up to when it was read."""
+            since_s = clock()
+            async with asyncio.timeout(WAIT_S):
+                while (up_s := reader.read_up_s(place)) is None or up_s < since_s:
+                    assert await reader.poll(records_max=10, wait_s=0.25) == []
+            return up_s
+
+        for turn in range(5):
+            up_s = await level()
+            assert opened_s < up_s <= clock()
+            appended_s = clock()
+            await log.append([text(topics.commands, f"later-{turn}")])
+            # Whatever it is told to be now: it was not read up to after that was appended.
+            before = reader.read_up_s(place)
+            assert before is not None
+            assert before <= appended_s
+            await read(reader, 1)
+        await reader.close()
+
+    play(scene)
 
 
 def test_what_is_appended_is_read_in_order_from_any_offset(play: Play) -> None:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +150,9 @@ class SmallLab:
 
 @asynccontextmanager
 async def small_lab(
-    kafka: str, prefix: str, folder: Path, *, partitions: int = 2
+    kafka: str, prefix: str, folder: Path, *, partitions: int = 2, api_ahead_s: float = 0.0
 ) -> AsyncIterator[SmallLab]:
-    """Start the system; stop all of it at the end."""
+    """Start the system; stop all of it at the end. The API's clock is `api_ahead_s` ahead."""
     topics = Topics(prefix)
     await ensure_topics(kafka, specs(topics, partitions=partitions, min_insync=1), replication=1)
     meter = NoOpMeterProvider().get_meter("test")
@@ -171,6 +171,7 @@ async def small_lab(
             feed=projector.feed,
             artifacts=FileStore(folder / "artifacts"),
             authenticator=Tokens(),
+            clock=lambda: utc_now() + timedelta(seconds=api_ahead_s),
             settings=Settings(command_wait_s=30.0),
             registry=CollectorRegistry(),
         )

@@ -213,6 +213,37 @@ def test_a_write_is_tried_again_with_the_same_key(api, teo):
     assert len(traces) == 1
 
 
+@pytest.mark.parametrize(
+    ("aside_code", "exit_code", "step"),
+    [
+        ("too_late", 3, "see `clock` of /readyz and `teo dlq list`, then ask anew"),
+        ("crashed", 3, "`teo dlq list`"),
+        ("record_too_big", 2, "ask for less at once"),
+    ],
+)
+def test_a_command_that_was_set_aside_ends_run_with_the_reason(
+    api, teo, aside_code, exit_code, step
+):
+    """Answered late, with where to look."""
+    api.execution = None
+    api.aside = {"code": aside_code, "reason": "its clock is a day off", "subject_id": ""}
+    code, out, err = teo("run", "true")
+    assert (code, out) == (exit_code, "")
+    assert "command cmd-1 could not be decided: its clock is a day off" in err
+    assert step in err
+    assert len(api.keys("POST", "/v1/executions")) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "exit_code"),
+    [((409, "command_set_aside", "x; y"), 3), ((413, "command_too_big", "x; y"), 2)],
+)
+def test_a_command_that_was_set_aside_at_once_is_not_tried_again(api, teo, answer, exit_code):
+    api.failures += [answer] * 3
+    assert teo("run", "true")[0] == exit_code
+    assert len(api.keys("POST", "/v1/executions")) == 1
+
+
 UNDECIDED = (
     503,
     "log_unavailable",

@@ -60,6 +60,10 @@ class MemoryCluster:
     epochs: dict[str, int] = field(default_factory=dict)
     groups: dict[str, list["MemoryMembership"]] = field(default_factory=dict)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
+    clock_ahead_s: float = 0.0
+    """How far the clock of the cluster's machines was set, and every stamp with it."""
+    appended_s: dict[tuple[str, int, int], float] = field(default_factory=dict)
+    """When each record was really appended, by topic, partition and offset: seconds of the loop."""
     is_fencing: bool = True
     """Off in a negative control: an old writer's transactions are taken."""
 
@@ -77,7 +81,8 @@ class MemoryCluster:
 
     def now(self) -> datetime:
         """Return the cluster's wall clock."""
-        return START + timedelta(seconds=asyncio.get_running_loop().time())
+        seconds = asyncio.get_running_loop().time() + self.clock_ahead_s
+        return START + timedelta(seconds=seconds)
 
     def records(self, topic: str, number: int) -> list[Record]:
         """Return what is on one partition."""
@@ -102,6 +107,8 @@ class MemoryCluster:
         if partition not in self.stored:
             raise TopicMissing(f"topic {record.topic} has no partition {number}")
         entries = self.stored[partition]
+        place = record.topic, number, len(entries)
+        self.appended_s[place] = asyncio.get_running_loop().time()
         entries.append(
             Record(
                 topic=record.topic,

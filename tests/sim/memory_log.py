@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from events.append_time import AppendTime
 from events.errors import Fenced, LogUnavailable, RecordTooBig, TopicMissing
 from events.log import Outgoing, Partition, Position, Record
 from tests.sim.memory_cluster import MemoryCluster, partition_of
@@ -29,6 +30,9 @@ class MemoryLog:
         fault happens to it."""
         self.attempts_unheard = 0
         """So many of the next attempts it is given never reach it: it forgets them."""
+        self.time = AppendTime(lambda: asyncio.get_running_loop().time())
+        self.unsteady_s: list[tuple[float, float]] = []
+        """From when to when it was dead or paused, and taken for it."""
         self._paused_until_s = 0.0
         self._memberships: list[MemoryMembership] = []
 
@@ -36,12 +40,15 @@ class MemoryLog:
         """As kill -9: nothing takes effect any more; its memberships run out by themselves."""
         self.is_dead = True
         loop = asyncio.get_running_loop()
+        self.unsteady_s.append((loop.time(), loop.time() + SESSION_S))
         for membership in self._memberships:
             loop.call_later(SESSION_S, membership.expire)
 
     def pause(self, seconds: float) -> None:
         """As SIGSTOP and, later, SIGCONT: calls hang; a long pause costs the membership."""
-        self._paused_until_s = asyncio.get_running_loop().time() + seconds
+        now_s = asyncio.get_running_loop().time()
+        self._paused_until_s = now_s + seconds
+        self.unsteady_s.append((now_s, now_s + seconds + SESSION_S))
         if seconds > SESSION_S:
             loop = asyncio.get_running_loop()
             for membership in self._memberships:
@@ -103,9 +110,11 @@ class MemoryLog:
         if self.strikes(faults.append_twice):
             positions = [self.cluster.put(record) for record in records]
         self.cluster.wake()
+        stamped_at = self.cluster.now()
         await self.travel("append's answer")
         if self.strikes(faults.append_unknown):
             raise LogUnavailable("append: the answer is lost")
+        self.time.stamped(stamped_at)
         return positions
 
     async def open_writer(self, transactional_id: str) -> "MemoryWriter":
@@ -204,6 +213,7 @@ class MemoryReader:
     def __init__(self, log: MemoryLog, positions: dict[Partition, int]) -> None:
         self._log = log
         self._positions = positions
+        self._read_up_s: dict[Partition, float] = {}
 
     async def poll(self, *, records_max: int, wait_s: float) -> Sequence[Record]:
         await self._log.travel("poll")
@@ -243,6 +253,8 @@ class MemoryReader:
                     found.append(record)
                 place += 1
             self._positions[partition] = place
+            if place >= len(entries):
+                self._read_up_s[partition] = asyncio.get_running_loop().time()
         return found
 
     def _is_forgotten(self, record: Record) -> bool:
@@ -253,6 +265,9 @@ class MemoryReader:
         )
         self._log.attempts_unheard -= is_one
         return is_one
+
+    def read_up_s(self, partition: Partition) -> float | None:
+        return self._read_up_s.get(partition)
 
     async def position(self, partition: Partition) -> int:
         return self._positions[partition]

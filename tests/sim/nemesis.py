@@ -8,6 +8,7 @@ from tests.sim.world import POOLS, RESTART_S, World
 
 WORKERS = {"w1": POOLS[0], "w2": POOLS[0], "w3": POOLS[1]}
 SCHEDULERS = ("s1", "s2")
+HOUR_S = 3600.0
 
 
 def faults_of(seed: int) -> Faults:
@@ -27,6 +28,14 @@ def faults_of(seed: int) -> Faults:
         reorder=dice.choice([0.0, 0.5]),
         crash=dice.choice([0.0, 0.0, 0.0005, 0.002]),
     )
+
+
+async def clocks(world: World) -> None:
+    """Set the clocks of a seed: of most never, of the others up to two times."""
+    dice = random.Random(f"clocks/{world.seed}")
+    for _ in range(dice.choice([0, 0, 1, 2])):
+        await asyncio.sleep(dice.uniform(3.0, 20.0))
+        world.set_clock(dice.choice([-2, 2]) * HOUR_S)
 
 
 async def nemesis(world: World, *, strikes: int) -> None:

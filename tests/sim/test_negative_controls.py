@@ -145,7 +145,7 @@ def test_with_time_judged_before_what_is_unread_an_extension_comes_too_late(
 ) -> None:
     def change(patch: pytest.MonkeyPatch) -> None:
         async def at_once(self: owner.Owner, *_: Any) -> Tick:
-            return Tick(now=self._log_time.now(), monotonic_s=self._clock.monotonic_s())
+            return Tick(now=self.times.now(), monotonic_s=self._clock.monotonic_s())
 
         def lease(_: World, _mine: random.Random, name: str, _other: str) -> Command:
             """Ask for a bench and extend the lease, in turns."""

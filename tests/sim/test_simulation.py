@@ -21,16 +21,18 @@ from projections.runtime import Projector
 from projections.store import Store
 from tests.sim.checkers import (
     Violated,
+    check_commands,
     check_journal,
     check_letters,
     check_reports,
     check_results,
 )
+from tests.sim.durations import judge_durations
 from tests.sim.in_time import judge_in_time
 from tests.sim.loop import run
 from tests.sim.memory_cluster import Faults
 from tests.sim.memory_log import MemoryLog
-from tests.sim.nemesis import SCHEDULERS, WORKERS, double_lives, faults_of, nemesis
+from tests.sim.nemesis import SCHEDULERS, WORKERS, clocks, double_lives, faults_of, nemesis
 from tests.sim.snapshots import damage_snapshots, judge_snapshots
 from tests.sim.world import TOPICS, World
 
@@ -98,9 +100,11 @@ async def _live(world: World) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(nemesis(world, strikes=STRIKES))
         group.create_task(double_lives(world, strikes=STRIKES))
+        group.create_task(clocks(world))
         group.create_task(damage_snapshots(world, strikes=STRIKES))
         for number in range(CLIENTS):
             group.create_task(world.client(number, ASKS))
+            group.create_task(world.key_for_all_pools(number))
     world.cluster.faults = Faults()
     world.cluster.away_until_s = 0.0
     loop = asyncio.get_running_loop()
@@ -121,10 +125,12 @@ async def judge(world: World) -> None:
         journal = world.journal(number)
         check_journal(journal)
         judge_in_time(world, number)
+        judge_durations(world, number)
         events += journal
         await live_state_is_the_fold(world, number)
         await judge_snapshots(world, MemoryLog(world.cluster), number)
     check_reports(decode_report(each.value) for each in world.cluster.all_records(TOPICS.reports))
+    check_commands(world.journal(number) for number in range(world.cluster.partitions))
     results = [decode(record.value) for record in world.cluster.all_records(TOPICS.results)]
     check_results(events, results)
     letters = [decode(record.value) for record in world.cluster.all_records(TOPICS.dlq)]

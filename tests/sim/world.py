@@ -14,6 +14,7 @@ from typing import Any
 
 from opentelemetry.metrics import NoOpMeterProvider
 
+from api.gateway import command_id_of
 from events import facts
 from events.codec import decode_event, encode
 from events.commands import (
@@ -46,6 +47,8 @@ TOPICS = Topics("sim")
 POOLS = ("lab-a", "lab-b")
 CLIENT_RETRY_S = 1.0
 RESTART_S = 1.5
+STEADY_S = 20.0
+"""So long before and after a moment no scheduler is struck, if nobody takes over around it."""
 STEPS = (StepPolicy(step="provision", timeout_s=20.0, retries=1, backoff_s=0.5),)
 
 
@@ -62,6 +65,15 @@ class LoopClock:
 
     def monotonic(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+@dataclass(frozen=True, slots=True)
+class ClockSet:
+    """When clocks were set, by how much, and of which partitions somebody measured the time."""
+
+    at_s: float
+    by_s: float
+    measured: frozenset[int]
 
 
 @dataclass
@@ -84,6 +96,8 @@ class World:
         self.cluster = MemoryCluster(topics=TOPICS, partitions=2, seed=self.seed)
         self.hardware = Hardware()
         self.schedulers: dict[str, Scheduler] = {}
+        self.clock_jumps: list[ClockSet] = []
+        self._old_logs: list[MemoryLog] = []
         self.logs: dict[str, MemoryLog] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._pools: dict[str, str] = {}
@@ -169,6 +183,8 @@ class World:
         )
 
     def _connect(self, name: str) -> MemoryLog:
+        if name in self.logs:
+            self._old_logs.append(self.logs[name])
         log = self.logs[name] = MemoryLog(self.cluster, name)
         log.on_crash = lambda: self._crashed(name)
         return log
@@ -228,6 +244,31 @@ class World:
         for name in list(self._tasks):
             await self.kill(name)
 
+    def set_clock(self, by_s: float) -> None:
+        """Set the clock of every machine, brokers' too, forward or back."""
+        self.count("clock set")
+        self.clock_jumps.append(ClockSet(asyncio.get_running_loop().time(), by_s, self._measured()))
+        self.cluster.clock_ahead_s += by_s
+
+    def _measured(self) -> frozenset[int]:
+        """Return the partitions of which an owner measures the time now."""
+        return frozenset(
+            number
+            for name, scheduler in self.schedulers.items()
+            if not self.logs[name].is_dead
+            for number, owner in scheduler.owners.items()
+            if owner.ledger is not None and owner.times.is_sure
+        )
+
+    def is_steady(self, at_s: float) -> bool:
+        """Return True if no scheduler was struck near a moment, so that nobody took over."""
+        logs = [log for log in (*self._old_logs, *self.logs.values()) if log.name[0] == "s"]
+        return not any(
+            begin_s - STEADY_S <= at_s <= end_s + STEADY_S
+            for log in logs
+            for begin_s, end_s in log.unsteady_s
+        )
+
     # The clients.
 
     async def ask(self, pool: str, command: Command, *, command_id: str = "") -> str:
@@ -264,6 +305,13 @@ class World:
             await asyncio.sleep(mine.uniform(0, 4))
             name = f"{number}-{turn}"
             await self.ask(pool, self._command(mine, name, f"{number}-{mine.randrange(asks)}"))
+
+    async def key_for_all_pools(self, number: int) -> None:
+        """Send the same request under one key to every pool at once, as the API names it."""
+        await asyncio.sleep(random.Random(f"keys/{self.seed}/{number}").uniform(0, 15))
+        key, release = f"key-{number}", ReleaseReservation(reservation_id="nobody")
+        ids = [(pool, command_id_of("ann", pool, key)) for pool in POOLS]
+        await asyncio.gather(*(self.ask(pool, release, command_id=each) for pool, each in ids))
 
     def _command(self, mine: random.Random, name: str, other: str) -> Command:
         selector = mine.choice(["", "", "n=b1", "n in (b2,b3)", "flaky=yes", "no=such"])

@@ -4,6 +4,7 @@ Counts and says what it cannot read, and goes on: a watcher only asks, it decide
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import structlog
 
@@ -27,6 +28,8 @@ class WatchedPartition:
     health: Health = field(default_factory=Health)
     skipped: int = 0
     """How many records could not be read, in all."""
+    _last: bytes | None = None
+    """The newest record, undecoded."""
     _seq: int = 0
     _slack: int = 0
     """How many records that could not be read may have taken a number, since one that could."""
@@ -51,7 +54,15 @@ class WatchedPartition:
         except Undecodable as error:
             self._skip(record, error)
         self.offset = record.offset + 1
+        self._last = record.value
         return asked
+
+    def newest_at(self) -> datetime | None:
+        """Return when the newest event happened, by the log; None: there is none, or unreadable."""
+        try:
+            return decode_event(self._last).meta.occurred_at
+        except Undecodable:
+            return None
 
     def _check(self, seq: int, offset: int) -> None:
         if seq > self._seq:

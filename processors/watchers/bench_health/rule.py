@@ -12,8 +12,10 @@ from events.facts import (
     AttemptFinished,
     BenchQuarantined,
     BenchRestored,
+    ClockJumped,
     CommandRejected,
     HealthPolicySet,
+    InputSetAside,
 )
 from events.message import EventMessage, Message
 from events.shared import CommandMeta, EventMeta, HealthPolicy
@@ -46,7 +48,15 @@ time, takes no bench out for what it did long ago. Less than the day for which t
 repeats, and after which it sets a command aside.
 """
 REASON_CHARS_MAX = 400
-FACTS = (AttemptFinished, BenchQuarantined, BenchRestored, CommandRejected, HealthPolicySet)
+FACTS = (
+    AttemptFinished,
+    BenchQuarantined,
+    BenchRestored,
+    ClockJumped,
+    CommandRejected,
+    HealthPolicySet,
+    InputSetAside,
+)
 """The facts the rule reads; every other one changes nothing here."""
 
 Ask = Message[CommandMeta, QuarantineBench]
@@ -57,7 +67,7 @@ class BenchHealth:
     """What is remembered of a bench."""
 
     errors: list[datetime] = field(default_factory=list)
-    """When the errors of the window happened, oldest first."""
+    """When the errors of the window happened, oldest first; a jump of the clock moves them."""
     last_error: str = ""
     asked: Ask | None = None
     """What was asked for and has no outcome in the journal yet."""
@@ -123,12 +133,22 @@ def apply(health: Health, message: EventMessage) -> tuple[Ask, ...]:
         case BenchRestored(bench=name):
             health.bench(meta.pool, name).begin_anew(is_quarantined=False)
         case CommandRejected(command="QuarantineBench"):
+            _refused(health, meta.causation_id)
+        case InputSetAside(command_id=command_id):
+            _refused(health, command_id)
+        case ClockJumped(by_s=by_s) if by_s > 0:
             for bench in health.benches.values():
-                if bench.asked and bench.asked.meta.command_id == meta.causation_id:
-                    bench.begin_anew(is_quarantined=False)
+                bench.errors = [at + timedelta(seconds=by_s) for at in bench.errors]
         case _:
             pass
     return ()
+
+
+def _refused(health: Health, command_id: str) -> None:
+    """Begin anew with the bench that was asked for by a command that came to nothing."""
+    for bench in health.benches.values():
+        if bench.asked and bench.asked.meta.command_id == command_id:
+            bench.begin_anew(is_quarantined=False)
 
 
 def _judge(health: Health, meta: EventMeta, name: str) -> tuple[Ask, ...]:

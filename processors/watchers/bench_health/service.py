@@ -8,7 +8,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import NoReturn
@@ -18,10 +18,12 @@ from faust import EventT, StreamT
 from faust.types import TP
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
+from events.append_time import AppendTime
 from events.codec import encode, type_name
 from events.errors import LogUnavailable, TeoError
 from events.log import Log, Partition, Record
 from events.topics import Topics
+from processors.scheduler.state import EPOCH
 from processors.watchers.application import watcher_app
 from processors.watchers.bench_health.metrics import health_metrics
 from processors.watchers.bench_health.partition import WatchedPartition
@@ -45,12 +47,11 @@ logger = structlog.get_logger()
 class BenchHealthWatcher:
     """Watches the partitions of the journal that its consumer group gives to this process."""
 
-    def __init__(
-        self, log: Log, topics: Topics, bootstrap: str, meter: Meter, now: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, log: Log, topics: Topics, bootstrap: str, meter: Meter) -> None:
         self._log = log
         self._topics = topics
-        self._now = now
+        self._times: dict[int, AppendTime] = {}
+        """The log's time of each partition: its newest event's, carried on."""
         self._watched: dict[int, WatchedPartition] = {}
         self._is_ready = False
         self._metrics = health_metrics(meter, unanswered=self._unanswered)
@@ -164,7 +165,7 @@ class BenchHealthWatcher:
         record = record_of(event.message)
         watched = self._watched.get(record.partition)
         if watched is not None:
-            await self._send(self._apply(watched, record))
+            await self._send(watched, self._apply(watched, record))
 
     async def _ask_again(self) -> None:
         """Faust's timer: what has no outcome yet may have been lost on its way."""
@@ -173,13 +174,21 @@ class BenchHealthWatcher:
 
     async def _send_unanswered(self) -> None:
         for watched in list(self._watched.values()):
-            await self._send(watched.health.unanswered())
+            await self._send(watched, watched.health.unanswered())
 
-    async def _send(self, asked: Iterable[Ask]) -> None:
+    def _now(self, watched: WatchedPartition) -> datetime:
+        """Return what time it is on the log, at least: no clock of this machine voids an ask."""
+        time_ = self._times.setdefault(watched.number, AppendTime(time.monotonic))
+        newest, known = watched.newest_at(), time_.now()
+        if newest is not None and (known is None or newest > known):
+            time_.stamped(newest)
+        return time_.now() or EPOCH
+
+    async def _send(self, watched: WatchedPartition, asked: Iterable[Ask]) -> None:
         """Return once each that is not void is acknowledged. Raises if it is not in time."""
         for message in asked:
             meta = message.meta
-            if has_lapsed(message, self._now()):
+            if has_lapsed(message, self._now(watched)):
                 continue
             headers = {
                 "ce_type": type_name(message).encode(),
@@ -200,9 +209,8 @@ class BenchHealthWatcher:
             )
 
     def _unanswered(self, _: CallbackOptions) -> list[Observation]:
-        now = self._now()
-        asked = [a for each in self._watched.values() for a in each.health.unanswered()]
-        return [Observation(sum(not has_lapsed(each, now) for each in asked))]
+        asked = [(a, each) for each in self._watched.values() for a in each.health.unanswered()]
+        return [Observation(sum(not has_lapsed(a, self._now(each)) for a, each in asked))]
 
 
 def _is_told_to_stop() -> bool:

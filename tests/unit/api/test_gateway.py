@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +81,7 @@ def test_a_command_carries_who_when_and_its_trace(tmp_path: Path) -> None:
             decide_next(lab), lab.call("POST", PATH, BODY, headers=headers, status=201)
         )
         (command,) = commands(lab)
-        assert command.meta.command_id == command_id_of("ann", "key-1")
+        assert command.meta.command_id == command_id_of("ann", "lab", "key-1")
         assert (command.meta.actor, command.meta.roles) == ("ann", ("user",))
         assert command.meta.correlation_id == "0af7651916cd43dd8448eb211c80319c"
         assert command.meta.traceparent.split("-")[1] == command.meta.correlation_id
@@ -187,14 +185,13 @@ def test_after_its_window_a_key_may_be_used_again(tmp_path: Path) -> None:
         await asyncio.gather(
             decide_next(lab), lab.call("POST", PATH, BODY, headers=KEY, status=201)
         )
-        gateway = lab.app.state.service.gateway
-        later = lab.cluster.now() + timedelta(hours=25)
-        gateway._deps = replace(lab.deps, clock=lambda: later)
+        lab.cluster.clock_ahead_s += 25 * 3600.0
+        lab.deps.log.time.stamped(lab.cluster.now())
         _, second = await asyncio.gather(
             decide_next(lab, seen=1), lab.call("POST", PATH, BODY, headers=KEY)
         )
         old, new = (each.meta.command_id for each in commands(lab))
-        assert new == command_id_of("ann", "key-1", after=old)
+        assert new == command_id_of("ann", "lab", "key-1", after=old)
         assert second.headers["teo-command-id"] == new
 
     in_lab(scene, tmp_path, has_scheduler=False)
@@ -205,7 +202,7 @@ def test_an_outcome_that_takes_long_is_answered_202_with_where_to_look(tmp_path:
         answer = await lab.call("POST", PATH, BODY, headers=KEY, status=202)
         body = answer.json()
         assert body == {
-            "command_id": command_id_of("ann", "key-1"),
+            "command_id": command_id_of("ann", "lab", "key-1"),
             "href": f"/v1/commands/{body['command_id']}",
         }
         assert answer.headers["location"] == body["href"]
@@ -260,7 +257,7 @@ def test_a_log_that_stays_away_is_a_503_that_says_how_to_go_on(tmp_path: Path) -
             body = answer.json()
             assert body["code"] == "log_unavailable"
             assert "same Idempotency-Key" in body["detail"]
-            assert body["command_id"] == command_id_of("ann", "key-1")
+            assert body["command_id"] == command_id_of("ann", "lab", "key-1")
             assert answer.headers["retry-after"]
 
     asyncio.run(scene())

@@ -64,6 +64,8 @@ class FakeApi:
     def __init__(self):
         self.asked = []
         self.failures = deque()
+        self.aside = {}
+        """Code and reason of a command that was set aside; empty: it is accepted."""
         self.execution = execution()
         self.at_end = finished("passed", "passed")
         self.reservation = {
@@ -237,6 +239,8 @@ class FakeApi:
         return JSONResponse(self.execution, 201, {"TEO-Position": "0:41"})
 
     async def command(self, request):
+        if self.aside:
+            return JSONResponse({"id": "cmd-1", "status": "set_aside", **self.aside})
         self.execution = execution()
         return JSONResponse(
             {"id": "cmd-1", "status": "accepted", "subject_id": EXE, "position": "0:41"}

@@ -49,8 +49,10 @@ def check_asks(store: Store, pool: Pool) -> None:
         row = executions[name]
         assert (row.status == "queued") == (execution.state in ("waiting", "backoff"))
         assert len(row.attempts) == execution.attempt
+        assert row.started_at == execution.started_at
         if execution.state == "active":
             attempt = row.attempts[-1]
+            assert attempt.started_at == execution.assigned_at
             assert (attempt.bench, attempt.worker) == (execution.bench, execution.worker)
             assert (attempt.fence, attempt.step) == (execution.fence, execution.step)
             cases = queries.cases(store.db, name, execution.attempt, ALL).items
@@ -63,6 +65,7 @@ def check_asks(store: Store, pool: Pool) -> None:
         assert (shown.status == "granted") == reservation.is_granted
         assert tuple(grant.bench for grant in shown.benches) == reservation.benches
         assert shown.lease_until == reservation.lease_until
+        assert shown.wait_until == reservation.wait_until
     check_queue(store, pool)
 
 

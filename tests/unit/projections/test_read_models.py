@@ -17,7 +17,7 @@ from projections.rows import (
     Slice,
     WorkerFilter,
 )
-from projections.schema import APPLY, NO_ROWS
+from projections.schema import APPLY, NO_ROWS, OF_PARTITION
 from projections.store import Store
 from tests.unit.projections.given import RUN, at, decision, project, projected, spec
 
@@ -36,7 +36,9 @@ NO_TOTALS = Totals(passed=0, failed=0, errors=0, skipped=0)
 
 
 def test_every_event_changes_a_read_model_or_is_known_to_change_none() -> None:
-    assert set(APPLY) | set(NO_ROWS) | {facts.CommandRejected} == set(facts.Event.__args__)
+    assert set(APPLY) | {*NO_ROWS, *OF_PARTITION, facts.CommandRejected} == set(
+        facts.Event.__args__
+    )
     assert not set(APPLY) & set(NO_ROWS)
 
 

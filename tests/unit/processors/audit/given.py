@@ -5,7 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from events import facts
+from events.commands import Command, RequestReservation, SubmitExecution
 from events.message import EventMessage, Message
+from events.reports import WorkerHeartbeat
 from tests.unit.processors.scheduler.history import History, ended, lab, reserve, submit
 
 
@@ -23,6 +25,20 @@ def honest() -> History:
     for _ in range(4):
         history.after(20.0)
     history.check()
+    return history
+
+
+def jumped(body: Command, seconds: float) -> History:
+    """Return what `body` led to until `seconds` had passed, with a jump of the clock in it."""
+    history = lab("b1")
+    if isinstance(body, RequestReservation | SubmitExecution) and body.wait_timeout_s is not None:
+        history.ask(reserve("other", duration_s=10_000.0))
+    history.ask(body)
+    history.after(5.0)
+    history.jump(7_200.0)
+    for _ in range(int(seconds / 5.0)):
+        history.report(WorkerHeartbeat(running=()))
+        history.after(5.0)
     return history
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from events.codec import decode, encode
-from events.facts import BenchOnline, ExecutionFinished
+from events.facts import BenchOnline, ExecutionFinished, InputSetAside
 from events.log import Outgoing, Partition
 from events.message import EventMessage, Message
 from events.reports import Report, StepStarted
@@ -55,9 +55,8 @@ class Lab:
         at = self.cluster.put(Outgoing(topic=TOPICS.reports, key=b"lab", value=b"?"))
         record = self.cluster.records(TOPICS.reports, 0)[at.offset]
         error = ValueError("unreadable")
-        decision = core.set_aside(
-            ledger, topic=record.topic, offset=at.offset, at=ledger.now, pool="lab", error="?"
-        )
+        aside = InputSetAside(source_topic=record.topic, source_offset=at.offset, error="?")
+        decision = core.set_aside(ledger, aside, at=ledger.now, pool="lab")
         events += decision.events
         self.cluster.put(set_aside_record(TOPICS, record, error, START))
 
@@ -155,6 +154,27 @@ def test_two_processes_that_speak_as_one_worker_are_found_in_what_they_said() ->
         assert "said to begin twice" in finding.text
         assert finding.offset > 0
         assert {"w1", "rep-2"} <= set(finding.ids)
+
+    play(scene)
+
+
+def test_a_command_that_two_partitions_decide_is_found() -> None:
+    """As one Idempotency-Key that was sent to two pools once was."""
+
+    async def scene(lab: Lab) -> None:
+        first = next(each for each in lab.events if each.meta.request_hash)
+        one = replace(first, meta=replace(first.meta, seq=0, index=0, count=1, pool="other"))
+        lab.cluster.stored |= {
+            Partition(topic, 1): [] for topic in (TOPICS.events, TOPICS.results, TOPICS.dlq)
+        }
+        lab.cluster.stored[Partition(TOPICS.snapshots, 1)] = []
+        lab.cluster.partitions = 2
+        lab.cluster.put(Outgoing(topic=TOPICS.events, key=b"other", value=encode(one), partition=1))
+        findings, _ = await lab.check()
+        found = [each for each in findings.kept if each.rule == "one_outcome_per_command"]
+        (finding,) = found
+        assert first.meta.causation_id in finding.text
+        assert (finding.partition, finding.seq) == (1, 0)
 
     play(scene)
 

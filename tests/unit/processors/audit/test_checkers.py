@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from events import facts
+from events.commands import Command
 from events.facts import (
     AttemptFinished,
     BenchFreed,
@@ -29,7 +30,16 @@ from processors.audit.checkers import (
     check_results,
 )
 from processors.audit.rules import FactsAreTheSchedulers, rules_of
-from tests.unit.processors.audit.given import changed, honest, inserted, kinds, without
+from processors.scheduler import evolve
+from tests.unit.processors.audit.given import (
+    changed,
+    honest,
+    inserted,
+    jumped,
+    kinds,
+    without,
+)
+from tests.unit.processors.scheduler.history import reserve, submit
 
 History = Sequence[EventMessage]
 Break = Callable[[History], History]
@@ -70,6 +80,12 @@ def same_input_again(events: History) -> History:
         input_offset=last.meta.input_offset,
         occurred_at=events[-1].meta.occurred_at,
     )
+
+
+def over_at_once(events: History) -> History:
+    place = nth(events, ReservationGranted)
+    over = facts.ReservationExpired(reservation_id="gang", code="lease_expired", reason="")
+    return inserted(events, place + 1, over)
 
 
 BROKEN: list[tuple[Checker, str, Break]] = [
@@ -192,8 +208,36 @@ BROKEN: list[tuple[Checker, str, Break]] = [
         lambda e: changed(e, nth(e, ExecutionAssigned), life="other"),
     ),
     (checkers.time_and_inputs_go_forward, "time goes back", earlier),
+    (checkers.leases_last_as_asked, "its lease is over", over_at_once),
     (checkers.time_and_inputs_go_forward, "decided twice", same_input_again),
 ]
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds", "words"),
+    [
+        (reserve("r1"), 100.0, "its lease is over 50"),
+        (reserve("r1", wait_timeout_s=60.0), 100.0, "its wait is over"),
+        (submit("e1", selector="n=b1"), 1_000.0, "its attempt is over"),
+        (submit("e1", selector="n=b1", wait_timeout_s=60.0), 100.0, "its wait is over"),
+    ],
+)
+def test_what_a_jump_ended_is_objected_to(
+    monkeypatch: pytest.MonkeyPatch, body: Command, seconds: float, words: str
+) -> None:
+    """Off: that every deadline moves with the clock."""
+    check_journal(jumped(body, seconds).events)
+    monkeypatch.setattr(evolve, "shift", lambda *_: None)
+    with pytest.raises(Violated, match=words):
+        checkers.leases_last_as_asked(jumped(body, seconds).events)
+
+
+def test_a_command_that_two_partitions_decide_is_objected_to() -> None:
+    events = honest().events
+    command = next(each for each in events if each.meta.request_hash)
+    checkers.check_commands([events, []])
+    with pytest.raises(Violated, match="in two partitions"):
+        checkers.check_commands([events, [command]])
 
 
 @pytest.mark.parametrize(("checker", "words", "broken"), BROKEN)

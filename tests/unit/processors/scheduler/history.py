@@ -12,7 +12,7 @@ from events.commands import (
     SubmitExecution,
 )
 from events.dlq import DeadLetter
-from events.facts import Event
+from events.facts import ClockJumped, Event
 from events.message import EventMessage, Message
 from events.reports import (
     AttemptEnded,
@@ -56,6 +56,8 @@ class History:
     decisions: list[Decision] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     now_s: float = 0.0
+    jumped_s: float = 0.0
+    """By how much clocks jumped, and the monotonic one did not."""
     offsets: dict[str, int] = field(default_factory=dict)
     ids: Iterator[int] = field(default_factory=lambda: iter(range(1_000_000)))
 
@@ -65,7 +67,7 @@ class History:
             topic=topic,
             offset=offset,
             at=START + timedelta(seconds=self.now_s),
-            received_s=self.now_s,
+            received_s=self.now_s - self.jumped_s,
             message=Message(meta, body),
         )
         return self._take(core.handle(self.ledger, given))
@@ -87,6 +89,7 @@ class History:
         actor: str = "ann",
         roles: tuple[str, ...] = ("user",),
         command_id: str = "",
+        after: str = "",
     ) -> list[Event]:
         meta = CommandMeta(
             command_id=command_id or f"cmd-{next(self.ids)}",
@@ -97,6 +100,7 @@ class History:
             correlation_id="cor",
             traceparent="",
             request_hash="h",
+            after=after,
         )
         return self._input("commands", meta, body)
 
@@ -126,10 +130,20 @@ class History:
         body = WorkerHeartbeat(running=running)
         return self.report(body, worker=worker, epoch=epoch, life=life)
 
+    def jump(self, by_s: float) -> list[Event]:
+        """Let the clock that stamps inputs jump, and the runtime see it."""
+        self.now_s += by_s
+        self.jumped_s += by_s
+        jumped = ClockJumped(source="reports", by_s=by_s, reason="seen")
+        at = START + timedelta(seconds=self.now_s)
+        return self._take(core.clock_jumped(self.ledger, jumped, at=at, pool="lab"))
+
     def after(self, seconds: float) -> list[Event]:
         self.now_s += seconds
         now = START + timedelta(seconds=self.now_s)
-        return self._take(*core.tick(self.ledger, Tick(now=now, monotonic_s=self.now_s)))
+        return self._take(
+            *core.tick(self.ledger, Tick(now=now, monotonic_s=self.now_s - self.jumped_s))
+        )
 
     def check(self) -> None:
         check_journal(self.events)

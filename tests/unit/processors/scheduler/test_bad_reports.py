@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events.commands import CancelExecution
+from events.errors import TooLate
 from events.message import Message
 from events.reports import (
     AttemptEnded,
@@ -24,6 +25,7 @@ from events.shared import AttemptRef, CommandMeta, Totals
 from processors.scheduler import core
 from processors.scheduler.decision import Input
 from processors.scheduler.evolve import IDEMPOTENCY_WINDOW
+from processors.scheduler.state import Ledger
 from tests.unit.processors.scheduler.history import (
     CASE,
     START,
@@ -157,9 +159,12 @@ def asked(after: timedelta) -> Input:
 
 
 def test_a_command_is_too_late_once_repeats_of_it_are_forgotten() -> None:
-    assert core.too_late(asked(IDEMPOTENCY_WINDOW)) is None
-    assert core.too_late(asked(timedelta(seconds=-5))) is None, "clocks differ"
-    late = core.too_late(asked(IDEMPOTENCY_WINDOW + timedelta(seconds=1)))
+    def judged(age: timedelta) -> TooLate | None:
+        return core.too_late(Ledger(0), asked(age), START + age)
+
+    assert judged(IDEMPOTENCY_WINDOW) is None
+    assert judged(timedelta(seconds=-5)) is None, "clocks differ"
+    late = judged(IDEMPOTENCY_WINDOW + timedelta(seconds=1))
     assert late is not None
     assert "command c-old was asked at 2026-01-05T10:00:00" in str(late)
 

@@ -52,7 +52,7 @@ class Chaos:
     def step(self) -> None:
         moves: list[Callable[[], object]] = [
             self.ask, self.ask, self.work, self.work, self.work, self.work, self.beat, self.beat,
-            self.repeat, self.wait, self.rebirth,
+            self.repeat, self.wait, self.rebirth, self.jump,
         ]  # fmt: skip
         self.random.choice(moves)()
 
@@ -156,6 +156,11 @@ class Chaos:
 
     def wait(self) -> None:
         self.history.after(self.random.choice([0.3, 0.3, 1.0, 1.0, 3.0, 3.0, 3.0, 11.0, 80.0]))
+
+    def jump(self) -> None:
+        """The clock is set, seldom."""
+        if self.random.random() < 0.1:
+            self.history.jump(self.random.choice([60.123456, 7_200.0, 90_000.7]))
 
     def rebirth(self) -> None:
         worker = self.random.choice(["w1", "w2"])

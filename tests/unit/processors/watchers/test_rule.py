@@ -152,6 +152,30 @@ def test_a_refusal_is_an_outcome() -> None:
     assert fold([message(error(), seq=3, at_s=3)], health)
 
 
+def test_what_was_set_aside_is_not_asked_for_again_and_again() -> None:
+    health = Health()
+    (asked,) = fold(journal((0, policy(0, 60)), (1, error())), health)
+
+    def aside(command_id: str) -> facts.InputSetAside:
+        return facts.InputSetAside(
+            source_topic="c", source_offset=1, error="", code="too_late", command_id=command_id
+        )
+
+    fold([message(aside("of another"), seq=2, at_s=2)], health)
+    assert health.unanswered() == (asked,)
+    fold([message(aside(asked.meta.command_id), seq=3, at_s=3)], health)
+    assert not health.unanswered()
+
+
+def test_a_jump_of_the_clock_is_no_time_between_two_errors() -> None:
+    jumped = facts.ClockJumped(source="r", by_s=7_200.0, reason="")
+    first = journal((0, policy(1, 60)), (1, error()), (7_202, jumped))
+    assert fold([*first, message(error(), seq=3, at_s=7_250)])
+    assert not fold([*first, message(error(), seq=3, at_s=7_262)])
+    back = facts.ClockJumped(source="r", by_s=-7_200.0, reason="")
+    assert fold(journal((0, policy(1, 60)), (1, error()), (2, back), (50, error())))
+
+
 def test_what_nobody_answered_for_long_is_void_and_the_bench_is_judged_anew() -> None:
     health = Health()
     late_s = ASK_LAPSES.total_seconds() + 1

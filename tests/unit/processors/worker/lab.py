@@ -24,6 +24,7 @@ from adapters.contract import (
     OnLines,
     Refused,
 )
+from events.append_time import AppendTime
 from events.codec import decode, encode
 from events.errors import LogUnavailable
 from events.log import Outgoing, Partition, Position, Record
@@ -117,6 +118,7 @@ class FakeLog:
         for topic in (TOPICS.tasks, TOPICS.reports, TOPICS.logs, TOPICS.dlq):
             for number in range(PARTITIONS):
                 self.records[Partition(topic, number)] = []
+        self.time = AppendTime(lambda: asyncio.get_running_loop().time())
         self.is_away = False
         self.is_deaf = False
         """Takes nothing, but can still be read."""
