@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from adapters.contract import (
+    Allowed,
     Attempt,
     AttemptId,
     Bench,
@@ -24,6 +25,7 @@ class Local:
     def __init__(self, tmp_path: Path) -> None:
         self.state = tmp_path / "state"
         self.adapter = LocalAdapter(self.state)
+        self.adapter.allow(Allowed(env=("*",), folders=(Path("/"),)))
         self.lines: list[Line] = []
         self.collected = Collected()
         self.handle = Handle("")
