@@ -92,6 +92,9 @@ class Allowed:
     """Folders of the product's own: no bench may name them, one below or one above them."""
 
 
+NO_ALLOWANCE = Allowed()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One try of a test on one bench."""

@@ -64,7 +64,9 @@ class _Demo:
 
         started_s = time.monotonic()
         self._title("Start Kafka, scheduler, worker and API on this machine")
-        config = StackConfig(folder=self._folder, port=_free_port(), context=None)
+        config = StackConfig(
+            folder=self._folder, port=_free_port(), context=None, allow_dirs=(self._example,)
+        )
         stack = Stack(config, note=self._say)
         async with stack.started():
             self._env = {

@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 import structlog
 import uvloop
 
+from adapters.local.confine import hide
 from cli import telemetry
+from cli.folders import PRIVATE_UMASK
 from cli.problems import Problem
 from events.errors import TeoError
 
@@ -29,7 +31,13 @@ def now() -> datetime:
 
 
 def run_role(name: str, role: Role) -> None:
-    """Run `role` until a signal, the death of the parent, or its own end."""
+    """Run `role` until a signal, the death of the parent, or its own end.
+
+    What it makes is its user's alone, and other processes of that user cannot look into it: a test
+    may run as the same one, and a role holds tokens and other tests' variables.
+    """
+    os.umask(PRIVATE_UMASK)
+    hide()
     end_telemetry = telemetry.start(name)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

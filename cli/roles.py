@@ -1,6 +1,7 @@
 """Wires each role by hand from its parts. Holds no logic of its own."""
 
 import asyncio
+import os
 import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -10,14 +11,17 @@ import structlog
 import uuid_utils
 from opentelemetry import metrics
 
+from adapters.contract import Allowed
 from adapters.registry import Registry
 from api.auth.token_file import TokenFile
 from api.deps import Deps, Settings
+from cli.folders import private_file, private_folder
 from cli.health import health_app, serving
 from cli.process import Role, now, until
 from cli.version import version
 from events.kafka.admin import check_topics, cluster_id, wait_for_broker
 from events.kafka.log import KafkaLog
+from events.secrets import is_secret
 from events.topics import Topics
 from processors.artifacts.files import FileStore
 from processors.runtime.log_time import Clock
@@ -117,6 +121,14 @@ class WorkerRole:
     host: str
     health_port: int
     drain_s: float
+    allow_env: tuple[str, ...] = ()
+    allow_dirs: tuple[Path, ...] = ()
+    deny_dirs: tuple[Path, ...] = ()
+
+    def allowed(self) -> Allowed:
+        """Return what benches may reach of this machine; never what is the lab's own."""
+        secret = (self.state_dir, self.artifacts, *self.deny_dirs)
+        return Allowed(env=self.allow_env, folders=self.allow_dirs, secret_folders=secret)
 
     def settings(self, pool: str) -> WorkerSettings:
         """Return the settings of the worker of one pool; its id is unique among them."""
@@ -129,6 +141,7 @@ class WorkerRole:
             benches=self.benches,
             slots=self.slots,
             drain_s=self.drain_s,
+            secrets=tuple(value for name, value in os.environ.items() if is_secret(name)),
         )
 
 
@@ -136,6 +149,8 @@ def worker_role(role: WorkerRole) -> Role:
     """Return the role that runs attempts: one worker for each pool it serves."""
 
     async def serve(stop: asyncio.Event) -> None:
+        private_folder(role.state_dir)
+        private_folder(role.artifacts)
         await _safe_log(role.kafka, Topics(role.prefix))
         workers: dict[str, Worker] = {}
         all_left = asyncio.Event()
@@ -148,7 +163,9 @@ def worker_role(role: WorkerRole) -> Role:
 
             def begin(pool: str) -> None:
                 settings = role.settings(pool)
-                adapters, broken = Registry(settings.state_dir / "adapters").usable()
+                adapters, broken = Registry(
+                    settings.state_dir / "adapters", allowed=role.allowed()
+                ).usable()
                 for name, error in broken.items():
                     logger.error("worker.adapter_broken", adapter=name, error=str(error))
                 workers[pool] = Worker(
@@ -205,6 +222,8 @@ def api_role(role: ApiRole) -> Role:
         topics = Topics(role.prefix)
         await _safe_log(role.kafka, topics)
         role.database.parent.mkdir(parents=True, exist_ok=True)
+        private_file(role.database)
+        private_folder(role.artifacts)
         cluster = await cluster_id(role.kafka)
         with Store(role.database) as store:
             store.belong_to(cluster, topics.events)

@@ -41,7 +41,16 @@ def run(
     priority: Annotated[int | None, typer.Option(help="Higher goes first.")] = None,
     junit: Annotated[list[str] | None, typer.Option(help="Glob of JUnit XML files.")] = None,
     artifact: Annotated[list[str] | None, typer.Option(help="Glob of files to keep.")] = None,
-    env: Annotated[list[str] | None, typer.Option(help="Variable NAME=VALUE.")] = None,
+    env: Annotated[list[str] | None, typer.Option(help="Variable NAME=VALUE, no secret.")] = None,
+    memory_max: Annotated[
+        str | None, typer.Option(help="Memory it may take, as in 512M; over it is a failure.")
+    ] = None,
+    processes_max: Annotated[
+        int | None, typer.Option(min=1, help="Processes and threads it may have at once.")
+    ] = None,
+    disk_max: Annotated[
+        str | None, typer.Option(help="What its workspace may hold, as in 2G.")
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Print the id and leave.")] = False,
     file: Annotated[
         str | None, typer.Option("--file", "-f", help="YAML or JSON of the run; - is stdin.")
@@ -63,6 +72,9 @@ def run(
         junit=tuple(arguments.globs(junit, name="--junit")),
         artifacts=tuple(arguments.globs(artifact, name="--artifact")),
         env=arguments.environment(env),
+        memory_max_bytes=arguments.size(memory_max, name="--memory-max") if memory_max else None,
+        processes_max=processes_max,
+        disk_max_bytes=arguments.size(disk_max, name="--disk-max") if disk_max else None,
     )
     if not spec.command:
         raise BadUsage("no command to run", next_step="write it last: teo run -l k=v -- CMD…")

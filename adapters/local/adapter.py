@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 
 from adapters.contract import (
+    NO_ALLOWANCE,
     AdapterError,
     Allowed,
     Attempt,
@@ -31,7 +32,7 @@ from adapters.contract import (
 from adapters.globs import check_globs, match_files
 from adapters.limits import limit_reached
 from adapters.local import use
-from adapters.local.config import NO_ALLOWANCE, LocalConfig, local_config
+from adapters.local.config import LocalConfig, local_config
 from adapters.local.guard import STOP_MARGIN_S, Guard
 from adapters.local.launch import launch_of
 from adapters.local.orphans import end_orphans

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.contract import (
+    NO_ALLOWANCE,
     NO_LIMITS,
     AdapterError,
     Allowed,
@@ -21,7 +22,6 @@ KEYS = (
     *("memory_max", "processes_max", "disk_max"),
 )
 KEEP = "keep"
-NO_ALLOWANCE = Allowed()
 
 BASE_ENV = (
     "HOME",

@@ -47,6 +47,9 @@ def _run(run: RunBody) -> RunSpec:
         idle_timeout_s=run.idle_timeout_s,
         junit=tuple(run.junit),
         artifacts=tuple(run.artifacts),
+        memory_max_bytes=run.memory_max_bytes,
+        processes_max=run.processes_max,
+        disk_max_bytes=run.disk_max_bytes,
     )
 
 

@@ -66,7 +66,7 @@ def test_unknown_fields_list_the_allowed_ones_of_their_place(tmp_path: Path) -> 
         body = {"run": {**RUN, "wrong": 1}, "also": 2}
         problem = check(await lab.call("POST", EXECUTIONS, body), 422, "invalid_request")
         said = {error["loc"]: error["msg"] for error in problem["errors"]}
-        assert "command, env, idle_timeout_s" in said["run.wrong"]
+        assert "command, disk_max_bytes, env, idle_timeout_s" in said["run.wrong"]
         assert "selector" in said["also"]
         assert "selector" not in said["run.wrong"]
         bench = {"name": "b", "adapter": "mock", "lables": {}}

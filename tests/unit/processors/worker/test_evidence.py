@@ -26,7 +26,7 @@ def kept(
     store = store or FileStore(root / "store", offload=inline)
     masker = Masker({"X_TOKEN": "hunter2"}, ("*TOKEN*",))
     evidence = Evidence(Cases(limits, masker))
-    keeper = Keeper(REF, pool="lab", store=store, limits=limits)
+    keeper = Keeper(REF, pool="lab", store=store, limits=limits, masker=masker)
     asyncio.run(keeper.keep(Collected(found=found), evidence))
     return evidence
 
