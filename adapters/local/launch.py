@@ -1,8 +1,12 @@
-"""What a test is started with: its command, its environment, and all it may not leave. Pure but for
-the control group, which is made here."""
+"""What a test is started with: its command, its environment, and all it may not leave.
+
+The control group of the attempt is made here.
+"""
+
+import os
 
 from adapters.contract import Attempt, CannotStart
-from adapters.local import cgroup
+from adapters.local import cgroup, tree
 from adapters.local.config import LocalConfig
 from adapters.local.guard import Launch
 from adapters.local.orphans import mark_for
@@ -11,6 +15,8 @@ from adapters.local.place import Place
 
 _FILE_SLACK_BYTES = 1 << 20
 """How far beyond its disk limit one file may grow: what is over must be seen to be over."""
+_PROCESSES_SLACK = 1024
+"""How many processes beyond its limit the kernel lets a test have: so `use.py` sees it is over."""
 
 
 def launch_of(attempt: Attempt, place: Place, config: LocalConfig, owner: Owner | None) -> Launch:
@@ -26,6 +32,8 @@ def launch_of(attempt: Attempt, place: Place, config: LocalConfig, owner: Owner 
     }
     if limits.disk_max_bytes is not None:
         confinement["file_bytes_max"] = str(limits.disk_max_bytes + _FILE_SLACK_BYTES)
+    if limits.processes_max is not None:
+        confinement["processes_max"] = str(_kernel_limit(limits.processes_max, owner))
     if owner is not None:
         confinement |= {
             "uid": str(owner.uid),
@@ -50,6 +58,15 @@ def launch_of(attempt: Attempt, place: Place, config: LocalConfig, owner: Owner 
         limits=limits,
         group=group,
     )
+
+
+def _kernel_limit(processes_max: int, owner: Owner | None) -> int:
+    """Return what the kernel is told, which counts all processes of a user, as a last resort.
+
+    It bounds a test that starts processes faster than `use.py` looks; never one of root.
+    """
+    uid = os.geteuid() if owner is None else owner.uid
+    return tree.tasks_of(uid) + processes_max + _PROCESSES_SLACK
 
 
 def _of_owner(owner: Owner | None, place: Place) -> dict[str, str]:

@@ -101,6 +101,11 @@ def user_of(pid: int) -> int | None:
     return None
 
 
+def tasks_of(uid: int) -> int:
+    """Return how many processes and threads a user has."""
+    return sum(threads for pid, _, _, threads in processes() if user_of(pid) == uid)
+
+
 def kill_group_of(cgroup: str) -> None:
     """Kill all that is in a control group, at once; nothing if there is none."""
     try:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from adapters.contract import (
+    NO_LIMITS,
     Allowed,
     Attempt,
     AttemptId,
@@ -14,6 +15,7 @@ from adapters.contract import (
     Exit,
     Handle,
     Lease,
+    Limits,
     Line,
 )
 from adapters.local import LocalAdapter
@@ -44,6 +46,7 @@ class Local:
         env: Mapping[str, str] | None = None,
         artifacts: tuple[str, ...] = (),
         junit: tuple[str, ...] = (),
+        limits: Limits = NO_LIMITS,
     ) -> Attempt:
         self._number += 1
         return Attempt(
@@ -56,6 +59,7 @@ class Local:
             grace_s=grace_s,
             artifacts=artifacts,
             junit=junit,
+            limits=limits,
         )
 
     async def on_lines(self, lines: Sequence[Line]) -> None:
