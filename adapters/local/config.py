@@ -102,7 +102,12 @@ def _is_within(pattern: str, given: str) -> bool:
 
 
 def _check_folder(bench: str, key: str, folder: Path, allowed: Allowed) -> None:
-    real = folder.resolve()  # A link leads where it leads, whatever it is called.
+    try:
+        real = folder.resolve()  # A link leads where it leads, whatever it is called.
+    except (OSError, RuntimeError) as error:
+        raise InvalidConfig(
+            f"bench {bench}: config.{key} names {folder}, which leads nowhere: {error}"
+        ) from error
     for ours in map(Path.resolve, allowed.secret_folders):
         if real.is_relative_to(ours) or ours.is_relative_to(real):
             raise InvalidConfig(
