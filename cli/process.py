@@ -20,6 +20,8 @@ CANCEL_S = 30.0
 """What a role's work gets to clean up before it is cancelled once more."""
 PARENT_FD = "TEO_PARENT_FD"
 """A pipe whose other end the parent holds: when it closes, the parent is dead and the role ends."""
+INSPECTABLE = "TEO_INSPECTABLE"
+"""Set, others of the same user may look into the process: debuggers, profilers, core files."""
 
 Role = Callable[[asyncio.Event], Awaitable[None]]
 """A role works until the event is set, then ends in good order."""
@@ -36,8 +38,7 @@ def run_role(name: str, role: Role) -> None:
     What it makes is its user's alone, and other processes of that user cannot look into it: a test
     may run as the same one, and a role holds tokens and other tests' variables.
     """
-    os.umask(PRIVATE_UMASK)
-    hide()
+    close_to_others()
     end_telemetry = telemetry.start(name)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -49,6 +50,13 @@ def run_role(name: str, role: Role) -> None:
         raise Problem(f"{name}: {first}", exit_code=3) from group
     finally:
         end_telemetry()
+
+
+def close_to_others() -> None:
+    """Keep what this process makes and holds from others, as far as the system does that."""
+    os.umask(PRIVATE_UMASK)
+    if not os.environ.get(INSPECTABLE):
+        hide()
 
 
 async def _until_stopped(name: str, role: Role) -> None:

@@ -62,8 +62,8 @@ def up(
     allowances += [("--allow-dir", str(each)) for each in folders]
     if detach:
         return _detached(session, folder, port, kafka, slots, allowances)
-    from adapters.local.confine import hide
     from cli.local.stack import Stack, StackConfig
+    from cli.process import close_to_others
 
     config = StackConfig(
         folder=folder,
@@ -73,7 +73,7 @@ def up(
         allow_env=tuple(allow_env or ()),
         allow_dirs=tuple(folders),
     )
-    hide()
+    close_to_others()
     return Stack(config, note=session.screen.note).run()
 
 

@@ -66,7 +66,9 @@ class Guard:
         except OSError as error:
             pipes.close(pipes.ours)
             raise AdapterError(
-                f"cannot start a guardian on this machine: {error}", code="no_guardian"
+                f"cannot start a guardian on this machine: {error}",
+                code="no_guardian",
+                fault="worker",
             ) from error
         finally:
             pipes.close(pipes.theirs)
@@ -132,10 +134,12 @@ class Guard:
                 raise AdapterError(
                     f"cannot start a process in {self._launch.cwd}: {text} (errno {number})",
                     code="cannot_spawn",
+                    fault="worker",
                 )
         raise AdapterError(
             "the guardian of the test was killed; nobody saw how the test ended",
             code="guardian_lost",
+            fault="worker",
         )
 
     def _ended(self, how: str, code: str, number: str) -> Exit:
@@ -143,6 +147,7 @@ class Guard:
             raise AdapterError(
                 "the guardian of the test was told to end by somebody else (SIGTERM)",
                 code="stopped_outside",
+                fault="worker",
             )
         causes: dict[str, Ended] = {
             "exited": "exited",
@@ -276,6 +281,7 @@ class _Pipes:
             raise AdapterError(
                 f"this worker has no file descriptors left: {error}; raise `ulimit -n`",
                 code="no_descriptors",
+                fault="worker",
             ) from error
         (control, to_control), (status, to_status), (out, to_out) = zip(
             made[0:6:2], made[1:6:2], strict=True
