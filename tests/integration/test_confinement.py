@@ -215,37 +215,64 @@ look("fds", lambda: [os.open(f"/proc/{parent}/fd/{fd}", os.O_RDWR) for fd in ran
 look("ptrace", attach)
 look("mine", lambda: sorted(int(n) for n in os.listdir("/proc/self/fd"))[:-1])
 look("secrets", lambda: [n for n in os.environ if "SECRET" in n])
-look("worker", lambda: open(f"/proc/{os.environ['WORKER']}/environ", "rb").read(100))
+look("worker", lambda: open(f"/proc/{os.environ['WORKER']}/environ", "rb").read())
 """
 
 
-# A root has capabilities beside its number; without them it is a user like any other.
+# A worker as anybody runs it: a root has capabilities beside its number, and looks where it likes.
 AS_ANYBODY = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
+ONE = """
+import asyncio, os, sys
+from pathlib import Path
+from adapters.contract import Attempt, AttemptId, Bench, Lease
+from adapters.local import LocalAdapter, confine
+if sys.argv[2] == "hidden":
+    confine.hide()
+else:
+    confine.hide = lambda: None
+
+async def main(state, _, *command):
+    adapter = LocalAdapter(Path(state))
+    attempt = Attempt(
+        id=AttemptId(execution_id="exe_look", number=1, fence=1), bench=Bench(name="b"),
+        command=command, env={"WORKER": str(os.getpid())}, timeout_s=60,
+    )
+    async def show(lines):
+        print(*[line.text for line in lines], sep="\\n", flush=True)
+    handle = await adapter.provision(attempt)
+    lease = Lease(until=asyncio.get_running_loop().time() + 60)
+    await adapter.run(attempt, handle, on_lines=show, lease=lease)
+    await adapter.teardown(handle)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
 
 
-def test_a_test_finds_nothing_in_its_guardian_and_gets_nothing_of_it(
-    local: Local, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(SECRET, "s3cret")
-    code = "from adapters.local import confine as c; import time; c.hide(); print(); time.sleep(60)"
-    with subprocess.Popen(
-        [sys.executable, "-u", "-c", code],
+def looked(tmp_path: Path, how: str) -> dict[str, str]:
+    """Return what a test finds out about its guardian and its worker."""
+    done = subprocess.run(
+        [*AS_ANYBODY, sys.executable, "-c", ONE, str(tmp_path), how, sys.executable, "-c", LOOK],
         env={**os.environ, "PYTHONPATH": str(ROOT), SECRET: "s3cret"},
         stdout=subprocess.PIPE,
-    ) as worker:
-        assert worker.stdout is not None
-        worker.stdout.readline()
-        try:
-            command = (*AS_ANYBODY, sys.executable, "-c", LOOK)
-            local.play(local.attempt(*command, env={"WORKER": str(worker.pid)}))
-        finally:
-            worker.kill()
-    seen = dict(line.split(" ", 1) for line in local.text())
-    assert seen["mine"] == "[0, 1, 2]"
-    assert seen["secrets"] == "[]"
-    assert seen["environ"] in {"Permission denied", "b''"}
-    assert {seen["mem"], seen["fds"], seen["worker"]} == {"Permission denied"}
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+
+
+def test_a_test_finds_nothing_in_its_guardian_and_its_worker(tmp_path: Path) -> None:
+    seen = looked(tmp_path, "hidden")
+    assert (seen["mine"], seen["secrets"]) == ("[0, 1, 2]", "[]")
+    assert {seen[what] for what in ("environ", "mem", "fds", "worker")} == {"Permission denied"}
     assert seen["ptrace"] == "Operation not permitted"
+
+
+def test_what_is_not_hidden_is_seen_and_the_guardian_has_nothing_to_show(tmp_path: Path) -> None:
+    """The control: a worker that does not hide shows its secret; its guardian has none."""
+    seen = looked(tmp_path, "open")
+    assert seen["worker"].startswith("b'")
+    assert SECRET not in seen["environ"]
 
 
 def status_of(local: Local, config: Mapping[str, object]) -> dict[str, str]:
