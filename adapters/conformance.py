@@ -16,7 +16,7 @@ import itertools
 import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -34,6 +34,7 @@ from adapters.contract import (
     InvalidConfig,
     InvalidHandle,
     Lease,
+    Limits,
     Line,
 )
 from adapters.junit import parse_report
@@ -67,6 +68,8 @@ class Rig:
     """Make the adapter; called again, it is another life of the same worker."""
     scenario: Callable[[Scenario], tuple[Bench, tuple[str, ...]]]
     bad_config: Mapping[str, object] = field(default_factory=lambda: {"no_such_key": True})
+    over_limit: tuple[Bench, tuple[str, ...], Limits] | None = None
+    """A bench, a command and limits that it exceeds; None: the adapter keeps no limits."""
     is_kept: Callable[[Handle], bool] = lambda _handle: False
     """Whether anything of a handle still is; the default cannot tell, and says no."""
 
@@ -206,6 +209,20 @@ class AdapterConformance:
         async def test(case: "_Case") -> None:
             exit_, _ = await case.through("hangs", idle_timeout_s=0.5)
             assert exit_.ended == "idle_timeout"
+
+        self._play(tmp_path, test)
+
+    def test_a_test_over_its_limits_is_ended_and_it_is_said_why(self, tmp_path: Path) -> None:
+        async def test(case: "_Case") -> None:
+            if case.rig.over_limit is None:
+                return
+            bench, command, limits = case.rig.over_limit
+            attempt = replace(case.attempt("passes"), bench=bench, command=command, limits=limits)
+            handle = await case.adapter.provision(attempt)
+            exit_ = await case.run(attempt, handle)
+            assert exit_.ended == "limit_exceeded"
+            assert exit_.detail, "the limit and what was measured"
+            await case.adapter.teardown(handle)
 
         self._play(tmp_path, test)
 

@@ -50,6 +50,52 @@ class Bench:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a test may use at most, all its processes together; None: no limit is asked for."""
+
+    memory_max_bytes: int | None = None
+    """Memory that is the test's own; what it shares with others counts in parts."""
+    processes_max: int | None = None
+    """Processes and threads."""
+    disk_max_bytes: int | None = None
+    """What lies in its workspace."""
+
+    def within(self, other: "Limits") -> "Limits":
+        """Return, of each limit, the smaller one."""
+        return Limits(
+            memory_max_bytes=_smaller(self.memory_max_bytes, other.memory_max_bytes),
+            processes_max=_smaller(self.processes_max, other.processes_max),
+            disk_max_bytes=_smaller(self.disk_max_bytes, other.disk_max_bytes),
+        )
+
+
+NO_LIMITS = Limits()
+
+
+def _smaller(one: int | None, other: int | None) -> int | None:
+    given = [limit for limit in (one, other) if limit is not None]
+    return min(given) if given else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """What a worker lets its benches reach of its own machine. A bench's config can ask for less.
+
+    Whoever may apply benches is not thereby let at the worker's files and secrets.
+    """
+
+    env: tuple[str, ...] = ()
+    """Names, or patterns of names, of the worker's variables that a test may be given."""
+    folders: tuple[Path, ...] = ()
+    """Folders with all below them that a bench may name."""
+    secret_folders: tuple[Path, ...] = ()
+    """Folders of the product's own: no bench may name them, one below or one above them."""
+
+
+NO_ALLOWANCE = Allowed()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One try of a test on one bench."""
 
@@ -75,6 +121,11 @@ class Attempt:
     """Globs of JUnit XML reports, relative to the workspace (syntax: `adapters.globs`)."""
     artifacts: tuple[str, ...] = ()
     """Globs of artifacts to keep beside what the test puts in `TEO_ARTIFACTS_DIR`."""
+    limits: Limits = NO_LIMITS
+    """What the one who asked for the run lets it use; the bench may have lower limits.
+
+    An adapter that cannot keep a limit says so in its documentation.
+    """
 
 
 Stream = Literal["stdout", "stderr"]
@@ -93,7 +144,7 @@ OnLines = Callable[[Sequence[Line]], Awaitable[None]]
 What it raises ends the test and comes out of `run` as it is.
 """
 
-Ended = Literal["exited", "timeout", "idle_timeout", "lease_expired"]
+Ended = Literal["exited", "timeout", "idle_timeout", "lease_expired", "limit_exceeded"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +157,8 @@ class Exit:
     """Exit code; None: ended by a signal, or not known."""
     signal: int | None = None
     """Number of the signal that ended it; None: none."""
+    detail: str = ""
+    """For `limit_exceeded`: which limit, how much is allowed and what was measured."""
 
 
 FoundKind = Literal["artifact", "junit"]
@@ -242,7 +295,9 @@ class Adapter(Protocol):
 
     It is made with one argument, `state_dir`: a folder of its own on the worker's machine that
     outlives the worker and belongs to one worker id alone. Cancelling any method cleans up what
-    the call itself started, and re-raises.
+    the call itself started, and re-raises. An adapter whose config can name files or variables of
+    the worker's machine has one method more, `allow(allowed: Allowed) -> None`, called once before
+    all others: it refuses what is not allowed with `InvalidConfig`.
     """
 
     async def check(self, bench: Bench) -> None:

@@ -5,7 +5,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import cast
 
-from adapters.contract import Adapter, AdapterError
+from adapters.contract import NO_ALLOWANCE, Adapter, AdapterError, Allowed
 
 GROUP = "teo.adapters"
 
@@ -29,9 +29,19 @@ class BrokenAdapter(AdapterError):
 class Registry:
     """The adapters installed beside this program; each is made once, when it is first asked for."""
 
-    def __init__(self, state_dir: Path, entries: Iterable[EntryPoint] | None = None) -> None:
-        """Keep each adapter's own folder in `state_dir`; `entries` are the installed ones."""
+    def __init__(
+        self,
+        state_dir: Path,
+        entries: Iterable[EntryPoint] | None = None,
+        *,
+        allowed: Allowed = NO_ALLOWANCE,
+    ) -> None:
+        """Keep each adapter's own folder in `state_dir`; `entries` are the installed ones.
+
+        `allowed` is what benches may reach of this machine, told to each adapter that asks.
+        """
         self._state_dir = state_dir
+        self._allowed = allowed
         self._made: dict[str, Adapter] = {}
         self._entries: dict[str, list[EntryPoint]] = {}
         for entry in entry_points(group=GROUP) if entries is None else entries:
@@ -75,6 +85,8 @@ class Registry:
         try:
             factory = cast(Callable[[Path], Adapter], entry.load())
             adapter = factory(self._state_dir / name)
+            if (allow := getattr(adapter, "allow", None)) is not None:
+                allow(self._allowed)
         except Exception as error:
             raise BrokenAdapter(
                 f"adapter {name!r} ({entry.value}) cannot be loaded: "

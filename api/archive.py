@@ -24,7 +24,7 @@ async def archived_lines(
     """Yield (number of the first, lines) from `first_line` up to, not including, `next_line`."""
     number = 1
     rest = b""
-    async for chunk in store.open(artifact.uri, 0, artifact.size_bytes):
+    async for chunk in store.open(artifact.uri, 0, artifact.size_bytes, sha256=artifact.sha256):
         *lines, rest = (rest + chunk).split(b"\n")
         for part in _parts(lines, number, first_line, next_line):
             yield part

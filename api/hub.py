@@ -7,6 +7,7 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +17,8 @@ from api.encoding import dumps
 from api.limits import SSE_PENDING_MAX, TAIL_POLL_S
 from events.codec import type_name
 from events.message import EventMessage
+from events.secrets import names_only
+from events.shared import RunSpec
 from projections.feed import Change, ChangeFeed, FeedOverflow
 
 log = structlog.get_logger()
@@ -38,8 +41,12 @@ class Frame:
 
 
 def plain(message: EventMessage) -> dict[str, Any]:
-    """Return an event as JSON has it."""
-    return {"meta": message.meta, "type": type_name(message), "data": message.body}
+    """Return an event, or another message, as JSON has it: of variables the names only."""
+    body: Any = message.body
+    run = getattr(body, "run", None)
+    if isinstance(run, RunSpec) and run.env:
+        body = replace(body, run=replace(run, env=names_only(run.env)))
+    return {"meta": message.meta, "type": type_name(message), "data": body}
 
 
 class Listener:

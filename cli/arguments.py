@@ -1,5 +1,6 @@
 """Arguments that several verbs share, so that they read and fail alike everywhere."""
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated
 
@@ -59,11 +60,32 @@ def environment(pairs: list[str] | None) -> dict[str, str]:
         if not is_pair or not key or "\0" in pair:
             raise BadUsage(f"--env {pair!r} is no variable", next_step="write it like NAME=VALUE")
         env[key] = value
+    refuse_secrets(env, name="--env")
     if sum(len(key) + len(value) for key, value in env.items()) > ENV_CHARS_MAX:
         raise BadUsage(
             f"--env: more than {ENV_CHARS_MAX} characters", next_step="hand a file over instead"
         )
     return env
+
+
+def refuse_secrets(env: Mapping[str, str], *, name: str) -> None:
+    """Raise `BadUsage` if a variable looks like a secret: what is submitted is none any more."""
+    from events.secrets import secrets_fault
+
+    what, hint = secrets_fault(env)
+    if what:
+        raise BadUsage(f"{name}: {what}", next_step=hint)
+
+
+def size(text: str, *, name: str) -> int:
+    """Return the bytes that `text` says. Raises `BadUsage` if it says none."""
+    from adapters.sizes import parse_size
+
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        what, _, hint = str(error).partition(": ")
+        raise BadUsage(f"{name}: {what}", next_step=hint) from error
 
 
 def globs(patterns: list[str] | None, *, name: str) -> list[str]:

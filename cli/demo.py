@@ -64,7 +64,7 @@ class _Demo:
 
         started_s = time.monotonic()
         self._title("Start Kafka, scheduler, worker and API on this machine")
-        config = StackConfig(folder=self._folder, port=0, context=None)
+        config = StackConfig(folder=self._folder, port=0, context=None, allow_dirs=(self._example,))
         stack = Stack(config, note=self._say)
         async with stack.started():
             self._env = {

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +29,7 @@ class Plan:
     prefix: str
     schedulers: tuple[str, ...]
     databases: tuple[Path, ...]
+    artifacts: Path | None = None
 
 
 def fsck(
@@ -48,6 +49,10 @@ def fsck(
         list[Path] | None,
         typer.Option("--database", help="SQLite file of read models, to compare with fresh ones."),
     ] = None,
+    artifacts: Annotated[
+        Path | None,
+        typer.Option(help="Folder of kept artifacts, each of which is compared with its digest."),
+    ] = None,
     data_dir: Annotated[
         Path | None,
         typer.Option(
@@ -59,7 +64,7 @@ def fsck(
 ) -> int:
     """Replay the journal, and check that everything agrees with it. Exits 0: it does, 1: not."""
     output = session.output(("table", "json"))
-    plan = _plan(kafka, topic_prefix, scheduler or [], database or [], data_dir)
+    plan = _plan(kafka, topic_prefix, scheduler or [], database or [], data_dir, artifacts)
     try:
         report = run_direct(_check(session, plan, is_told=output == "table"))
     except (TeoError, OSError, sqlite3.Error) as error:
@@ -82,6 +87,7 @@ def _plan(
     schedulers: Sequence[str],
     databases: Sequence[Path],
     data_dir: Path | None,
+    artifacts: Path | None = None,
 ) -> Plan:
     from cli.up import read_state
 
@@ -97,11 +103,16 @@ def _plan(
         if state.get("scheduler"):
             found_schedulers.append(str(state["scheduler"]))
         found_databases.append(Path(state["data_dir"]) / "projections.sqlite")
+        kept = Path(state["data_dir"]) / "artifacts"
+        artifacts = artifacts if artifacts or not kept.is_dir() else kept
+    if artifacts is not None and not artifacts.is_dir():
+        raise BadUsage(f"{artifacts} is no folder", next_step="name the worker's --artifacts")
     return Plan(
         kafka=kafka or KAFKA_DEFAULT,
         prefix=prefix,
         schedulers=tuple(dict.fromkeys(found_schedulers)),
         databases=tuple(dict.fromkeys(found_databases)),
+        artifacts=artifacts,
     )
 
 
@@ -130,9 +141,12 @@ async def _check(session: Session, plan: Plan, *, is_told: bool) -> dict[str, An
             for path in plan.databases:
                 spinner.update(f"comparing {path} with a fresh read model")
                 await _compare(log, topics, path, findings)
+            scrubbed = await _scrub(log, topics, plan.artifacts, findings, spinner.update)
     return {
         "is_clean": not findings.kept,
-        "checked": asdict(summary) | {"read_models": len(plan.databases)},
+        "checked": asdict(summary)
+        | {"read_models": len(plan.databases)}
+        | {"artifacts": scrubbed.compared, "artifacts_gone": scrubbed.gone},
         "findings": [asdict(each) for each in findings.kept],
         "left_out": findings.left_out,
     }
@@ -180,6 +194,22 @@ async def _compare(log: Any, topics: Any, path: Path, findings: Any) -> None:
     )
 
 
+async def _scrub(
+    log: Any, topics: Any, folder: Path | None, findings: Any, update: Callable[[str], None]
+) -> Any:
+    """Compare what is kept with the journal."""
+    from processors.artifacts.files import FileStore
+    from processors.audit.artifacts import Scrubbed, check_artifacts
+
+    if folder is None:
+        return Scrubbed()
+
+    def progress(count: int) -> None:
+        update(f"artifact {count:,}")
+
+    return await check_artifacts(log, topics, FileStore(folder), findings, progress=progress)
+
+
 def _line(finding: Any) -> str:
     place = finding.topic if finding.partition < 0 else f"{finding.topic}[{finding.partition}]"
     place += f"@{finding.offset}" if finding.offset >= 0 else ""
@@ -195,8 +225,10 @@ def _tell_end(session: Session, report: dict[str, Any]) -> None:
         f"{checked['snapshots']} snapshots, {checked['live_states']} live states, "
         f"{checked['results']} results, {checked['dead_letters']} dead letters, "
         f"{checked['reports']} reports, "
-        f"{checked['read_models']} read models"
+        f"{checked['read_models']} read models, {checked['artifacts']} artifacts"
     )
+    if checked["artifacts_gone"]:
+        session.screen.note(f"  {checked['artifacts_gone']} artifacts are not kept any more")
     if report["is_clean"]:
         session.screen.print("clean: everything agrees with the journal")
         return

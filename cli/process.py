@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 import structlog
 import uvloop
 
+from adapters.local.confine import hide
 from cli import telemetry
+from cli.folders import PRIVATE_UMASK
 from cli.problems import Problem
 from events.errors import TeoError
 
@@ -18,6 +20,8 @@ CANCEL_S = 30.0
 """What a role's work gets to clean up before it is cancelled once more."""
 PARENT_FD = "TEO_PARENT_FD"
 """A pipe whose other end the parent holds: when it closes, the parent is dead and the role ends."""
+INSPECTABLE = "TEO_INSPECTABLE"
+"""Set, others of the same user may look into the process: debuggers, profilers, core files."""
 
 
 class RoleFailed(TeoError):
@@ -36,7 +40,12 @@ def now() -> datetime:
 
 
 def run_role(name: str, role: Role) -> None:
-    """Run `role` until a signal, the death of the parent, or its own end."""
+    """Run `role` until a signal, the death of the parent, or its own end.
+
+    What it makes is its user's alone, and other processes of that user cannot look into it: a test
+    may run as the same one, and a role holds tokens and other tests' variables.
+    """
+    close_to_others()
     end_telemetry = telemetry.start(name)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -48,6 +57,13 @@ def run_role(name: str, role: Role) -> None:
         raise Problem(f"{name}: {first}", exit_code=3) from group
     finally:
         end_telemetry()
+
+
+def close_to_others() -> None:
+    """Keep what this process makes and holds from others, as far as the system does that."""
+    os.umask(PRIVATE_UMASK)
+    if not os.environ.get(INSPECTABLE):
+        hide()
 
 
 async def _until_stopped(name: str, role: Role) -> None:

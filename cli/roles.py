@@ -12,14 +12,17 @@ import structlog
 import uuid_utils
 from opentelemetry import metrics
 
+from adapters.contract import Allowed
 from adapters.registry import Registry
 from api.auth.token_file import TokenFile
 from api.deps import Deps, Settings
+from cli.folders import private_file, private_folder
 from cli.health import health_app, serving
 from cli.process import Role, RoleFailed, now, until
 from cli.version import version
 from events.kafka.admin import check_topics, cluster_id, wait_for_broker
 from events.kafka.log import KafkaLog
+from events.secrets import is_secret
 from events.topics import Topics
 from processors.artifacts.files import FileStore
 from processors.runtime.log_time import Clock
@@ -120,6 +123,14 @@ class WorkerRole:
     health_port: int
     drain_s: float
     forget_fences: bool = False
+    allow_env: tuple[str, ...] = ()
+    allow_dirs: tuple[Path, ...] = ()
+    deny_dirs: tuple[Path, ...] = ()
+
+    def allowed(self) -> Allowed:
+        """Return what benches may reach of this machine; never what is the lab's own."""
+        secret = (self.state_dir, self.artifacts, *self.deny_dirs)
+        return Allowed(env=self.allow_env, folders=self.allow_dirs, secret_folders=secret)
 
     def settings(self, pool: str, *, is_first: bool) -> WorkerSettings:
         """Return the settings of the worker of one pool; its id is unique among them."""
@@ -134,6 +145,7 @@ class WorkerRole:
             drain_s=self.drain_s,
             host=f"{socket.gethostname()} (pid {os.getpid()})",
             forget_fences=self.forget_fences and is_first,
+            secrets=tuple(value for name, value in os.environ.items() if is_secret(name)),
         )
 
 
@@ -142,12 +154,16 @@ def worker_role(role: WorkerRole) -> Role:
 
     async def serve(stop: asyncio.Event) -> None:
         topics = Topics(role.prefix)
+        private_folder(role.state_dir)
+        private_folder(role.artifacts)
         await _safe_log(role.kafka, topics)
         async with KafkaLog(role.kafka, client_id=f"teo-worker-{role.worker}") as log:
 
             def make(pool: str, is_first: bool) -> Worker:
                 settings = role.settings(pool, is_first=is_first)
-                adapters, broken = Registry(settings.state_dir / "adapters").usable()
+                adapters, broken = Registry(
+                    settings.state_dir / "adapters", allowed=role.allowed()
+                ).usable()
                 for name, error in broken.items():
                     logger.error("worker.adapter_broken", adapter=name, error=str(error))
                 logger.info("worker.serves", pool=pool, adapters=sorted(adapters))
@@ -201,6 +217,8 @@ def api_role(role: ApiRole) -> Role:
         topics = Topics(role.prefix)
         await _safe_log(role.kafka, topics)
         role.database.parent.mkdir(parents=True, exist_ok=True)
+        private_file(role.database)
+        private_folder(role.artifacts)
         cluster = await cluster_id(role.kafka)
         with Store(role.database) as store:
             store.belong_to(cluster, topics.events)

@@ -48,7 +48,16 @@ def run(
             metavar="|".join(VERDICTS_BY), help="What decides if exit code and report disagree."
         ),
     ] = None,
-    env: Annotated[list[str] | None, typer.Option(help="Variable NAME=VALUE.")] = None,
+    env: Annotated[list[str] | None, typer.Option(help="Variable NAME=VALUE, no secret.")] = None,
+    memory_max: Annotated[
+        str | None, typer.Option(help="Memory it may take, as in 512M; over it is a failure.")
+    ] = None,
+    processes_max: Annotated[
+        int | None, typer.Option(min=1, help="Processes and threads it may have at once.")
+    ] = None,
+    disk_max: Annotated[
+        str | None, typer.Option(help="What its workspace may hold, as in 2G.")
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Print the id and leave.")] = False,
     file: Annotated[
         str | None, typer.Option("--file", "-f", help="YAML or JSON of the run; - is stdin.")
@@ -71,6 +80,9 @@ def run(
         artifacts=tuple(arguments.globs(artifact, name="--artifact")),
         verdict_by=arguments.verdict_by(verdict, name="--verdict") if verdict is not None else None,
         env=arguments.environment(env),
+        memory_max_bytes=arguments.size(memory_max, name="--memory-max") if memory_max else None,
+        processes_max=processes_max,
+        disk_max_bytes=arguments.size(disk_max, name="--disk-max") if disk_max else None,
     )
     if not spec.command:
         raise BadUsage("no command to run", next_step="write it last: teo run -l k=v -- CMD…")

@@ -15,8 +15,11 @@ _KEYS = frozenset(
         *("pool", "selector", "reservation", "command", "env", "priority"),
         *("retries", "retries_on_failure"),
         *("timeout", "idle_timeout", "wait_timeout", "junit", "artifacts", "verdict"),
+        *("memory_max", "processes_max", "disk_max"),
     )
 )
+_WHOLE = {"retries": 0, "retries_on_failure": 0, "priority": None, "processes_max": 1}
+_SIZES = ("memory_max", "disk_max")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,9 @@ class RunSpec:
     junit: tuple[str, ...] = ()
     artifacts: tuple[str, ...] = ()
     verdict_by: str | None = None
+    memory_max_bytes: int | None = None
+    processes_max: int | None = None
+    disk_max_bytes: int | None = None
     env: Mapping[str, str] = field(default_factory=dict)
 
     def over(self, **given: Any) -> "RunSpec":
@@ -60,6 +66,9 @@ class RunSpec:
             junit=list(self.junit),
             artifacts=list(self.artifacts),
             verdict_by=self.verdict_by,
+            memory_max_bytes=self.memory_max_bytes,
+            processes_max=self.processes_max,
+            disk_max_bytes=self.disk_max_bytes,
         )
         return _given(
             pool=self.pool,
@@ -86,9 +95,7 @@ def read_spec(path: str) -> RunSpec:
     for name in ("timeout", "idle_timeout", "wait_timeout"):
         if name in nodes:
             given[f"{name}_s"] = nodes[name].duration_s(name)
-    for name, least in (("retries", 0), ("retries_on_failure", 0), ("priority", None)):
-        if name in nodes:
-            given[name] = nodes[name].whole(least=least)
+    given |= _numbers(nodes)
     for name in ("junit", "artifacts"):
         if name in nodes:
             given[name] = _globs(nodes[name], name=name)
@@ -97,8 +104,35 @@ def read_spec(path: str) -> RunSpec:
         if name in nodes:
             given["verdict_by" if name == "verdict" else name] = read(nodes[name])
     if "env" in nodes:
-        given["env"] = {key: node.text() for key, node in nodes["env"].mapping().items()}
+        given["env"] = _env(nodes["env"])
     return RunSpec().over(**given)
+
+
+def _numbers(nodes: Mapping[str, Node]) -> dict[str, int]:
+    given = {}
+    for name, least in _WHOLE.items():
+        if name in nodes:
+            given[name] = nodes[name].whole(least=least)
+    for name in _SIZES:
+        if name in nodes:
+            given[f"{name}_bytes"] = _size(nodes[name], name=name)
+    return given
+
+
+def _env(node: Node) -> dict[str, str]:
+    env = {key: value.text() for key, value in node.mapping().items()}
+    try:
+        arguments.refuse_secrets(env, name="env")
+    except BadUsage as error:
+        raise node.fail(error.what, next_step=error.next_step) from error
+    return env
+
+
+def _size(node: Node, *, name: str) -> int:
+    try:
+        return arguments.size(node.text(), name=name)
+    except BadUsage as error:
+        raise node.fail(error.what, next_step=error.next_step) from error
 
 
 def _selector(node: Node) -> str:

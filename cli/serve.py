@@ -38,6 +38,21 @@ Artifacts = Annotated[
     Path, typer.Option("--artifacts", envvar="TEO_ARTIFACTS", help="Folder of kept artifacts.")
 ]
 
+AllowEnv = Annotated[
+    list[str] | None,
+    typer.Option(
+        envvar="TEO_ALLOW_ENV",
+        help="Variable of the worker, or pattern, that a bench may pass on; repeatable.",
+    ),
+]
+AllowDir = Annotated[
+    list[Path] | None,
+    typer.Option(
+        envvar="TEO_ALLOW_DIR",
+        help="Folder that benches may name, with all below it; repeatable.",
+    ),
+]
+
 
 def scheduler(
     kafka: Kafka = "127.0.0.1:9092",
@@ -104,6 +119,12 @@ def worker(
         ),
     ] = False,
     artifacts: Artifacts = DATA_DIR / "artifacts",
+    allow_env: AllowEnv = None,
+    allow_dir: AllowDir = None,
+    deny_dir: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder no bench may name, whatever is allowed; repeatable."),
+    ] = None,
     kafka: Kafka = "127.0.0.1:9092",
     topic_prefix: Prefix = "teo",
     host: Host = "127.0.0.1",
@@ -134,6 +155,9 @@ def worker(
         health_port=health_port,
         drain_s=parse(drain, name="--drain"),
         forget_fences=forget_fences,
+        allow_env=tuple(allow_env or ()),
+        allow_dirs=tuple(allow_dir or ()),
+        deny_dirs=tuple(deny_dir or ()),
     )
     run_role("worker", worker_role(role))
 

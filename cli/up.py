@@ -13,8 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.folders import PRIVATE_UMASK, private_folder
 from cli.problems import BadUsage, Problem
-from cli.serve import DATA_DIR, Durable
+from cli.serve import DATA_DIR, AllowDir, AllowEnv, Durable
 from cli.session import Session
 from events.topics import Durability
 
@@ -40,24 +41,42 @@ def up(
     ] = "embedded",
     slots: Annotated[int, typer.Option(min=1, help="Attempts at once, for each pool.")] = 8,
     durability: Durable = "disk",
+    allow_env: AllowEnv = None,
+    allow_dir: AllowDir = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="Return once it is up; stop it with `teo down`.")
     ] = False,
 ) -> int:
     """Start everything on this machine: Kafka, scheduler, worker, watcher, API."""
     folder = data_dir.expanduser().absolute()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.umask(PRIVATE_UMASK)
+    private_folder(folder)
     state = read_state(folder)
     if state is not None:
         raise BadUsage(
             f"it is up already at {state['server']} (process {state['pid']}, {folder})",
             next_step=f"stop it with `teo down --data-dir {folder}`",
         )
+    # One user, on one machine: what is this user's own, and what it works on now, may be tested.
+    own = [each for each in (Path.home(), Path.cwd()) if each != Path("/")]
+    folders = [*(allow_dir or ()), *own]
+    allowances = [("--allow-env", name) for name in allow_env or ()]
+    allowances += [("--allow-dir", str(each)) for each in folders]
     if detach:
-        return _detached(session, folder, port, kafka, slots, durability)
+        return _detached(session, folder, port, kafka, slots, durability, allowances)
     from cli.local.stack import Stack, StackConfig
+    from cli.process import close_to_others
 
-    config = StackConfig(folder=folder, port=port, kafka=kafka, slots=slots, durability=durability)
+    config = StackConfig(
+        folder=folder,
+        port=port,
+        kafka=kafka,
+        slots=slots,
+        durability=durability,
+        allow_env=tuple(allow_env or ()),
+        allow_dirs=tuple(folders),
+    )
+    close_to_others()
     return Stack(config, note=session.screen.note).run()
 
 
@@ -115,10 +134,12 @@ def _detached(
     kafka: str,
     slots: int,
     durability: Durability,
+    allowances: list[tuple[str, str]],
 ) -> int:
     command = [sys.executable, "-m", "cli.main", "up", "--data-dir", str(folder)]
     command += ["--kafka", kafka, "--slots", str(slots), "--durability", durability]
     command += ["--port", str(port)] if port is not None else []
+    command += [word for flag in allowances for word in flag]
     (folder / "logs").mkdir(exist_ok=True)
     log = folder / "logs" / "up.log"
     with log.open("wb") as output:

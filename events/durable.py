@@ -43,14 +43,14 @@ def replace(draft: Path, path: Path) -> None:
 def make_folder(folder: Path, *, mode: int = 0o777) -> None:
     """Make `folder` and what is missing above it; return once their names are on the disk.
 
-    `mode` is that of `folder` alone.
+    All of them get `mode`, less the umask.
     """
     missing = []
     while not folder.is_dir():
         missing.append(folder)
         folder = folder.parent
     for each in reversed(missing):
-        each.mkdir(exist_ok=True, mode=mode if each == missing[0] else 0o777)
+        each.mkdir(exist_ok=True, mode=mode)
         sync(each.parent)
 
 

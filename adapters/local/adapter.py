@@ -5,18 +5,21 @@ Never lets a test outlive its lease, and never gives a test the worker's own env
 
 import asyncio
 import contextlib
+import hashlib
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
 from adapters.contract import (
+    NO_ALLOWANCE,
     AdapterError,
+    Allowed,
     Attempt,
     AttemptId,
     Bench,
-    CannotStart,
     Collected,
     Exit,
     Found,
@@ -28,11 +31,15 @@ from adapters.contract import (
 )
 from adapters.globs import check_globs, match_files
 from adapters.limits import limit_reached
+from adapters.local import use
 from adapters.local.config import LocalConfig, local_config
-from adapters.local.guard import STOP_MARGIN_S, Guard, Launch
+from adapters.local.guard import STOP_MARGIN_S, Guard
+from adapters.local.launch import launch_of
 from adapters.local.orphans import end_orphans
+from adapters.local.owner import MACHINE_DIR, Owner, owner_of
 from adapters.local.place import ARTIFACTS, Place, mark_root, place_for, place_of, places_in
 from adapters.local.streams import Streams
+from adapters.local.use import Use
 
 COPY_FILES_MAX = 100_000
 _COLLECT_ALWAYS = f"{ARTIFACTS}/"
@@ -45,34 +52,59 @@ class LocalAdapter:
 
     def __init__(self, state_dir: Path) -> None:
         self._root = Path(state_dir).resolve()
+        self._allowed = NO_ALLOWANCE
         self._mine: set[Path] = set()
+
+    def allow(self, allowed: Allowed) -> None:
+        """Let benches reach what is allowed of this machine; without this, nothing."""
+        self._allowed = allowed
 
     async def check(self, bench: Bench) -> None:
         """Return if tests can run here; see the contract."""
-        local_config(bench).check_folders()
+        config = local_config(bench, self._allowed)
+        config.check_folders()
         try:
             mark_root(self._root)
         except OSError as error:
             raise AdapterError(
                 f"cannot keep workspaces in {self._root}: {error}", code="no_workspace"
             ) from error
+        self._owner(bench, config)
 
     def handle_for(self, attempt_id: AttemptId, bench: Bench) -> Handle:
         """Return the handle of an attempt; see the contract."""
-        local_config(bench)
-        return place_for(self._root, attempt_id).handle()
+        config = local_config(bench, self._allowed)
+        return place_for(self._root_for(config), attempt_id).handle()
 
     async def provision(self, attempt: Attempt) -> Handle:
         """Make the workspace, and fill it if the bench says so; see the contract."""
-        config = local_config(attempt.bench)
+        config = local_config(attempt.bench, self._allowed)
         check_globs((*attempt.junit, *attempt.artifacts))
         config.check_folders()
-        place = place_for(self._root, attempt.id)
-        place.make()
+        owner = self._owner(attempt.bench, config)
+        place = place_for(self._root_for(config), attempt.id)
+        place.make(owner)
         self._mine.add(place.folder)
         if config.copy is not None:
             await _copy(config.copy, place.workspace)
+            if owner is not None:
+                await asyncio.to_thread(place.give, owner)
         return place.handle()
+
+    def _root_for(self, config: LocalConfig) -> Path:
+        """Return where workspaces are: another user cannot come into the worker's own folder."""
+        return self._root if config.user is None else self._open_root
+
+    @property
+    def _open_root(self) -> Path:
+        digest = hashlib.sha256(str(self._root).encode()).hexdigest()
+        return MACHINE_DIR / "work" / digest[:16]
+
+    def _owner(self, bench: Bench, config: LocalConfig) -> Owner | None:
+        if config.user is None:
+            return None
+        mark_root(self._root)  # A claim of a folder that is not there counts as given up.
+        return owner_of(config.user, bench.name, self._root)
 
     async def run(
         self, attempt: Attempt, handle: Handle, *, on_lines: OnLines, lease: Lease
@@ -81,8 +113,16 @@ class LocalAdapter:
         place = place_of(handle)
         if not place.workspace.is_dir():
             raise AdapterError(f"{place.workspace} is not there: provision it", code="no_workspace")
-        guard = Guard(_launch(attempt, place), lease)
-        following = asyncio.create_task(_follow(guard, place, attempt, on_lines, lease))
+        config = local_config(attempt.bench, self._allowed)
+        launch = launch_of(attempt, place, config, self._owner(attempt.bench, config))
+        guard = Guard(launch, lease)
+        watched = Use(
+            limits=launch.limits,
+            guardian=guard.pid,
+            group=launch.group,
+            workspace=place.workspace,
+        )
+        following = asyncio.create_task(_follow(guard, watched, place, attempt, on_lines, lease))
         try:
             return await asyncio.shield(following)
         except asyncio.CancelledError:
@@ -98,12 +138,12 @@ class LocalAdapter:
             try:
                 await guard.end()
             finally:
-                await _end_unguarded(place)
+                await _end_unguarded(guard, place)
 
     async def collect(self, attempt: Attempt, handle: Handle) -> Collected:
         """Find files in the workspace, and new ones in the bench's directory; see the contract."""
         place = place_of(handle)
-        config = local_config(attempt.bench)
+        config = local_config(attempt.bench, self._allowed)
         if not place.workspace.is_dir():
             raise AdapterError(f"{place.workspace} is not there: provision it", code="no_workspace")
         return await asyncio.to_thread(_collect, attempt, place, config)
@@ -116,45 +156,13 @@ class LocalAdapter:
 
     async def leftovers(self) -> Sequence[Handle]:
         """Return what lies in the state folder and is not of this life; see the contract."""
-        places = await asyncio.to_thread(places_in, self._root)
+        roots = (self._root, self._open_root)
+        places = [place for root in roots for place in await asyncio.to_thread(places_in, root)]
         return [place.handle() for place in places if place.folder not in self._mine]
 
 
-def _launch(attempt: Attempt, place: Place) -> Launch:
-    _check_texts(attempt)
-    config = local_config(attempt.bench)
-    cwd = config.directory or place.workspace
-    env = {
-        **config.base_env(),
-        "PWD": str(cwd),
-        "TEO_BENCH": attempt.bench.name,
-        **attempt.env,
-        **place.environment,
-        "TEO_ARTIFACTS_DIR": str(place.artifacts),
-    }
-    return Launch(
-        command=attempt.command,
-        env=env,
-        cwd=cwd,
-        pidfile=place.pidfile,
-        merge_streams=config.merge_streams,
-    )
-
-
-def _check_texts(attempt: Attempt) -> None:
-    """Raise `CannotStart` for what no operating system takes as an argument or a variable."""
-    for text in (*attempt.command, *attempt.env, *attempt.env.values()):
-        if "\0" in text or text.encode("utf-8", "ignore").decode() != text:
-            raise CannotStart(
-                f"cannot start {attempt.command[0]!r}: {text[:100]!r} holds a NUL or half a "
-                "character, which no argument or variable can hold"
-            )
-    if wrong := [name for name in attempt.env if not name or "=" in name]:
-        raise CannotStart(f"cannot start {attempt.command[0]!r}: no variable is named {wrong[0]!r}")
-
-
 async def _follow(
-    guard: Guard, place: Place, attempt: Attempt, on_lines: OnLines, lease: Lease
+    guard: Guard, watched: Use, place: Place, attempt: Attempt, on_lines: OnLines, lease: Lease
 ) -> Exit:
     """Hand over the output and keep the limits until the test has ended."""
     streams = Streams(stdout=guard.stdout, stderr=guard.stderr)
@@ -162,20 +170,25 @@ async def _follow(
         async with asyncio.TaskGroup() as group:
             group.create_task(streams.pump(on_lines))
             limits = group.create_task(_limit(guard, streams, attempt, lease))
+            using = group.create_task(_limit_use(guard, watched, attempt))
             await guard.open()
             await guard.gone.wait()
             limits.cancel()
-            await _end_unguarded(place)
+            using.cancel()
+            await _end_unguarded(guard, place)
             streams.finish()
     except BaseExceptionGroup as group_error:
         # One task at most fails by itself: the other is then cancelled.
         raise group_error.exceptions[0] from None
-    return guard.exit()
+    exit_ = guard.exit()
+    if exit_.ended == "exited" and (detail := await watched.exceeded_at_end()):
+        return replace(exit_, ended="limit_exceeded", detail=detail)
+    return exit_
 
 
-async def _end_unguarded(place: Place) -> None:
-    """End what is left if the guardian was killed before it had ended all and said so."""
-    if place.pidfile.exists():
+async def _end_unguarded(guard: Guard, place: Place) -> None:
+    """End what is left if the guardian was killed before it had ended all."""
+    if await guard.was_killed() or place.pidfile.exists():
         await asyncio.to_thread(end_orphans, place)
 
 
@@ -191,6 +204,16 @@ async def _limit(guard: Guard, streams: Streams, attempt: Attempt, lease: Lease)
     if cause != "lease_expired":
         guard.stop(attempt.grace_s, cause=cause)
         await asyncio.sleep(attempt.grace_s + STOP_MARGIN_S)
+    await asyncio.to_thread(guard.kill)
+
+
+async def _limit_use(guard: Guard, watched: Use, attempt: Attempt) -> None:
+    """Stop the test when it uses more of the machine than it may."""
+    detail = await watched.exceeded()
+    log.info("test.stopped", execution_id=attempt.id.execution_id, cause=detail)
+    grace_s = min(attempt.grace_s, use.GRACE_S)
+    guard.stop(grace_s, cause="limit_exceeded", detail=detail)
+    await asyncio.sleep(grace_s + STOP_MARGIN_S)
     await asyncio.to_thread(guard.kill)
 
 

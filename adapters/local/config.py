@@ -6,9 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters.contract import AdapterError, Bench, InvalidConfig
+from adapters.contract import (
+    NO_ALLOWANCE,
+    NO_LIMITS,
+    AdapterError,
+    Allowed,
+    Bench,
+    InvalidConfig,
+    Limits,
+)
+from adapters.sizes import parse_size
 
-KEYS = ("copy", "directory", "merge_streams", "pass_env")
+KEYS = (
+    *("copy", "directory", "merge_streams", "pass_env", "user", "privileges"),
+    *("memory_max", "processes_max", "disk_max"),
+)
+KEEP = "keep"
 
 BASE_ENV = (
     "HOME",
@@ -39,6 +52,12 @@ class LocalConfig:
     """stderr goes where stdout goes: the exact order, but the lines are not told apart."""
     pass_env: tuple[str, ...] = ()
     """Names or patterns of more variables of the worker that the test gets."""
+    user: str | None = None
+    """Who the test runs as, if the worker is root (`owner.py`); None: as the worker."""
+    keeps_privileges: bool = False
+    """The test may become more than it is (`sudo`), and a root may look into other processes."""
+    limits: Limits = NO_LIMITS
+    """What each test may use at most on this bench, whatever its run asks for."""
 
     def base_env(self) -> dict[str, str]:
         """Return what the test gets of the worker's environment."""
@@ -48,6 +67,18 @@ class LocalConfig:
             for name, value in os.environ.items()
             if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
         }
+
+    def check_allowed(self, bench: str, allowed: Allowed) -> None:
+        """Raise `InvalidConfig` if the config reaches for more of the worker than it gives."""
+        for pattern in self.pass_env:
+            if not any(_is_within(pattern, given) for given in allowed.env):
+                raise InvalidConfig(
+                    f"bench {bench}: config.pass_env asks for {pattern}, which this worker does "
+                    f"not give; start it with `--allow-env {pattern}`, or take the key out"
+                )
+        for key, folder in (("directory", self.directory), ("copy", self.copy)):
+            if folder is not None:
+                _check_folder(bench, key, folder, allowed)
 
     def check_folders(self) -> None:
         """Raise `AdapterError` if a folder the config names cannot be used now."""
@@ -62,8 +93,37 @@ class LocalConfig:
                 )
 
 
-def local_config(bench: Bench) -> LocalConfig:
-    """Return the config of `bench`. Raises `InvalidConfig`."""
+def _is_within(pattern: str, given: str) -> bool:
+    """Return whether each name that `pattern` matches is matched by `given` too."""
+    # A pattern is itself matched as a text: `CAN_*` by `CAN_*` and by `*`, and `*` by `*` alone.
+    return pattern == given or (
+        fnmatch.fnmatchcase(pattern, given) and not set(pattern) & set("?[")
+    )
+
+
+def _check_folder(bench: str, key: str, folder: Path, allowed: Allowed) -> None:
+    try:
+        real = folder.resolve()  # A link leads where it leads, whatever it is called.
+    except (OSError, RuntimeError) as error:
+        raise InvalidConfig(
+            f"bench {bench}: config.{key} names {folder}, which leads nowhere: {error}"
+        ) from error
+    for ours in map(Path.resolve, allowed.secret_folders):
+        if real.is_relative_to(ours) or ours.is_relative_to(real):
+            raise InvalidConfig(
+                f"bench {bench}: config.{key} names {folder}, and {ours} is of this lab itself: "
+                "tokens and other tests are in there; name another folder"
+            )
+    if not any(real.is_relative_to(given.resolve()) for given in allowed.folders):
+        given = ", ".join(map(str, allowed.folders)) or "none"
+        raise InvalidConfig(
+            f"bench {bench}: config.{key} names {folder}, and this worker lets benches reach "
+            f"{given}; start it with `--allow-dir {folder}`, or take the key out of the bench file"
+        )
+
+
+def local_config(bench: Bench, allowed: Allowed = NO_ALLOWANCE) -> LocalConfig:
+    """Return the config of `bench`. Raises `InvalidConfig`, also for what is not allowed."""
     unknown = sorted(set(bench.config) - set(KEYS))
     if unknown:
         raise InvalidConfig(
@@ -75,9 +135,13 @@ def local_config(bench: Bench) -> LocalConfig:
         copy=_folder(bench, "copy"),
         merge_streams=_flag(bench.config, bench.name, "merge_streams"),
         pass_env=_names(bench.config, bench.name, "pass_env"),
+        user=_text(bench.config, bench.name, "user"),
+        keeps_privileges=_keeps_privileges(bench),
+        limits=_limits(bench),
     )
     if config.directory and config.copy:
         raise InvalidConfig(f"bench {bench.name}: config has both directory and copy; keep one")
+    config.check_allowed(bench.name, allowed)
     return config
 
 
@@ -104,3 +168,47 @@ def _names(config: Mapping[str, object], bench: str, key: str) -> tuple[str, ...
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         return tuple(value)
     raise InvalidConfig(f"bench {bench}: config.{key} must be a list of names, not {value!r}")
+
+
+def _text(config: Mapping[str, object], bench: str, key: str) -> str | None:
+    value = config.get(key)
+    if value is None or (isinstance(value, str) and value):
+        return value
+    raise InvalidConfig(f"bench {bench}: config.{key} must be a name, not {value!r}")
+
+
+def _keeps_privileges(bench: Bench) -> bool:
+    value = bench.config.get("privileges", "none")
+    if value not in ("none", KEEP):
+        raise InvalidConfig(
+            f"bench {bench.name}: config.privileges must be 'none' or {KEEP!r}, not {value!r}"
+        )
+    return value == KEEP
+
+
+def _limits(bench: Bench) -> Limits:
+    return Limits(
+        memory_max_bytes=_size(bench, "memory_max"),
+        processes_max=_count(bench, "processes_max"),
+        disk_max_bytes=_size(bench, "disk_max"),
+    )
+
+
+def _count(bench: Bench, key: str) -> int | None:
+    value = bench.config.get(key)
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    raise InvalidConfig(f"bench {bench.name}: config.{key} must be above 0, not {value!r}")
+
+
+def _size(bench: Bench, key: str) -> int | None:
+    value = bench.config.get(key)
+    try:
+        size = parse_size(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise InvalidConfig(f"bench {bench.name}: config.{key}: {error}") from error
+    if size is None or (isinstance(size, int) and not isinstance(size, bool) and size > 0):
+        return size
+    raise InvalidConfig(
+        f"bench {bench.name}: config.{key} must be a size above 0 such as 512M, not {value!r}"
+    )

@@ -12,11 +12,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from adapters.contract import AdapterError, CannotStart, Ended, Exit, Lease
-from adapters.local import guardian
+from adapters.contract import NO_LIMITS, AdapterError, CannotStart, Ended, Exit, Lease, Limits
+from adapters.local import confine, guardian, tree
 
 STOP_MARGIN_S = 5.0
 """How long after its grace a stopped test may take to be dead before the guardian is given up."""
@@ -25,7 +25,12 @@ _READ_BYTES = 65536
 _PIPE_BYTES = 1 << 18
 _F_SETPIPE_SZ = 1031
 
-_SCRIPT = str(Path(guardian.__file__))
+# Imported, not run as a script: then its compiled form is used. It finds its two neighbours in
+# their folder, and nothing else of ours.
+_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); import guardian; guardian.main()"
+_FOLDER = str(Path(guardian.__file__).parent)
+# Where the interpreter's own libraries are may be told by this alone; the test gets it too.
+_LOADER_ENV = "LD_LIBRARY_PATH"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +42,11 @@ class Launch:
     cwd: Path
     pidfile: Path
     merge_streams: bool = False
+    confinement: Mapping[str, str] = field(default_factory=dict)
+    """What the test may not leave: those of `guardian.SETTINGS` that are not told above."""
+    limits: Limits = NO_LIMITS
+    group: Path | None = None
+    """The control group it is in; None: it has none."""
 
 
 class Guard:
@@ -48,25 +58,29 @@ class Guard:
         self._gone = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._cause: Ended | None = None
+        self._detail = ""
+        confine.adopt_orphans()  # What a test leaves that kills its guardian becomes our child.
         pipes = _Pipes.open(merge_streams=launch.merge_streams)
         try:
             self._process = _spawn(pipes.theirs)
         except OSError as error:
             pipes.close(pipes.ours)
             raise AdapterError(
-                f"cannot start a guardian on this machine: {error}", code="no_guardian"
+                f"cannot start a guardian on this machine: {error}",
+                code="no_guardian",
+                fault="worker",
             ) from error
         finally:
             pipes.close(pipes.theirs)
         self._control, self._status, self.stdout, self.stderr = pipes.ours
         self._loop.add_reader(self._status, self._on_status)
-        self._unsent = guardian.pack(
-            pidfile=str(launch.pidfile),
-            cwd=str(launch.cwd),
-            until=lease.until,
-            command=launch.command,
-            env=launch.env,
-        )
+        settings = {
+            **launch.confinement,
+            "pidfile": str(launch.pidfile),
+            "cwd": str(launch.cwd),
+            "until": repr(lease.until),
+        }
+        self._unsent = guardian.pack(settings, launch.command, launch.env)
         self._unwatch = lease.watch(self._renew)
 
     async def open(self) -> None:
@@ -79,15 +93,33 @@ class Guard:
             except BrokenPipeError:
                 return  # `exit` says what the guardian said before it went.
 
-    def stop(self, grace_s: float, *, cause: Ended | None = None) -> None:
+    def stop(self, grace_s: float, *, cause: Ended | None = None, detail: str = "") -> None:
         """Ask for SIGTERM now and SIGKILL after `grace_s`; `cause` is what `exit` will say."""
-        self._cause = self._cause or cause
+        if self._cause is None:
+            self._cause, self._detail = cause, detail
         self._tell(f"stop {grace_s}")
+
+    @property
+    def pid(self) -> int:
+        """Of the guardian: the test is all that is below it."""
+        return self._process.pid
 
     @property
     def gone(self) -> asyncio.Event:
         """Set once the guardian has ended: then nothing of the test is alive."""
         return self._gone
+
+    async def was_killed(self) -> bool:
+        """Return whether the guardian, once gone, had not come to its own end.
+
+        Its parent hears that from the kernel, so no test can say otherwise.
+        """
+        give_up_at = self._loop.time() + STOP_MARGIN_S
+        while (code := self._process.poll()) is None:
+            if self._loop.time() >= give_up_at:
+                return True
+            await asyncio.sleep(REAP_POLL_S)
+        return code != 0
 
     def exit(self) -> Exit:
         """Say how the test ended. Raises `CannotStart`, or `AdapterError` if nobody knows."""
@@ -102,10 +134,12 @@ class Guard:
                 raise AdapterError(
                     f"cannot start a process in {self._launch.cwd}: {text} (errno {number})",
                     code="cannot_spawn",
+                    fault="worker",
                 )
         raise AdapterError(
             "the guardian of the test was killed; nobody saw how the test ended",
             code="guardian_lost",
+            fault="worker",
         )
 
     def _ended(self, how: str, code: str, number: str) -> Exit:
@@ -113,16 +147,19 @@ class Guard:
             raise AdapterError(
                 "the guardian of the test was told to end by somebody else (SIGTERM)",
                 code="stopped_outside",
+                fault="worker",
             )
         causes: dict[str, Ended] = {
             "exited": "exited",
             "lease": "lease_expired",
             "stopped": self._cause or "exited",
         }
+        ended = causes[how]
         return Exit(
-            ended=causes[how],
+            ended=ended,
             code=None if code == "-" else int(code),
             signal=None if number == "-" else int(number),
+            detail=self._detail if ended == self._cause else "",
         )
 
     async def end(self) -> None:
@@ -156,10 +193,10 @@ class Guard:
 
     def _kill(self) -> None:
         # The guardian goes first: killed later, it would be a race with what it starts.
-        below = guardian.descendants(self._process.pid)
+        below = tree.descendants(self._process.pid)
         if self._process.poll() is None:
             self._process.kill()
-        guardian.send(below, signal.SIGKILL)
+        tree.send(below, signal.SIGKILL)
 
     def _renew(self, until: float) -> None:
         self._tell(f"renew {until!r}")
@@ -213,9 +250,12 @@ class Guard:
 
 def _spawn(fds: Sequence[int]) -> "subprocess.Popen[bytes]":
     # Isolated and without site: it starts in half the time, and nothing of the test's or the
-    # worker's environment can change what it runs.
+    # worker's environment can change what it runs. Nor has it any of it: the test is its child.
+    env = {name: os.environ[name] for name in (_LOADER_ENV,) if name in os.environ}
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", _SCRIPT, *map(str, fds)],
+        [sys.executable, "-I", "-S", "-c", _START, _FOLDER, *map(str, fds)],
+        env=env,
+        cwd="/",
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         pass_fds=fds,
@@ -241,6 +281,7 @@ class _Pipes:
             raise AdapterError(
                 f"this worker has no file descriptors left: {error}; raise `ulimit -n`",
                 code="no_descriptors",
+                fault="worker",
             ) from error
         (control, to_control), (status, to_status), (out, to_out) = zip(
             made[0:6:2], made[1:6:2], strict=True

@@ -1,9 +1,11 @@
 """The process that stands between a worker and a test: it never lets a test outlive its lease.
 
-Run as a script with a bare interpreter, one for each attempt; it imports only the standard library.
-It starts the test, and ends the test's whole process tree when the worker says so, when the worker
-is dead (its pipe ends), or when the lease is not renewed in time. On Linux it is the subreaper of
-the tree, so processes that daemonise stay its children; elsewhere it knows the process group only.
+One for each attempt, a bare interpreter with an empty environment: `guard.py` starts it, and it
+imports only the standard library. It starts the test, and ends the test's whole process tree when
+the worker says so, when the worker is dead (its pipe ends), or when the lease is not renewed in
+time. On Linux it is the subreaper of the tree, so processes that daemonise stay its children, and
+kills the test's control group where it has one; elsewhere it knows the process group only. Nobody
+but root can look into it: what it knows, and its pipes, are not for the test.
 
 From the worker, on the control pipe: one spec (see `pack`), then lines `renew <instant>` and
 `stop <grace seconds>`. Instants are CLOCK_MONOTONIC seconds, the same in every process of the
@@ -14,8 +16,6 @@ the pipe ends when nothing of the test is alive.
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import os
 import select
 import signal
@@ -25,8 +25,14 @@ import time
 # What only a type checker needs is not imported: it would cost a quarter of the start time.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from typing import NoReturn
+    from collections.abc import Mapping, Sequence
+
+    from adapters.local import confine, tree
+elif "." in __name__:
+    from adapters.local import confine, tree
+else:
+    import confine  # A guardian: a bare interpreter whose only folder of ours is this one.
+    import tree
 
 ORPHAN_GRACE_S = 0.5
 """How long a test may clean up when its worker is gone or its lease ends."""
@@ -36,95 +42,33 @@ LOOK_S_MAX = 60.0
 """Longest wait without a look at the clock."""
 SWEEP_S = 0.02
 """Pause between two looks at a tree that is being killed."""
+SETTINGS = (
+    "pidfile",
+    "cwd",
+    "until",
+    "cgroup",
+    "mark",
+    "file_bytes_max",
+    "processes_max",
+    "uid",
+    "gid",
+    "groups",
+    "keeps_privileges",
+)
+"""What a spec says beside the command and its environment; an empty text: nothing of the kind."""
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 _READ_BYTES = 65536
 _HAS_PROC = os.path.isdir("/proc/self")  # noqa: PTH112 - pathlib would double the start time.
-# What a machine that runs out of something says; all else that keeps a command from starting is
-# the command's own fault.
-_MACHINE_FAULTS = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EIO, errno.EMFILE, errno.ENFILE})
 _FIELD_END = b"\0"
 
 
-# -- What both sides use ---------------------------------------------------------------------------
-
-
-def pack(
-    *, pidfile: str, cwd: str, until: float, command: Sequence[str], env: Mapping[str, str]
-) -> bytes:
+def pack(settings: Mapping[str, str], command: Sequence[str], env: Mapping[str, str]) -> bytes:
     """Return a spec: its length in bytes as a decimal line, then fields that each end in NUL."""
-    head = [pidfile, cwd, repr(until), str(len(command)), *command]
-    fields = [*head, *(f"{name}={value}" for name, value in env.items())]
+    head = [settings.get(name, "") for name in SETTINGS]
+    fields = [*head, str(len(command)), *command]
+    fields += [f"{name}={value}" for name, value in env.items()]
     body = b"".join(os.fsencode(text) + _FIELD_END for text in fields)
     return b"%d\n%s" % (len(body), body)
-
-
-def processes() -> Iterator[tuple[int, int, int]]:
-    """Yield (pid, parent, start in clock ticks since boot) of each process; nothing off Linux.
-
-    Zombies are left out: they run no code.
-    """
-    try:
-        names = os.listdir("/proc")  # noqa: PTH208 - pathlib would double the start time.
-    except OSError:
-        return
-    for name in names:
-        if name.isdigit() and (stat := _stat(int(name))) is not None:
-            yield int(name), *stat
-
-
-def started_at(pid: int) -> int | None:
-    """Return when a live process started, in clock ticks since boot; None: there is none."""
-    stat = _stat(pid)
-    return None if stat is None else stat[1]
-
-
-def descendants(root: int) -> list[int]:
-    """Return the pids of all live descendants of `root`, without `root`."""
-    children: dict[int, list[int]] = {}
-    for pid, parent, _ in processes():
-        children.setdefault(parent, []).append(pid)
-    found: list[int] = []
-    rest = [root]
-    while rest:
-        below = children.pop(rest.pop(), [])
-        found.extend(below)
-        rest.extend(below)
-    return found
-
-
-def kill_tree(root: int) -> None:
-    """Send SIGKILL to all descendants of `root`, and to those they start meanwhile."""
-    killed: set[int] = set()
-    while fresh := [pid for pid in descendants(root) if pid not in killed]:
-        send(fresh, signal.SIGKILL)
-        killed.update(fresh)
-
-
-def send(pids: Sequence[int], number: int) -> None:
-    """Signal each of `pids` that still is."""
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except (ProcessLookupError, PermissionError):
-            continue
-
-
-def _stat(pid: int) -> tuple[int, int] | None:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - as above.
-            text = file.read()
-    except OSError:
-        return None
-    # The name of the program stands in parentheses and may itself hold some.
-    fields = text[text.rindex(b")") + 2 :].split()
-    # A zombie with more than one thread is a program whose first thread ended: it still runs.
-    is_dead = fields[0] in {b"Z", b"X"} and int(fields[17]) <= 1
-    return None if is_dead else (int(fields[1]), int(fields[19]))
-
-
-# -- The guardian ----------------------------------------------------------------------------------
 
 
 class _Guardian:
@@ -135,18 +79,19 @@ class _Guardian:
         self._status = status
         self._inbox = b""
         self._child = 0
-        self._ending = False
+        self._cgroup = ""
         self._how = "exited"
         self._lease_end = 0.0
         self._kill_at: float | None = None
 
     def main(self, stdout: int, stderr: int) -> None:
-        pidfile, cwd, until, command, env = self._spec()
-        self._renew(float(until))
+        settings, command, env = self._spec()
+        self._cgroup = settings["cgroup"]
+        self._renew(float(settings["until"]))
         wake = _wake_on_signals()
-        _become_subreaper()
-        _write_pidfile(pidfile)
-        self._child = self._start(cwd, command, env, stdout, stderr)
+        confine.adopt_orphans()
+        _write_pidfile(settings["pidfile"])
+        self._child = self._start(settings, command, env, (stdout, stderr))
         for fd in {stdout, stderr}:
             os.close(fd)
         if self._child:
@@ -156,9 +101,9 @@ class _Guardian:
             value = os.WEXITSTATUS(code) if os.WIFEXITED(code) else "-"
             self._say(f"ended {self._how} {value} {number}")
             self._end_tree()
-        os.unlink(pidfile)  # noqa: PTH108
+        _unlink(settings["pidfile"])
 
-    def _spec(self) -> tuple[str, str, str, list[str], dict[str, str]]:
+    def _spec(self) -> tuple[dict[str, str], list[str], dict[str, str]]:
         size = -1
         while size < 0 or len(self._inbox) < size:
             chunk = os.read(self._control, _READ_BYTES)
@@ -170,24 +115,29 @@ class _Guardian:
                 size = int(head)
         body, self._inbox = self._inbox[:size], self._inbox[size:]
         fields = [os.fsdecode(field) for field in body.split(_FIELD_END)[:-1]]
-        pidfile, cwd, until, count = fields[:4]
-        last = 4 + int(count)
+        settings = dict(zip(SETTINGS, fields, strict=False))
+        first = len(SETTINGS) + 1
+        last = first + int(fields[first - 1])
         env = dict(text.split("=", 1) for text in fields[last:])
-        return pidfile, cwd, until, fields[4:last], env
+        return settings, fields[first:last], env
 
     def _start(
-        self, cwd: str, command: list[str], env: dict[str, str], stdout: int, stderr: int
+        self,
+        settings: dict[str, str],
+        command: list[str],
+        env: dict[str, str],
+        streams: tuple[int, int],
     ) -> int:
         """Return the pid of the test, or 0 if it could not be started, which is then reported."""
         told, tell = os.pipe()
         parent = os.getpid()
         try:
-            pid = os.fork()
+            pid = confine.fork_into(self._cgroup)
         except OSError as error:
             self._say(f"broken {error.errno} fork: {error.strerror}")
             return 0
         if pid == 0:
-            _become_test(parent, tell, cwd, command, env, stdout, stderr)
+            confine.become_test(parent, tell, settings, command, env, streams)
         os.close(tell)
         why = b"".join(iter(lambda: os.read(told, _READ_BYTES), b""))
         os.close(told)
@@ -206,9 +156,7 @@ class _Guardian:
         while (status := self._reap()) is None:
             now = _now()
             if self._kill_at is not None and now >= min(self._kill_at, self._lease_end):
-                kill_tree(os.getpid())
-                if not _HAS_PROC:
-                    _kill_group(self._child)
+                self._kill_all()
                 pause_s = SWEEP_S
             elif now >= self._lease_end - ORPHAN_GRACE_S and self._how != "lease":
                 self._stop("lease", ORPHAN_GRACE_S)
@@ -255,7 +203,7 @@ class _Guardian:
         if self._kill_at is None:
             self._how = how
             for number in (signal.SIGTERM, signal.SIGCONT):
-                send([self._child, *descendants(os.getpid())], number)
+                tree.send([self._child, *tree.descendants(os.getpid())], number)
         elif how == "lease":
             self._how = how
         self._kill_at = kill_at if self._kill_at is None else min(self._kill_at, kill_at)
@@ -276,16 +224,23 @@ class _Guardian:
         if not _HAS_PROC:
             _kill_group(self._child)
             return
-        left = descendants(os.getpid())
-        send(left, signal.SIGTERM)
-        send(left, signal.SIGCONT)
+        left = tree.descendants(os.getpid())
+        tree.send(left, signal.SIGTERM)
+        tree.send(left, signal.SIGCONT)
         kill_at = min(_now() + LEFTOVER_GRACE_S, self._lease_end)
         while left:
             if _now() >= kill_at:
-                kill_tree(os.getpid())
+                self._kill_all()
             time.sleep(SWEEP_S)
             self._reap()
-            left = descendants(os.getpid())
+            left = tree.descendants(os.getpid())
+
+    def _kill_all(self) -> None:
+        if self._cgroup:
+            tree.kill_group_of(self._cgroup)
+        tree.kill_tree(os.getpid())
+        if not _HAS_PROC:
+            _kill_group(self._child)
 
     def _say(self, text: str) -> None:
         try:  # noqa: SIM105 - contextlib would add to the start time.
@@ -299,39 +254,6 @@ def _now() -> float:
     return time.clock_gettime(boottime)
 
 
-def _become_test(
-    parent: int,
-    tell: int,
-    cwd: str,
-    command: list[str],
-    env: dict[str, str],
-    stdout: int,
-    stderr: int,
-) -> NoReturn:
-    """Turn the forked child into the test; never returns."""
-    word = "broken"
-    try:
-        os.setsid()
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(125)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(stdout, 1)
-        os.dup2(stderr, 2)
-        os.chdir(cwd)
-        # The interpreter ignores these; a test expects the defaults.
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-        word = "refused"
-        os.execvpe(command[0], command, env)  # noqa: S606
-    except OSError as error:
-        if error.errno in _MACHINE_FAULTS:
-            word = "broken"
-        os.write(tell, os.fsencode(f"{word} {error.errno} {error.strerror}"))
-    finally:
-        os._exit(125)
-
-
 def _wake_on_signals() -> int:
     """Return a descriptor from which the numbers of arriving signals can be read."""
     wake, tell = os.pipe()
@@ -342,23 +264,11 @@ def _wake_on_signals() -> int:
     return wake
 
 
-def _become_subreaper() -> None:
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def _prctl(option: int, value: int) -> None:
-    if _PRCTL is not None:
-        _PRCTL(option, value, 0, 0, 0)
-
-
-_PRCTL = getattr(ctypes.CDLL(None), "prctl", None)
-
-
 def _write_pidfile(path: str) -> None:
     """Say who guards, in one step: whoever reads it later must never see half of it."""
     draft = f"{path}.new"
     with open(draft, "w", encoding="ascii") as file:  # noqa: PTH123
-        file.write(f"{os.getpid()} {started_at(os.getpid()) or 0}\n")
+        file.write(f"{os.getpid()} {tree.started_at(os.getpid()) or 0}\n")
     os.rename(draft, path)  # noqa: PTH104
 
 
@@ -369,14 +279,18 @@ def _kill_group(leader: int) -> None:
         pass
 
 
+def _unlink(path: str) -> None:
+    try:  # noqa: SIM105 - as above.
+        os.unlink(path)  # noqa: PTH108
+    except OSError:
+        pass  # The test, which is of the same user, removed it.
+
+
 def main() -> None:
     """Guard one test; the arguments are four inherited descriptors."""
+    confine.hide()
     control, status, stdout, stderr = (int(text) for text in sys.argv[1:5])
     for fd in (control, status, stdout, stderr):
         os.set_inheritable(fd, False)
     _Guardian(control, status).main(stdout, stderr)
     os._exit(0)  # Nothing is left to tidy up, and the worker waits.
-
-
-if __name__ == "__main__":
-    main()

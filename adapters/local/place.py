@@ -4,13 +4,16 @@ A handle comes back through the log, so nothing is removed that does not lie in 
 adapter marked as its own, under a name made from the attempt.
 """
 
+import hashlib
 import json
+import os
 import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.contract import AdapterError, AttemptId, Handle, InvalidHandle
+from adapters.local.owner import Owner
 
 ARTIFACTS = "artifacts"
 _MARK = ".teo-local-adapter"
@@ -33,6 +36,11 @@ class Place:
     def folder(self) -> Path:
         """All that belongs to the attempt."""
         return self.root / self.name
+
+    @property
+    def digest(self) -> str:
+        """What the kernel's marks of the attempt are made of."""
+        return hashlib.sha256(str(self.folder).encode()).hexdigest()
 
     @property
     def workspace(self) -> Path:
@@ -67,12 +75,19 @@ class Place:
         """Return the handle; the same for the same attempt, wherever it is asked for."""
         return Handle(json.dumps({"adapter": "local", "host": host(), "place": str(self.folder)}))
 
-    def make(self) -> None:
-        """Make the folders. Raises `AdapterError` if they exist: nothing runs twice."""
+    def make(self, owner: Owner | None = None) -> None:
+        """Make the folders. Raises `AdapterError` if they exist: nothing runs twice.
+
+        An owner gets the workspace; what lies beside it stays the worker's.
+        """
         try:
-            mark_root(self.root)
+            mark_root(self.root, mode=0o700 if owner is None else 0o711)
             self.folder.mkdir(mode=0o700)
             self.artifacts.mkdir(parents=True)
+            self.workspace.chmod(0o700)
+            if owner is not None:
+                self.folder.chmod(0o711)
+                self.give(owner)
             self.made.touch()
         except FileExistsError as error:
             raise AdapterError(
@@ -85,6 +100,13 @@ class Place:
             raise AdapterError(
                 f"cannot make a workspace in {self.root}: {error}", code="no_workspace"
             ) from error
+
+    def give(self, owner: Owner) -> None:
+        """Give the workspace, with all there is in it, to a user; links are not followed."""
+        for folder, _, files, opened in os.fwalk(self.workspace):
+            os.chown(folder, owner.uid, owner.gid, follow_symlinks=False)
+            for name in files:
+                os.chown(name, owner.uid, owner.gid, dir_fd=opened, follow_symlinks=False)
 
 
 def place_for(root: Path, attempt_id: AttemptId) -> Place:
@@ -141,9 +163,10 @@ def places_in(root: Path) -> list[Place]:
     return found
 
 
-def mark_root(root: Path) -> None:
-    """Make `root` a folder of this adapter."""
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+def mark_root(root: Path, *, mode: int = 0o700) -> None:
+    """Make `root` a folder of this adapter, closed to others even if somebody else made it."""
+    root.mkdir(parents=True, exist_ok=True, mode=mode)
+    root.chmod(mode)
     (root / _MARK).touch(exist_ok=True)
 
 

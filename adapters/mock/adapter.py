@@ -182,6 +182,8 @@ async def _play_within_limits(
 
 
 def _exit(script: Script, attempt: Attempt) -> Exit:
+    if script.limit_exceeded:
+        return Exit(ended="limit_exceeded", signal=_SIGTERM, detail=script.limit_exceeded)
     if script.signal is not None:
         return Exit(ended="exited", signal=script.signal)
     codes = script.exit_codes

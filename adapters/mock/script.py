@@ -52,6 +52,8 @@ class Script:
     """The signal that ends the command instead of an exit code."""
     cannot_start: str = ""
     """Why the command cannot be started; empty: it can."""
+    limit_exceeded: str = ""
+    """Which limit the command is ended for, and what was measured; empty: it keeps within them."""
     lines: int = 0
     """Lines on stdout, written before `run.delay_s`."""
     line_bytes: int = 100
@@ -82,6 +84,7 @@ def script_of(bench: Bench) -> Script:
         exit_codes=config.codes("exit_codes"),
         signal=config.integer("signal", 0, 64) or None,
         cannot_start=config.text("cannot_start"),
+        limit_exceeded=config.text("limit_exceeded"),
         lines=config.integer("lines", 0, LINES_MAX),
         line_bytes=config.integer("line_bytes", 100, LINE_BYTES_MAX),
         line_every_s=config.seconds("line_every_s"),

@@ -7,7 +7,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from events.errors import InvalidSelector
+from events.secrets import secrets_fault
 from events.selector import SELECTOR_CHARS_MAX, parse
+from events.shared import LIMIT_BYTES_MAX, LIMIT_BYTES_MIN, LIMIT_PROCESSES_MAX
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -213,14 +215,23 @@ class ExtendBody(RequestBody):
     duration_s: Duration = Field(description="By how many seconds.")
 
 
+def _no_secrets(env: dict[str, str]) -> dict[str, str]:
+    what, hint = secrets_fault(env)
+    if what:
+        raise PydanticCustomError("invalid_secret", "{text}", {"text": f"{what}; {hint}"})
+    return env
+
+
 class RunBody(RequestBody):
     """What is run on the bench, and its limits."""
 
     command: list[Argument] = Field(
         min_length=1, max_length=COMMAND_ARGS_MAX, description="Program and arguments."
     )
-    env: dict[Variable, Argument] = Field(
-        default_factory=dict, max_length=ENV_MAX, description="Environment variables to add."
+    env: Annotated[dict[Variable, Argument], AfterValidator(_no_secrets)] = Field(
+        default_factory=dict,
+        max_length=ENV_MAX,
+        description="Environment variables to add; none with a secret: all who may look see them.",
     )
     timeout_s: Duration = Field(
         default=TIMEOUT_S_DEFAULT, description="Longest time the command may take."
@@ -237,6 +248,24 @@ class RunBody(RequestBody):
     verdict_by: Literal["both", "exit-code", "report"] = Field(
         default="both",
         description="What decides when exit code and report do not agree; both: a pass needs both.",
+    )
+    memory_max_bytes: int | None = Field(
+        default=None,
+        ge=LIMIT_BYTES_MIN,
+        le=LIMIT_BYTES_MAX,
+        description="Memory all its processes may take together; null: what the bench allows.",
+    )
+    processes_max: int | None = Field(
+        default=None,
+        ge=1,
+        le=LIMIT_PROCESSES_MAX,
+        description="Processes and threads it may have at once; null: what the bench allows.",
+    )
+    disk_max_bytes: int | None = Field(
+        default=None,
+        ge=LIMIT_BYTES_MIN,
+        le=LIMIT_BYTES_MAX,
+        description="What may lie in its workspace; null: what the bench allows.",
     )
 
 

@@ -17,6 +17,7 @@ from api.operations import Operation
 from api.problems import Problem
 from api.routes.executions import attempt_of, execution_of
 from processors.artifacts.store import (
+    ArtifactDamaged,
     ArtifactMissing,
     ArtifactRefused,
     ArtifactStore,
@@ -136,9 +137,15 @@ async def _opened(
     """Return the bytes; the first of them are read here, so that a lost file is a problem."""
     if start == stop:
         return _nothing()
-    chunks = store.open(artifact.uri, start, stop)
+    chunks = store.open(artifact.uri, start, stop, sha256=artifact.sha256)
     try:
         first = await anext(chunks)
+    except ArtifactDamaged as error:
+        detail = (
+            f"{artifact.path} was changed after it was kept, so it is not given out ({error}); "
+            "`teo fsck --artifacts DIR` on the machine of the store says what else was"
+        )
+        raise Problem(409, "artifact_damaged", detail) from error
     except (ArtifactMissing, ArtifactRefused) as error:
         detail = f"{artifact.path} is named on the journal but its bytes are gone: {error}"
         raise Problem(410, "artifact_gone", detail) from error
@@ -181,6 +188,6 @@ OPERATIONS = (
         tag="Results",
         query=ArtifactQuery,
         media={"application/octet-stream": "The bytes; `Range` and `If-None-Match` are honoured."},
-        problems=(404, 410, 416),
+        problems=(404, 409, 410, 416),
     ),
 )

@@ -172,8 +172,13 @@ async def _whole(call: Call, found: Found) -> WholeDeadLetter:
         headers={} if held is None else {k: _text(v) for k, v in sorted(held.headers.items())},
         value=None if message is None else plain(message),
         undecodable=undecodable,
-        value_hex="" if message is not None else value[:LETTER_HEX_BYTES_MAX].hex(),
+        value_hex="" if message is not None else _raw(call, value).hex(),
     )
+
+
+def _raw(call: Call, value: bytes) -> bytes:
+    """Return the bytes of what nobody can read, to who may put it back: it may hold a secret."""
+    return value[:LETTER_HEX_BYTES_MAX] if call.actor.may(Role.operator) else b""
 
 
 def _text(raw: bytes) -> str:

@@ -48,6 +48,9 @@ def _run(run: RunBody) -> RunSpec:
         junit=tuple(run.junit),
         artifacts=tuple(run.artifacts),
         verdict_by=run.verdict_by,
+        memory_max_bytes=run.memory_max_bytes,
+        processes_max=run.processes_max,
+        disk_max_bytes=run.disk_max_bytes,
     )
 
 

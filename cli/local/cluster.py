@@ -35,6 +35,8 @@ format_s = 60.0
 warm_start_s = 30.0
 launch_tries = 3
 log_tail_lines = 15
+JVM_ENV = frozenset({"HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ"})
+"""What a broker gets of our environment: it does not hide, and tests of its user can read it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,7 +299,7 @@ class EmbeddedKafka:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if name not in {"CLASSPATH", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS"}
+            if name in JVM_ENV or name.startswith("LC_")
         }
         try:
             return JvmProcess(

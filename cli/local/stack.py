@@ -20,7 +20,7 @@ import structlog
 
 from api.auth.principal import Principal
 from api.auth.token_file import new_token, write_token_file
-from cli.contexts import write_context
+from cli.contexts import user_file, write_context
 from cli.direct import hush_kafka
 from cli.local import BrokerFailed
 from cli.local.cluster import ClusterConfig, EmbeddedKafka
@@ -56,6 +56,8 @@ class StackConfig:
     kafka: str = EMBEDDED
     slots: int = 8
     durability: Durability = "disk"
+    allow_env: tuple[str, ...] = ()
+    allow_dirs: tuple[Path, ...] = ()
     context: str | None = "local"
     """Context of the CLI that is written; None: none."""
 
@@ -144,7 +146,8 @@ class _Started:
                 "worker": ["worker", "--all-pools", "--id", "local", "--drain", "5s",
                            "--slots", str(config.slots),
                            "--state-dir", str(config.folder / "worker"),
-                           "--artifacts", str(config.folder / "artifacts")],
+                           "--artifacts", str(config.folder / "artifacts"),
+                           *_allowances(config)],
                 "watcher": ["watcher"],
             }  # fmt: skip
             for name, arguments in plan.items():
@@ -305,6 +308,15 @@ async def _ready(url: str, name: str, roles: list[_Role]) -> None:
                     exit_code=3,
                 )
             await asyncio.sleep(POLL_S)
+
+
+def _allowances(config: StackConfig) -> list[str]:
+    """Return the flags of what benches may reach; never this lab's data, nor tokens of the CLI."""
+    tokens = user_file(os.environ).parent / "tokens"
+    flags = [("--allow-env", name) for name in config.allow_env]
+    flags += [("--allow-dir", str(folder)) for folder in config.allow_dirs]
+    flags += [("--deny-dir", str(folder)) for folder in (config.folder, tokens)]
+    return [word for flag in flags for word in flag]
 
 
 def _tokens(folder: Path) -> Path:

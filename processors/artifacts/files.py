@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import hashlib
+import io
 import os
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 from urllib.parse import quote, unquote
@@ -18,8 +19,19 @@ from processors.artifacts.store import (
     StoredArtifact,
     check_key,
 )
+from processors.artifacts.verified import (
+    SMALL_BYTES_MAX,
+    Identity,
+    Verified,
+    compare,
+    unchanged,
+)
 
 CHUNK_BYTES = 256 * 1024
+COMPARING_MAX = 2
+"""Large files compared with their digests at once: it takes a processor and the disk."""
+FILE_MODE, FOLDER_MODE = 0o400, 0o700
+"""What is kept is read by its user alone, and written by nobody."""
 SCHEME = "teo-file:"
 """A URI names the key, not the folder: the folder may move and be mounted elsewhere."""
 
@@ -45,6 +57,8 @@ class FileStore:
         self._root = root
         self._offload = offload
         self._puts = 0
+        self._verified = Verified()
+        self._comparing = asyncio.Semaphore(COMPARING_MAX)
 
     async def put(self, source: Path | bytes, key: str) -> StoredArtifact:
         """Store the content of `source` under `key`; return once it is durable."""
@@ -63,15 +77,23 @@ class FileStore:
 
         return await self._offload(measure)
 
-    async def open(self, uri: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+    async def open(
+        self, uri: str, start: int = 0, end: int | None = None, *, sha256: str = ""
+    ) -> AsyncGenerator[bytes, None]:
         """Yield the bytes from `start` up to, not including, `end`, in chunks."""
         path = self._path(uri)
         file = await self._offload(lambda: _open(path, uri))
         try:
+            identity = None
+            if sha256 and os.fstat(file.fileno()).st_size <= SMALL_BYTES_MAX:
+                file = await self._offload(lambda: _checked_copy(file, uri, sha256))
+            elif sha256:
+                async with self._comparing:
+                    identity = await self._offload(lambda: self._verified.check(file, uri, sha256))
             left = _seek(file, uri, start, end)
             while left > 0:
                 count = min(left, CHUNK_BYTES)
-                chunk = await self._offload(lambda count=count: file.read(count))  # type: ignore[misc]
+                chunk = await self._offload(lambda count=count: _read(file, uri, count, identity))  # type: ignore[misc]
                 if not chunk:
                     raise ArtifactMissing(f"artifact {uri} ended {left} bytes early: it was cut")
                 left -= len(chunk)
@@ -94,8 +116,8 @@ def _write(source: Path | bytes, target: Path, part: Path) -> tuple[str, int]:
     digest = hashlib.sha256()
     size_bytes = 0
     try:
-        durable.make_folder(target.parent)
-        with part.open("xb") as file:
+        durable.make_folder(target.parent, mode=FOLDER_MODE)
+        with open(part, "xb", opener=_read_only) as file:
             for chunk in _chunks(source):
                 digest.update(chunk)
                 size_bytes += len(chunk)
@@ -107,6 +129,10 @@ def _write(source: Path | bytes, target: Path, part: Path) -> tuple[str, int]:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
     return digest.hexdigest(), size_bytes
+
+
+def _read_only(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, FILE_MODE)
 
 
 def _chunks(source: Path | bytes) -> Iterator[bytes]:
@@ -143,8 +169,23 @@ def _opened(path: Path, uri: str) -> Iterator[BinaryIO]:
         yield file
 
 
+def _checked_copy(file: BinaryIO, uri: str, sha256: str) -> BinaryIO:
+    """Return a file's content, read once, if it has the digest; the file is closed."""
+    with file:
+        content = file.read()
+    compare(hashlib.sha256(content).hexdigest(), uri, sha256)
+    return io.BytesIO(content)
+
+
+def _read(file: BinaryIO, uri: str, count: int, identity: Identity | None) -> bytes:
+    chunk = file.read(count)
+    if identity is not None:
+        unchanged(file, uri, identity)
+    return chunk
+
+
 def _seek(file: BinaryIO, uri: str, start: int, end: int | None) -> int:
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, os.SEEK_END)
     stop = size if end is None else end
     if not 0 <= start <= stop <= size:
         raise ArtifactRefused(f"bytes {start}-{stop} are not in {uri}, which has {size}")

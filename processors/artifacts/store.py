@@ -1,6 +1,6 @@
 """What the rest of the code knows of an artifact store. Never says where or how it keeps bytes."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +21,12 @@ class ArtifactMissing(TeoError):
     """Raised when a store has nothing under a URI, or the URI is not one of its own."""
 
     code = "artifact_missing"
+
+
+class ArtifactDamaged(ArtifactMissing):
+    """Raised when what is kept under a URI is not what was stored: what was is gone."""
+
+    code = "artifact_damaged"
 
 
 class ArtifactStoreUnavailable(TeoError):
@@ -54,10 +60,14 @@ class ArtifactStore(Protocol):
         """
         ...
 
-    def open(self, uri: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+    def open(
+        self, uri: str, start: int = 0, end: int | None = None, *, sha256: str = ""
+    ) -> AsyncGenerator[bytes, None]:
         """Yield the bytes from `start` up to, not including, `end`, in chunks.
 
-        Raises, at the first step, `ArtifactMissing`, or `ArtifactRefused` for a range outside.
+        With the digest of the whole content, not one byte comes of what has another: that raises
+        `ArtifactDamaged`. Raises, at the first step, `ArtifactMissing`, or `ArtifactRefused` for a
+        range outside.
         """
         ...
 

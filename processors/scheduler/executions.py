@@ -10,7 +10,16 @@ from events.facts import (
     ExecutionFinished,
     ExecutionSubmitted,
 )
-from events.shared import VERDICTS_BY, CommandMeta, RunSpec, Totals
+from events.secrets import secrets_fault
+from events.shared import (
+    LIMIT_BYTES_MAX,
+    LIMIT_BYTES_MIN,
+    LIMIT_PROCESSES_MAX,
+    VERDICTS_BY,
+    CommandMeta,
+    RunSpec,
+    Totals,
+)
 from processors.scheduler.rejection import may_change, reject
 from processors.scheduler.reservations import limits_fault, selectors_fault, wait_end
 from processors.scheduler.sizes import RUN_BYTES_MAX, run_bytes
@@ -75,9 +84,24 @@ def _run_fault(run: RunSpec) -> tuple[str, str] | None:
         return "invalid_run", f"verdict_by is one of {', '.join(VERDICTS_BY)}"
     if run.verdict_by == "report" and not run.junit:
         return "invalid_run", "the report cannot decide without one: name it with --junit"
+    what, hint = secrets_fault(run.env)
+    if what:
+        return "invalid_secret", f"{what}; {hint}"
+    if (fault := _limits_fault(run)) is not None:
+        return fault
     if (size_bytes := run_bytes(run)) > RUN_BYTES_MAX:
         reason = f"command, environment and globs take {size_bytes} bytes, {RUN_BYTES_MAX} allowed"
         return "invalid_run", f"{reason}; put data into files that the test reads"
+    return None
+
+
+def _limits_fault(run: RunSpec) -> tuple[str, str] | None:
+    for name in ("memory_max_bytes", "disk_max_bytes"):
+        limit = getattr(run, name)
+        if limit is not None and not LIMIT_BYTES_MIN <= limit <= LIMIT_BYTES_MAX:
+            return "invalid_limit", f"{name} is from {LIMIT_BYTES_MIN} to {LIMIT_BYTES_MAX}"
+    if run.processes_max is not None and not 1 <= run.processes_max <= LIMIT_PROCESSES_MAX:
+        return "invalid_limit", f"processes_max is from 1 to {LIMIT_PROCESSES_MAX}"
     return None
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from adapters.contract import AdapterError, Attempt, AttemptId, Bench
+from adapters.contract import AdapterError, Attempt, AttemptId, Bench, Limits
 from events.shared import BenchSpec
 from events.tasks import RunAttempt, TearDownBench
 
@@ -36,6 +36,11 @@ def attempt_of(task: RunAttempt, *, env: Mapping[str, str], grace_s: float) -> A
         grace_s=grace_s,
         junit=task.run.junit,
         artifacts=task.run.artifacts,
+        limits=Limits(
+            memory_max_bytes=task.run.memory_max_bytes,
+            processes_max=task.run.processes_max,
+            disk_max_bytes=task.run.disk_max_bytes,
+        ),
     )
 
 

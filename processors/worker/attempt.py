@@ -91,7 +91,7 @@ class AttemptRunner:
         """True once the run is over: its result stands, whoever asks for its end."""
         self._seen = Seen()
         self._leftover: Leftover | None = None
-        self._masker = Masker(task.run.env, parts.settings.secret_names)
+        self._masker = Masker(task.run.env, parts.settings.secret_names, parts.settings.secrets)
         self._evidence = Evidence(Cases(parts.settings.evidence, self._masker))
         self._path = parts.state.log_path(task.execution_id, task.attempt, parts.epoch)
         self._teardown_error = ""
@@ -268,7 +268,11 @@ class AttemptRunner:
         await self._reporting.step("collect")
         settings, evidence = self._parts.settings, self._evidence
         keeper = Keeper(
-            self.ref, pool=settings.pool, store=self._parts.store, limits=settings.evidence
+            self.ref,
+            pool=settings.pool,
+            store=self._parts.store,
+            limits=settings.evidence,
+            masker=self._masker,
         )
         upload_s = settings.steps.upload_s
         try:
@@ -320,7 +324,7 @@ class AttemptRunner:
         try:
             await self._calls.free_at_once(Handle(self._leftover.handle))
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
-            log.warning("attempt.teardown_failed", error=repr(error), **self._names())
+            log.warning("attempt.teardown_failed", error=self._masker(repr(error)), **self._names())
         else:
             self._forget()
 

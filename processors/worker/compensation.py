@@ -13,6 +13,7 @@ from processors.worker.asked import attempt_id, bench_of
 from processors.worker.bench_calls import BenchCalls
 from processors.worker.calls import Strays, limited
 from processors.worker.faults import plain
+from processors.worker.masking import Masker
 from processors.worker.notes import Leftover
 from processors.worker.outbox import Outbox
 from processors.worker.settings import WorkerSettings
@@ -62,7 +63,8 @@ async def _free(
         )
         await calls.free(handle)
     except Exception as error:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
-        return plain(calls.why_not_clean(error))[:ERROR_CHARS_MAX]
+        mask = Masker({}, (), settings.secrets)
+        return plain(mask(calls.why_not_clean(error)))[:ERROR_CHARS_MAX]
     return ""
 
 
@@ -117,7 +119,8 @@ async def _clear_all(
             log.warning("worker.leftovers_unknown", adapter=name, error=repr(error))
             continue
         for handle in handles:
-            await _clear(handle, BenchCalls(adapters[name], "", settings=settings, strays=strays))
+            calls = BenchCalls(adapters[name], "", settings=settings, strays=strays)
+            await _clear(handle, calls, settings)
 
 
 async def _clear_noted(
@@ -128,15 +131,16 @@ async def _clear_noted(
     state: StateDir,
 ) -> None:
     calls = BenchCalls(adapter, leftover.bench, settings=settings, strays=strays)
-    if await _clear(Handle(leftover.handle), calls):
+    if await _clear(Handle(leftover.handle), calls, settings):
         state.forget(leftover)
 
 
-async def _clear(handle: Handle, calls: BenchCalls) -> bool:
+async def _clear(handle: Handle, calls: BenchCalls, settings: WorkerSettings) -> bool:
     try:
         await calls.free(handle)
     except Exception as error:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
-        log.warning("worker.leftover_stays", handle=handle, error=repr(error))
+        text = Masker({}, (), settings.secrets)(repr(error))
+        log.warning("worker.leftover_stays", handle=handle, error=text)
         return False
     log.info("worker.leftover_torn_down", handle=handle)
     return True

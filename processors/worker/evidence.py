@@ -18,6 +18,7 @@ from processors.artifacts.store import (
     StoredArtifact,
 )
 from processors.worker.cases import Cases, read_cases
+from processors.worker.masking import Masker
 from processors.worker.settings import EvidenceLimits
 from processors.worker.verdict import ReportFault, Seen
 
@@ -54,13 +55,20 @@ class Keeper:
     """Stores the files of one attempt."""
 
     def __init__(
-        self, ref: AttemptRef, *, pool: str, store: ArtifactStore, limits: EvidenceLimits
+        self,
+        ref: AttemptRef,
+        *,
+        pool: str,
+        store: ArtifactStore,
+        limits: EvidenceLimits,
+        masker: Masker,
     ) -> None:
         self._prefix = "/".join(
             _segment(part) for part in (pool, ref.execution_id, str(ref.attempt))
         )
         self._store = store
         self._limits = limits
+        self._masker = masker
 
     async def keep(
         self, collected: Collected, evidence: Evidence, *, asks_report: bool = False
@@ -99,6 +107,10 @@ class Keeper:
     ) -> None:
         """Store one file; one that may not be kept becomes a note."""
         name = _text(path)
+        if self._masker(name) != name:
+            # Masked, two files could get one name.
+            evidence.notes.append(f"{name!r} not kept: its name holds a secret; rename it")
+            return
         limits = self._limits
         if len(evidence.artifacts) >= limits.artifacts_max:
             _note_once(evidence, f"more than {limits.artifacts_max} files: the rest not kept")

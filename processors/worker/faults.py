@@ -41,6 +41,9 @@ def with_exit(seen: Seen, exit_: Exit, attempt: Attempt) -> Seen:
         case "lease_expired":
             reason = "the worker had no word from the log in time, so its guardian ended the test"
             cut = Cut(verdict="error", code="lease_expired", reason=reason, is_retriable=True)
+        case "limit_exceeded":
+            reason = f"over its limit: {exit_.detail or 'the adapter did not say which'}"
+            cut = Cut(verdict="failed", code="limit_exceeded", reason=reason)
     return replace(seen, signal=exit_.signal, cut=seen.cut or cut)
 
 

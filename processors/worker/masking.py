@@ -1,10 +1,10 @@
 """Hides the values of secret variables in text. Never keeps or prints a secret itself."""
 
 import re
-from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Mapping, Sequence
 
-MASK = "***"
+from events.secrets import MASK, is_secret
+
 SECRET_CHARS_MIN = 4
 """Shorter values are not masked: they would blot out ordinary words and hide nothing."""
 
@@ -12,13 +12,12 @@ SECRET_CHARS_MIN = 4
 class Masker:
     """Replaces each secret by `***`; what it has no secrets for passes untouched."""
 
-    def __init__(self, env: Mapping[str, str], names: Sequence[str]) -> None:
-        secrets = {
-            line.strip()
-            for name, value in env.items()
-            if any(fnmatchcase(name.upper(), pattern) for pattern in names)
-            for line in (value, *value.splitlines())
-        }
+    def __init__(
+        self, env: Mapping[str, str], names: Sequence[str], values: Iterable[str] = ()
+    ) -> None:
+        """Hide the values of those variables of `env` whose names say so, and all of `values`."""
+        hidden = [*values, *(value for name, value in env.items() if is_secret(name, names))]
+        secrets = {line.strip() for value in hidden for line in (value, *value.splitlines())}
         kept = sorted(
             (s for s in secrets if len(s) >= SECRET_CHARS_MIN), key=lambda s: (-len(s), s)
         )

@@ -1,18 +1,10 @@
 """How a worker is set up: its name, what it serves, and every limit it keeps. Data only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-SECRET_NAMES = (
-    "*TOKEN*",
-    "*SECRET*",
-    "*PASSWORD*",
-    "*PASSWD*",
-    "*CREDENTIAL*",
-    "*API_KEY*",
-    "*APIKEY*",
-    "*PRIVATE_KEY*",
-)
+from events.secrets import SECRET_NAMES
+
 MIB = 1024 * 1024
 
 
@@ -123,6 +115,8 @@ class WorkerSettings:
     seen_max: int = 10_000
     """Attempts of this life remembered, to know a repeat."""
     secret_names: tuple[str, ...] = SECRET_NAMES
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """What the worker itself was given and a bench may pass on: hidden in all text it keeps."""
     steps: StepLimits = StepLimits()
     log: LogLimits = LogLimits()
     evidence: EvidenceLimits = EvidenceLimits()

@@ -1,7 +1,7 @@
 """How an attempt ended, from what was seen of it. A pure function; never blames the wrong side.
 
 The rules, in order:
-- what cut the run (cancel, timeout, drain) is the verdict: the exit that follows a kill says
+- what cut the run (cancel, timeout, limit, drain) is the verdict: the exit that follows a kill says
   nothing about the tests;
 - a command that cannot be started is the tests' fault, and another bench would not help;
 - an error of provision or run is the lab's;

@@ -136,6 +136,7 @@ def _tokens(folder: Path) -> dict[str, str]:
 def _roles(folder: Path, kafka: str, ports: Sequence[int], parent_fd: int) -> list[RoleProcess]:
     env = {key: value for key, value in os.environ.items() if not key.startswith("TEO_")}
     env["TEO_CHAOS_CLOCK"] = str(folder / "clock")
+    env["TEO_INSPECTABLE"] = "1"  # The proxy asks whose connection is whose.
     env["PYTHONPATH"] = str(SHIFTED.parents[2])
     common = ["--kafka", kafka, "--topic-prefix", TOPICS.prefix]
     artifacts = ["--artifacts", str(folder / "artifacts")]

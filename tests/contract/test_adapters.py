@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from adapters.conformance import TALK_LINES, AdapterConformance, Rig, Scenario
-from adapters.contract import Bench
+from adapters.contract import Bench, Limits
 from adapters.local import LocalAdapter
 from adapters.local.place import place_of
 from adapters.mock import MockAdapter
@@ -28,6 +28,7 @@ LOCAL: dict[Scenario, tuple[str, ...]] = {
     "leaves_files": (sys.executable, "-c", LEAVE_FILES),
 }
 
+FILL = (sys.executable, "-c", "open('big', 'wb').write(bytes(3 << 20))")
 MOCK: dict[Scenario, dict[str, object]] = {
     "passes": {},
     "fails": {"exit_codes": [3]},
@@ -48,6 +49,7 @@ class TestLocalAdapter(AdapterConformance):
             make=lambda: LocalAdapter(tmp_path / "local"),
             scenario=lambda scenario: (Bench(name="bench-1"), LOCAL[scenario]),
             is_kept=lambda handle: place_of(handle).folder.exists(),
+            over_limit=(Bench(name="bench-1"), FILL, Limits(disk_max_bytes=1 << 20)),
         )
 
 
@@ -56,4 +58,5 @@ class TestMockAdapter(AdapterConformance):
         return Rig(
             make=lambda: MockAdapter(tmp_path / "mock"),
             scenario=lambda scenario: (Bench(name="bench-1", config=MOCK[scenario]), ("test",)),
+            over_limit=(Bench(name="bench-1", config={"limit_exceeded": "x"}), ("test",), Limits()),
         )

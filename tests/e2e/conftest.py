@@ -16,6 +16,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     env = {key: value for key, value in os.environ.items() if not key.startswith("TEO_")}
     env["TEO_POOL"] = "lab-a"
     env["TEO_CONFIG"] = str(folder / "config" / "config.yaml")
+    if os.geteuid() != 0:
+        env["TEO_INSPECTABLE"] = "1"  # Tests look at what its roles have open.
     data = folder / "data"
     data.mkdir(mode=0o700)
     mine, bobs = new_token(), new_token()

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adapters.local.tree import processes
+
 TEO = Path(sys.executable).with_name("teo")
 WAIT_S = 60.0
 BENCHES = """
@@ -108,7 +110,8 @@ class Lab:
 
     def pids(self, role: str) -> list[int]:
         """Return the processes that serve a role of this system."""
-        return [each for each in _processes() if self._is_role(Path(f"/proc/{each}"), role)]
+        up = self.up["pid"]
+        return [pid for pid, parent, *_ in processes() if parent == up and _is_role(pid, role)]
 
     def kill_kafka(self) -> None:
         """Kill -9 the broker's JVM; `teo up` starts it again."""
@@ -117,13 +120,13 @@ class Lab:
         assert len(found) == 1, found
         os.kill(found[0], signal.SIGKILL)
 
-    def _is_role(self, process: Path, role: str) -> bool:
-        try:
-            words = (process / "cmdline").read_bytes().decode().split("\0")
-            environ = (process / "environ").read_bytes().decode(errors="replace")
-        except OSError:
-            return False
-        return words[3:5] == ["serve", role] and f"TEO_CONFIG={self.env['TEO_CONFIG']}" in environ
+
+def _is_role(pid: int, role: str) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    except OSError:
+        return False
+    return words[3:5] == ["serve", role]
 
 
 def _processes() -> list[int]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from adapters.contract import (
+    NO_LIMITS,
+    Allowed,
     Attempt,
     AttemptId,
     Bench,
@@ -13,6 +15,7 @@ from adapters.contract import (
     Exit,
     Handle,
     Lease,
+    Limits,
     Line,
 )
 from adapters.local import LocalAdapter
@@ -24,6 +27,7 @@ class Local:
     def __init__(self, tmp_path: Path) -> None:
         self.state = tmp_path / "state"
         self.adapter = LocalAdapter(self.state)
+        self.adapter.allow(Allowed(env=("*",), folders=(Path("/"),)))
         self.lines: list[Line] = []
         self.collected = Collected()
         self.handle = Handle("")
@@ -42,6 +46,7 @@ class Local:
         env: Mapping[str, str] | None = None,
         artifacts: tuple[str, ...] = (),
         junit: tuple[str, ...] = (),
+        limits: Limits = NO_LIMITS,
     ) -> Attempt:
         self._number += 1
         return Attempt(
@@ -54,6 +59,7 @@ class Local:
             grace_s=grace_s,
             artifacts=artifacts,
             junit=junit,
+            limits=limits,
         )
 
     async def on_lines(self, lines: Sequence[Line]) -> None:

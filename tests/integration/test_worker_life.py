@@ -163,6 +163,30 @@ def test_compensation_by_handle(tmp_path: Path, handle: str | None, error: str) 
     in_lab(tmp_path, scene)
 
 
+def test_a_secret_of_the_worker_is_hidden_where_a_teardown_fails(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        task = TearDownBench(
+            execution_id="x", attempt=1, fence=5, bench=attempt().bench, handle='{"id": "broken"}'
+        )
+        await lab.tell(task)
+        await lab.until(lambda: lab.reports(BenchTornDown))
+        (report,) = lab.reports(BenchTornDown)
+        assert report.error == "AdapterError: still ***"
+
+    in_lab(tmp_path, scene, secrets=("powered",))
+
+
+def test_a_file_whose_name_holds_a_secret_is_not_kept(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        await lab.tell(attempt())
+        ended = await lab.ended()
+        assert "out/a.bin" not in {each.path for each in ended.artifacts}
+        assert "not kept: its name holds a secret" in ended.reason
+        assert "out/a.bin" not in ended.reason
+
+    in_lab(tmp_path, scene, secrets=("a.bin",))
+
+
 def test_compensation_of_an_attempt_still_going_ends_it_first(tmp_path: Path) -> None:
     async def scene(lab: Lab) -> None:
         await lab.tell(attempt(run_s=500))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.local.guardian import started_at
+from adapters.local.tree import started_at
 
 DEADLINE_S = 15.0
 ON_LINUX = pytest.mark.skipif(

@@ -193,3 +193,23 @@ def test_cases_as_json_and_as_junit(tmp_path: Path) -> None:
         assert read[1].details == "at X", "what we write, we read"
 
     in_lab(scene, tmp_path)
+
+
+@pytest.mark.parametrize("wanted", [None, "bytes=0-9"])
+def test_bytes_that_were_changed_are_not_given_out(tmp_path: Path, wanted: str | None) -> None:
+    async def scene(lab: Lab) -> None:
+        execution, path = await kept(lab, "a.bin")
+        (file,) = (tmp_path / "artifacts").rglob("a.bin")
+        file.chmod(0o600)
+        file.write_bytes(DATA[:-1] + b"!")
+        headers = {} if wanted is None else {"Range": wanted}
+        answer = await lab.call("GET", f"{path}/1/a.bin", headers=headers, status=409)
+        assert answer.json()["code"] == "artifact_damaged"
+        assert "teo fsck --artifacts" in answer.json()["detail"]
+        (log,) = (tmp_path / "artifacts").rglob("log.txt")
+        log.chmod(0o600)
+        log.write_bytes(b"a lie\n")
+        answer = await lab.call("GET", f"/v1/executions/{execution['id']}/logs", status=200)
+        assert "a lie" not in answer.text
+
+    in_lab(scene, tmp_path)

@@ -5,7 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from events.codec import encode
+from events.codec import decode_task, encode
 from events.commands import QuarantineBench
 from events.dlq import DeadLetter
 from events.errors import LogUnavailable
@@ -13,6 +13,7 @@ from events.letters import REPLAYED_FROM
 from events.log import Outgoing
 from events.message import Message
 from events.shared import CommandMeta
+from events.tasks import RunAttempt
 from events.topics import INPUT_BYTES_MAX, OUTPUT_BYTES_MAX
 from tests.unit.api.lab import TOPICS, Lab, in_lab
 
@@ -103,6 +104,8 @@ def test_what_nobody_can_read_is_shown_in_hex_and_goes_back_by_force_only(tmp_pa
         assert letter["error"].startswith("Undecodable: ")
         path = f"{LETTERS}/{letter['id']}"
         whole = (await lab.call("GET", path, status=200)).json()
+        assert whole["value_hex"] == "", "it may hold anything, also a secret"
+        whole = (await lab.call("GET", path, token=OLGA, status=200)).json()
         assert bytes.fromhex(whole["value_hex"]) == b"not avro at all"
         assert whole["key"] == "lab"
         assert "Traceback" in whole["stack"]
@@ -332,5 +335,25 @@ def test_a_replayed_command_keeps_its_id(tmp_path: Path) -> None:
         assert outcome["type"] == "QuarantineBench"
         bench = (await lab.call("GET", "/v1/pools/lab/benches/bench-1", status=200)).json()
         assert bench["state"] == "quarantined"
+
+    in_lab(scene, tmp_path)
+
+
+def test_a_letter_shows_names_of_variables_and_puts_back_their_values(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        await lab.benches("bench-1")
+        letter = await broken_execution(lab)
+        path = f"{LETTERS}/{letter['id']}"
+        whole = (await lab.call("GET", path, token=OLGA, status=200)).json()
+        assert whole["value"]["data"]["run"]["env"] == {"A": "***"}
+        done = await lab.call("POST", f"{path}/replay", token=OLGA, status=200)
+        again = await lab.started(done.json()["execution_id"])
+        (task,) = [
+            message.body
+            for record in lab.cluster.all_records(TOPICS.tasks)
+            if isinstance((message := decode_task(record.value)).body, RunAttempt)
+            and message.body.execution_id == again["id"]
+        ]
+        assert task.run.env == {"A": "1"}
 
     in_lab(scene, tmp_path)

@@ -143,3 +143,16 @@ def test_what_history_and_the_feed_both_tell_is_shown_once(tmp_path: Path) -> No
         assert told[0].message.meta.event_id == first["meta"]["event_id"]
 
     in_lab(scene, tmp_path)
+
+
+def test_of_variables_the_names_are_shown(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        await lab.benches("bench-1")
+        run = {"command": ["true"], "env": {"MODE": "fast", "DB_PASSWORD_FILE": "/run/db"}}
+        await lab.submit(run=run)
+        async with lab.stream("/v1/events?from=beginning&type=ExecutionSubmitted") as stream:
+            _, data, _ = await stream.event()
+            assert data["data"]["run"]["env"] == {"MODE": "***", "DB_PASSWORD_FILE": "***"}
+            assert data["data"]["run"]["command"] == ["true"]
+
+    in_lab(scene, tmp_path)

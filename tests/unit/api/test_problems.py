@@ -42,6 +42,9 @@ def check(answer: Any, status: int, code: str, *names: str) -> dict[str, Any]:
         (EXECUTIONS, {"run": {**RUN, "artifacts": ["/etc/*"]}}, "invalid_glob", ["/etc/*"]),
         (EXECUTIONS, {"run": {**RUN, "env": {"A B": "x"}}}, "invalid_variable", ["env", "'A B'"]),
         (EXECUTIONS, {"run": {**RUN, "env": {"TEO_FENCE": "1"}}}, "invalid_variable", ["FENCE"]),
+        (EXECUTIONS, {"run": {**RUN, "env": {"api_token": "x"}}}, "invalid_secret", ["allow-env"]),
+        (EXECUTIONS, {"run": {**RUN, "memory_max_bytes": 1}}, "invalid_request", ["memory_max"]),
+        (EXECUTIONS, {"run": {**RUN, "processes_max": 0}}, "invalid_request", ["processes_max"]),
         (EXECUTIONS, {"run": RUN, "pool": "no/pool"}, "invalid_name", ["'no/pool' is no name"]),
         (EXECUTIONS, {"run": {"command": ["a\0b"]}}, "invalid_command", ["NUL"]),
         (EXECUTIONS, ["run"], "invalid_request", ["object"]),
@@ -67,7 +70,7 @@ def test_unknown_fields_list_the_allowed_ones_of_their_place(tmp_path: Path) -> 
         body = {"run": {**RUN, "wrong": 1}, "also": 2}
         problem = check(await lab.call("POST", EXECUTIONS, body), 422, "invalid_request")
         said = {error["loc"]: error["msg"] for error in problem["errors"]}
-        assert "command, env, idle_timeout_s" in said["run.wrong"]
+        assert "command, disk_max_bytes, env, idle_timeout_s" in said["run.wrong"]
         assert "selector" in said["also"]
         assert "selector" not in said["run.wrong"]
         bench = {"name": "b", "adapter": "mock", "lables": {}}

@@ -4,6 +4,7 @@ import pytest
 
 from cli import arguments
 from cli.problems import BadUsage
+from cli.run_spec import read_spec
 
 
 def test_selectors_are_joined_into_one():
@@ -49,3 +50,33 @@ def test_a_good_glob_passes():
         "reports/**/*.xml",
         "a..b",
     ]
+
+
+def test_a_secret_is_refused_with_what_to_do():
+    with pytest.raises(BadUsage, match="--env: API_TOKEN would stand") as refused:
+        arguments.environment(["API_TOKEN=hunter2"])
+    assert refused.value.exit_code == 2
+    assert "--allow-env API_TOKEN" in refused.value.next_step
+    assert "hunter2" not in str(refused.value)
+
+
+def test_sizes():
+    assert arguments.size("512M", name="--memory-max") == 512 << 20
+    assert arguments.size("1.5GiB", name="--memory-max") == 3 << 29
+    assert arguments.size("4096", name="--memory-max") == 4096
+    with pytest.raises(BadUsage, match="--memory-max: 'much' is no size"):
+        arguments.size("much", name="--memory-max")
+
+
+def test_a_run_file_has_limits_and_no_secret(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("command: [a]\nmemory_max: 512M\nprocesses_max: 64\ndisk_max: 1G\n")
+    run = read_spec(str(file)).body()["run"]
+    assert run["memory_max_bytes"] == 512 << 20
+    assert (run["processes_max"], run["disk_max_bytes"]) == (64, 1 << 30)
+    file.write_text("command: [a]\nenv: {API_TOKEN: hunter2}\n")
+    with pytest.raises(BadUsage, match="API_TOKEN would stand"):
+        read_spec(str(file))
+    file.write_text("command: [a]\nmemory_max: lots\n")
+    with pytest.raises(BadUsage, match="is no size"):
+        read_spec(str(file))

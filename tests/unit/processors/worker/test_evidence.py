@@ -30,7 +30,7 @@ def kept(
     store = store or FileStore(root / "store", offload=inline)
     masker = Masker({"X_TOKEN": "hunter2"}, ("*TOKEN*",))
     evidence = Evidence(Cases(limits, masker))
-    keeper = Keeper(REF, pool="lab", store=store, limits=limits)
+    keeper = Keeper(REF, pool="lab", store=store, limits=limits, masker=masker)
     collected = Collected(found=found)
     asyncio.run(keeper.keep(collected, evidence, asks_report=asks_report))
     return evidence

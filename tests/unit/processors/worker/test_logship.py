@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from events.logs import LogBatch
+from events.secrets import SECRET_NAMES
 from events.shared import AttemptRef
 from processors.worker.logship import CUT_MARK, TOO_FAST, LogShipper
 from processors.worker.masking import Masker
 from processors.worker.rate import TokenBucket
-from processors.worker.settings import SECRET_NAMES, LogLimits
+from processors.worker.settings import LogLimits
 from processors.worker.telemetry import Telemetry
 from tests.unit.processors.worker.lab import TOPICS, Clock, FakeLog, play
 

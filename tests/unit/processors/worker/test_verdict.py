@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from adapters.contract import Attempt, AttemptId, Bench, Exit
 from events.shared import VERDICTS_BY, Totals
-from processors.worker.faults import fault_of
+from processors.worker.faults import fault_of, with_exit
 from processors.worker.state_dir import StateUnreadable
 from processors.worker.verdict import (
     NO_CASES,
@@ -157,3 +158,18 @@ def test_the_reason_tells_all_of_it() -> None:
 def test_a_full_disk_of_the_worker_is_not_held_against_the_bench() -> None:
     fault = fault_of("provision", StateUnreadable("cannot write epoch: no space left"))
     assert (fault.code, fault.is_retriable) == ("worker_state_unreadable", True)
+
+
+def test_a_test_over_a_limit_has_failed_and_its_reason_names_the_limit() -> None:
+    attempt = Attempt(
+        id=AttemptId(execution_id="exe-1", number=1, fence=1),
+        bench=Bench(name="b"),
+        command=("true",),
+        timeout_s=1.0,
+    )
+    detail = "memory_max is 64 MiB, the test took 80 MiB"
+    exit_ = Exit(ended="limit_exceeded", signal=9, detail=detail)
+    outcome = judge(with_exit(Seen(), exit_, attempt))
+    assert (outcome.verdict, outcome.code, outcome.signal) == ("failed", "limit_exceeded", 9)
+    assert not outcome.is_retriable
+    assert detail in outcome.reason
