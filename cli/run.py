@@ -60,12 +60,13 @@ def run(
         retries=retries,
         retries_on_failure=retries_on_failure,
         priority=priority,
-        junit=tuple(arguments.globs(junit, name="--junit")),
-        artifacts=tuple(arguments.globs(artifact, name="--artifact")),
+        junit=tuple(junit or ()),
+        artifacts=tuple(artifact or ()),
         env=arguments.environment(env),
     )
     if not spec.command:
         raise BadUsage("no command to run", next_step="write it last: teo run -l k=v -- CMD…")
+    spec.check()
     if spec.pool is None and spec.reservation is None:
         spec = spec.over(pool=session.target().pool)
     with session.client() as client, Interrupts() as interrupts:

@@ -1,15 +1,25 @@
 """What `teo run` asks for, from flags and from a file; flags win. Never sends anything."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
+from adapters.grammar import (
+    Wrong,
+    wrong_command,
+    wrong_globs,
+    wrong_name,
+    wrong_variables,
+)
 from cli import arguments
 from cli.client import Json
 from cli.documents import Node, read_documents
+from cli.durations import humanise
 from cli.problems import BadUsage
+from events.limits import PRIORITY_MAX, RETRIES_MAX, TIMEOUT_S_MAX, WAIT_S_MAX
 
+T = TypeVar("T")
 _KEYS = frozenset(
     (
         *("pool", "selector", "reservation", "command", "env", "priority"),
@@ -48,6 +58,32 @@ class RunSpec:
             if name in known and value not in (None, "", (), {})
         }
         return replace(self, **chosen)
+
+    def check(self) -> None:
+        """Raise `BadUsage` for what the server would refuse, before anything is sent."""
+        if self.pool is not None:
+            arguments.checked_pool(self.pool)
+        arguments.refuse(wrong_command(self.command))
+        arguments.refuse(wrong_variables(self.env), name="--env")
+        arguments.refuse(wrong_globs(self.junit), name="--junit")
+        arguments.refuse(wrong_globs(self.artifacts), name="--artifact")
+        for name, value, least, most in (
+            ("--retries", self.retries, 0, RETRIES_MAX),
+            ("--retries-on-failure", self.retries_on_failure, 0, RETRIES_MAX),
+            ("--priority", self.priority, -PRIORITY_MAX, PRIORITY_MAX),
+        ):
+            if value is not None and not least <= value <= most:
+                raise BadUsage(f"{name} {value}", next_step=f"it is from {least} to {most}")
+        for name, seconds, most_s in (
+            ("--timeout", self.timeout_s, TIMEOUT_S_MAX),
+            ("--idle-timeout", self.idle_timeout_s, TIMEOUT_S_MAX),
+            ("--wait-timeout", self.wait_timeout_s, WAIT_S_MAX),
+        ):
+            if seconds is not None and seconds > most_s:
+                raise BadUsage(
+                    f"{name} {humanise(seconds)} is too long",
+                    next_step=f"give at most {humanise(most_s)}",
+                )
 
     def body(self) -> Json:
         """Return the body of POST /v1/executions."""
@@ -89,13 +125,16 @@ def read_spec(path: str) -> RunSpec:
             given[name] = nodes[name].whole(least=least)
     for name in ("junit", "artifacts"):
         if name in nodes:
-            given[name] = _globs(nodes[name], name=name)
+            given[name] = _taken(nodes[name], _one_or_more(nodes[name]), wrong_globs)
     if "selector" in nodes:
         given["selector"] = _selector(nodes["selector"])
     if "command" in nodes:
-        given["command"] = _command(nodes["command"])
+        given["command"] = _taken(nodes["command"], _command(nodes["command"]), wrong_command)
     if "env" in nodes:
-        given["env"] = {key: node.text() for key, node in nodes["env"].mapping().items()}
+        env = {key: node.text() for key, node in nodes["env"].mapping().items()}
+        given["env"] = _taken(nodes["env"], env, wrong_variables)
+    if "pool" in nodes:
+        _taken(nodes["pool"], given["pool"], lambda text: wrong_name(text, "pool"))
     return RunSpec().over(**given)
 
 
@@ -106,11 +145,11 @@ def _selector(node: Node) -> str:
         raise node.fail(error.what, next_step=error.next_step) from error
 
 
-def _globs(node: Node, *, name: str) -> tuple[str, ...]:
-    try:
-        return tuple(arguments.globs(list(_one_or_more(node)), name=name))
-    except BadUsage as error:
-        raise node.fail(error.what, next_step=error.next_step) from error
+def _taken(node: Node, asked: T, check: Callable[[T], Wrong | None]) -> T:
+    """Return `asked`. Raises `BadUsage` at its place in the file if the grammar refuses it."""
+    if (wrong := check(asked)) is not None:
+        raise node.fail(wrong.what, next_step=wrong.next_step)
+    return asked
 
 
 def _one_or_more(node: Node) -> tuple[str, ...]:

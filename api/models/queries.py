@@ -14,7 +14,8 @@ from api.limits import (
     LOG_TEXT_LINES_MAX,
     QUERY_CHARS_MAX,
 )
-from api.models.requests import REASON_CHARS_MAX, SelectorText
+from api.models.requests import SelectorText
+from events.limits import REASON_CHARS_MAX
 
 Text = Annotated[str, Field(max_length=QUERY_CHARS_MAX)]
 
