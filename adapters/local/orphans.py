@@ -16,6 +16,7 @@ from adapters.local.place import Place
 END_S_MAX = 5.0
 """How long processes may take to die of SIGKILL."""
 POLL_S = 0.02
+PIDFILE_BYTES_MAX = 100
 
 
 def end_orphans(place: Place) -> int:
@@ -43,7 +44,7 @@ def end_orphans(place: Place) -> int:
 def _end_guardian(pidfile: Path) -> None:
     """Let a guardian that still lives end its tree; kill both if it does not."""
     try:
-        pid, started = (int(word) for word in pidfile.read_text(encoding="ascii").split())
+        pid, started = (int(word) for word in _read_unblocked(pidfile).split())
     except (OSError, ValueError):
         return  # It never started, or it ended all and said so.
     give_up_at = time.monotonic() + 2 * guardian.ORPHAN_GRACE_S + guardian.LEFTOVER_GRACE_S
@@ -56,6 +57,15 @@ def _end_guardian(pidfile: Path) -> None:
             below = guardian.descendants(pid)
             guardian.send([pid, *below], signal.SIGKILL)
         time.sleep(POLL_S)
+
+
+def _read_unblocked(pidfile: Path) -> bytes:
+    """Return what is in the file; a test may have put a pipe in its place, which would block."""
+    fd = os.open(pidfile, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return os.read(fd, PIDFILE_BYTES_MAX)
+    finally:
+        os.close(fd)
 
 
 def _processes_of(place: Place) -> list[int]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -14,6 +15,7 @@ from processors.artifacts.store import (
     ArtifactMissing,
     ArtifactRefused,
     ArtifactStoreUnavailable,
+    Source,
     StoredArtifact,
     check_key,
 )
@@ -45,7 +47,7 @@ class FileStore:
         self._offload = offload
         self._puts = 0
 
-    async def put(self, source: Path | bytes, key: str) -> StoredArtifact:
+    async def put(self, source: Source, key: str) -> StoredArtifact:
         """Store the content of `source` under `key`; return once it is durable."""
         target = self._root / check_key(key)
         self._puts += 1
@@ -88,7 +90,7 @@ class FileStore:
             raise ArtifactMissing(f"artifact {uri!r} names no place in this store") from error
 
 
-def _write(source: Path | bytes, target: Path, part: Path, root: Path) -> tuple[str, int]:
+def _write(source: Source, target: Path, part: Path, root: Path) -> tuple[str, int]:
     """Copy to `part`, make it durable, rename it to `target`; return hash and size."""
     digest = hashlib.sha256()
     size_bytes = 0
@@ -104,6 +106,8 @@ def _write(source: Path | bytes, target: Path, part: Path, root: Path) -> tuple[
         part.replace(target)
         sync_folder(target.parent)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # No later try would change that.
+            raise ArtifactRefused(f"the store takes no name as long as {target.name!r}") from error
         raise ArtifactStoreUnavailable(f"cannot store {target.name!r}: {error}") from error
     finally:
         with contextlib.suppress(OSError):
@@ -111,13 +115,25 @@ def _write(source: Path | bytes, target: Path, part: Path, root: Path) -> tuple[
     return digest.hexdigest(), size_bytes
 
 
-def _chunks(source: Path | bytes) -> Iterator[bytes]:
+def _chunks(source: Source) -> Iterator[bytes]:
     if isinstance(source, bytes):
         yield source
         return
-    with open_regular(source) as file:
-        while chunk := file.read(CHUNK_BYTES):
+    with _opened_source(source) as file:
+        # Whoever still writes it must not keep us reading for ever.
+        left = os.fstat(file.fileno()).st_size
+        while chunk := file.read(min(CHUNK_BYTES, left)):
+            left -= len(chunk)
             yield chunk
+
+
+def _opened_source(source: Path | Callable[[], BinaryIO]) -> BinaryIO:
+    if isinstance(source, Path):
+        return open_regular(source)
+    try:
+        return source()
+    except OSError as error:
+        raise ArtifactRefused(f"it cannot be read: {error.strerror}") from error
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -4,10 +4,13 @@ A large file is read beside the loop: a parser that holds it up would stop the h
 """
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
-from adapters.junit import InvalidReport, Report, parse_report, read_report
+from adapters.junit import FILE_BYTES_MAX, InvalidReport, Report, parse_report, read_report
 from events.shared import Case, Totals
+from processors.artifacts.store import Source
 from processors.worker.masking import Masker
 from processors.worker.settings import EvidenceLimits
 
@@ -59,8 +62,10 @@ class Cases:
                 )
 
 
-async def read_cases(source: Path | bytes, *, name: str) -> Report:
+async def read_cases(source: Source, *, name: str) -> Report:
     """Return the report in a file; raises `InvalidReport`, and then nothing of it counts."""
+    if not isinstance(source, Path | bytes):
+        return await asyncio.to_thread(_read_opened, source, name)
     if isinstance(source, bytes):
         if len(source) <= INLINE_BYTES_MAX:
             return parse_report(source, name=name)
@@ -68,6 +73,16 @@ async def read_cases(source: Path | bytes, *, name: str) -> Report:
     if _size(source) <= INLINE_BYTES_MAX:
         return read_report(source)
     return await asyncio.to_thread(read_report, source)
+
+
+def _read_opened(source: Callable[[], BinaryIO], name: str) -> Report:
+    try:
+        with source() as file:
+            data = file.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        reason = f"{name} cannot be read: {error.strerror}"
+        raise InvalidReport(reason, code="unreadable") from error
+    return parse_report(data, name=name)
 
 
 def _size(path: Path) -> int:

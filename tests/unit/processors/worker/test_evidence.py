@@ -68,7 +68,7 @@ def test_odd_names_are_kept(tmp_path: Path) -> None:
     names = ["a b/%2e.txt", "caf\xe9\n.bin", "back\\slash", "bad\udcff"]
     evidence = kept(tmp_path, *map(blob, names))
     assert evidence.notes == []
-    assert sorted(a.path for a in evidence.artifacts) == sorted([*names[:3], "bad?"])
+    assert sorted(a.path for a in evidence.artifacts) == sorted([*names[:3], "bad\\xff"])
     assert len({a.uri for a in evidence.artifacts}) == 4
 
 
