@@ -213,14 +213,14 @@ def _case(row: Row, *, is_flaky: bool) -> CaseRow:
 def artifacts(
     db: sqlite3.Connection, execution_id: str, attempt: int | None
 ) -> Sequence[ArtifactRow]:
-    """Return the files kept of one attempt, or of all, by attempt and path."""
+    """Return the files kept of one attempt, or of all, by attempt, path and kind."""
     pool = _pool_of(db, execution_id)
     if pool is None:
         return ()
     where = _of_execution(pool, execution_id, attempt)
     rows = db.execute(
         "SELECT attempt, path, kind, size_bytes, sha256, uri FROM artifacts"  # noqa: S608
-        f" {where.text} ORDER BY attempt, path",
+        f" {where.text} ORDER BY attempt, path, kind",
         where.values,
     )
     return [

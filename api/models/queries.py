@@ -146,7 +146,9 @@ class AttemptQuery(Query):
 class ArtifactQuery(Query):
     """Which artifact, where two have the same path."""
 
-    kind: Literal["artifact", "junit", "log"] | None = None
+    kind: Literal["artifact", "junit", "log"] | None = Field(
+        default=None, description="Left out: the first there is, the test's own before the log."
+    )
 
 
 class CasesQuery(ListQuery):

@@ -1,7 +1,10 @@
 """The adapters that come with the product keep the contract third parties are held to."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from adapters.conformance import (
     DEPTH,
@@ -12,6 +15,7 @@ from adapters.conformance import (
     Scenario,
 )
 from adapters.contract import Bench
+from adapters.folders import remove_tree
 from adapters.local import LocalAdapter
 from adapters.local.place import place_of
 from adapters.mock import MockAdapter
@@ -77,6 +81,13 @@ MOCK: dict[Scenario, dict[str, object]] = {
     "leaves_deep_tree": {"artifacts": {"d/" * DEPTH + "leaf.bin": 4}},
     "leaves_odd_names": {"artifacts": {f"out/{name}": 3 for name in ODD_NAMES}},
 }
+
+
+@pytest.fixture(autouse=True)
+def removed(tmp_path: Path) -> Iterator[None]:
+    """Remove what is left of a deep tree: pytest's own removal of old folders recurses."""
+    yield
+    remove_tree(tmp_path / "local")
 
 
 class TestLocalAdapter(AdapterConformance):

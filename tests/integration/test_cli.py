@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from adapters.folders import remove_tree
+from cli.downloads import DownloadFolder
 from cli.main import VERBS
 from cli.root import build
 from cli.run import CANCEL_WAIT_S
@@ -414,22 +416,69 @@ def test_logs_results_and_events(api, teo):
 
 def test_a_download_goes_on_where_it_broke_and_is_checked(api, teo, tmp_path):
     body = bytes(range(256)) * 1_000
-    api.files = {"logs/a b.bin": (body, hashlib.sha256(body).hexdigest())}
+    api.files = {("logs/a b.bin", "artifact"): (body, hashlib.sha256(body).hexdigest())}
     assert teo("artifacts", EXE, "--download", str(tmp_path / "d"))[0] == 0
     assert (tmp_path / "d" / "logs" / "a b.bin").read_bytes() == body
     assert len(api.ranges) == 2
     assert api.ranges[1] > 0
-    api.files = {"bad": (b"other than was kept", "0" * 64)}
+    api.files = {("bad", "artifact"): (b"other than was kept", "0" * 64)}
     code, _, err = teo("artifacts", EXE, "--download", str(tmp_path / "d"))
     assert (code, "sha256" in err) == (3, True)
     assert sorted(each.name for each in (tmp_path / "d").iterdir()) == ["logs"]
 
 
 def test_an_artifact_cannot_leave_the_folder(api, teo, tmp_path):
-    api.files = {"../evil": (b"x", hashlib.sha256(b"x").hexdigest())}
+    evil = (b"evil", hashlib.sha256(b"evil").hexdigest())
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "link").symlink_to(tmp_path)
+    (tmp_path / "d" / "over").symlink_to(tmp_path / "evil")
+    api.files = {
+        (name, "artifact"): evil for name in ("../evil", "/evil", "link/evil", "a/../evil")
+    }
     code, _, err = teo("artifacts", EXE, "--download", str(tmp_path / "d"))
-    assert (code, "outside" in err) == (3, True)
+    assert (code, "outside" in err, "link" in err) == (3, True, True)
+    assert "4 of 4 artifacts were not downloaded" in err
+    api.files = {("over", "artifact"): evil}
+    assert teo("artifacts", EXE, "--download", str(tmp_path / "d"))[0] == 0
+    assert (tmp_path / "d" / "over").is_file()
+    assert not (tmp_path / "d" / "over").is_symlink()
     assert not (tmp_path / "evil").exists()
+
+
+@pytest.fixture
+def clean(tmp_path):
+    """A folder that is removed at once: pytest's own removal of old folders recurses."""
+    yield tmp_path
+    remove_tree(tmp_path / "d")
+
+
+def test_names_of_any_kind_are_downloaded_and_one_that_fails_keeps_back_no_other(api, teo, clean):
+    names = ["a", "n" * 250, "n" * 255, "電" * 85, "deep/" * 1_500 + "x", "bad\\xff", "-rf", "z"]
+    files = {(name, "artifact"): b"of " + name.encode() for name in names}
+    files["log.txt", "artifact"], files["log.txt", "log"] = b"mine", b"the output"
+    api.files = {key: (body, hashlib.sha256(body).hexdigest()) for key, body in files.items()}
+    api.files["m", "artifact"] = (b"other than was kept", "0" * 64)
+    target = clean / "d"
+    code, _, err = teo("artifacts", EXE, "--download", str(target))
+    assert (code, "sha256" in err, "1 of 11 artifacts" in err) == (3, True, True)
+    found = sorted(each.name for each in target.iterdir())
+    assert found == sorted({*(n.split("/")[0] for n in names), "log.txt", "log.txt~log"})
+    assert (target / "log.txt").read_bytes() == b"mine"
+    assert (target / "log.txt~log").read_bytes() == b"the output"
+    assert (target / "z").read_bytes() == b"of z"
+    with DownloadFolder(target) as folder, folder.file("deep/" * 1_500 + "y") as there:
+        there.write(b"reached by names alone")
+    code, out, _ = teo("artifacts", EXE, "--kind", "log", "-o", "name")
+    assert (code, out) == (0, "log.txt\n")
+    assert teo("artifacts", EXE, "--kind", "bogus")[0] == 2
+
+
+def test_a_part_left_by_nobody_stays_and_a_folder_in_the_way_is_told(api, teo, tmp_path):
+    api.files = {("a", "artifact"): (b"aa", hashlib.sha256(b"aa").hexdigest())}
+    (tmp_path / "d" / "a" / "b").mkdir(parents=True)
+    code, _, err = teo("artifacts", EXE, "--download", str(tmp_path / "d"))
+    assert (code, "cannot be written" in err) == (2, True)
+    assert [each.name for each in (tmp_path / "d").iterdir()] == ["a"]
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,12 @@ NOBODY = 65_534
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
+def tree(tmp_path: Path) -> Iterator[Path]:
+    """A folder to fill; pytest's own removal of old folders recurses, so nothing deep may stay."""
     root = tmp_path / "tree"
     root.mkdir()
-    return root
+    yield root
+    remove_tree(root)
 
 
 @pytest.fixture
