@@ -115,7 +115,7 @@ class _Run:
                 execution = wait_for_start(self._client, execution, spinner.update)
                 if execution["status"] != "finished":
                     spinner.update(f"{execution_id} {_place(execution)}")
-            LogFollower(
+            follower = LogFollower(
                 self._client,
                 execution_id,
                 self._screen,
@@ -123,7 +123,8 @@ class _Run:
                 on_attempt=lambda number: self._say_attempt(execution_id, number),
                 on_requeued=lambda ended: self._say_requeued(execution_id, ended),
                 on_silence=lambda: self._say_wait(execution_id),
-            ).run()
+            )
+            follower.run()
             execution = wait_for_end(self._client, execution_id)
         except Problem as problem:
             # Whatever stops this command, the execution goes on: say how to find it again.
@@ -132,7 +133,7 @@ class _Run:
                 f"`teo logs {execution_id} -f`, `teo cancel {execution_id}`"
             )
             raise
-        for line in summary(self._client, self._screen, execution):
+        for line in summary(self._client, self._screen, execution, missing=follower.missing):
             self._screen.note(line)
         if self._output != "table":
             self._show(execution)

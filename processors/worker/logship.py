@@ -17,7 +17,7 @@ import structlog
 from events.codec import encode
 from events.errors import LogUnavailable, TeoError
 from events.log import Log, Outgoing
-from events.logs import LogBatch
+from events.logs import TOO_FAST, LogBatch
 from events.shared import AttemptRef
 from events.topics import Topics
 from processors.worker.clock import Clock, monotonic_s
@@ -29,7 +29,6 @@ from processors.worker.telemetry import Telemetry
 log = structlog.get_logger()
 RETRY_S = 0.2
 CUT_MARK = " [teo: line cut here, it is whole in log.txt]"
-TOO_FAST = "[teo: output is faster than its limit; lines from here on are in log.txt only]"
 FILE_FULL = "[teo: the output is over its limit; the rest is not kept]"
 
 

@@ -19,6 +19,7 @@ from cli.downloads import DownloadFolder
 from cli.main import VERBS
 from cli.root import build
 from cli.run import CANCEL_WAIT_S
+from events.logs import TOO_FAST
 from tests.unit.cli.fake_api import (
     DEADLINE_S,
     EXE,
@@ -139,7 +140,39 @@ def test_lines_sent_twice_are_written_once_and_lost_ones_are_named(api, teo):
     api.frames = [lines(1, 1, "1", "2"), lines(1, 2, "2", "3"), lines(1, 6, "6")]
     _, out, err = teo("logs", EXE, "-f")
     assert out == "1\n2\n3\n6\n"
-    assert "lines 4 to 5 of attempt 1 are not kept" in err
+    assert (
+        f"lines 4 to 5 of attempt 1 are not here; look in its log.txt: teo artifacts {EXE}" in err
+    )
+
+
+def gap(attempt, first, following):
+    return ("gap", {"attempt": attempt, "first_line": first, "next_line": following}, None)
+
+
+def test_lines_that_came_too_fast_are_counted_at_the_end(api, teo):
+    api.frames = [
+        lines(1, 1, "1", "2", TOO_FAST),
+        gap(1, 4, 10),
+        lines(1, 10, "10"),
+        gap(1, 11, 21),
+    ]
+    code, out, err = teo("run", "true")
+    assert (code, out) == (0, f"1\n2\n{TOO_FAST}\n10\n")
+    assert f"17 lines of attempt 1 came too fast to be shown; all of them: teo logs {EXE}" in err
+    api.frames = [gap(1, 1, 3), lines(1, 1, "1", "2"), lines(1, 3, "3")]
+    code, out, err = teo("run", "true")
+    assert (code, out, "too fast" in err) == (0, "1\n2\n3\n", False)
+
+
+def test_a_log_that_is_over_is_read_in_one_stream(api, teo):
+    ended = {"number": 1, "bench": "b", "finished_at": "2026-01-01T00:00:13Z"}
+    api.execution = finished("passed", attempts=[ended])
+    api.frames = [lines(1, 1, "1", "2"), gap(1, 3, 5), lines(1, 3, "3"), lines(1, 4, "4")]
+    assert teo("logs", EXE)[:2] == (0, "1\n2\n3\n4\n")
+    assert [p for _, p, _, _ in api.asked if p.endswith("/logs")] == [f"/v1/executions/{EXE}/logs"]
+    said = [json.loads(line) for line in teo("logs", EXE, "-o", "json")[1].splitlines()]
+    assert said[2] == {"attempt": 1, "n": 3, "stream": "stdout", "text": "3"}
+    assert [line["n"] for line in said] == [1, 2, 3, 4]
 
 
 def test_a_new_attempt_is_said_with_the_reason(api, teo):

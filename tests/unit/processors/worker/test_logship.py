@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from events.logs import LogBatch
+from events.logs import TOO_FAST, LogBatch
 from events.shared import AttemptRef
-from processors.worker.logship import CUT_MARK, TOO_FAST, LogShipper
+from processors.worker.logship import CUT_MARK, LogShipper
 from processors.worker.masking import Masker
 from processors.worker.rate import TokenBucket
 from processors.worker.settings import SECRET_NAMES, LogLimits
