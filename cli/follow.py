@@ -16,8 +16,6 @@ from events.logs import TOO_FAST
 
 QUEUE_POLL_S = 5.0
 END_POLL_S = 30.0
-BENCHES_LOOKED_AT_MAX = 50
-OUT_OF_SERVICE = ("quarantined", "offline")
 
 WriteLines = Callable[[str, bool], None]
 ShowLines = Callable[[int, int, Sequence[str], Collection[int]], None]
@@ -147,7 +145,7 @@ class LogFollower:
 def wait_for_start(client: Client, execution: Json, say: Callable[[str], None]) -> Json:
     """Return the execution once it no longer waits for a bench."""
     while execution["status"] == "queued":
-        say(queue_text(execution) + out_of_service(client, execution))
+        say(queue_text(execution))
         execution = client.get(
             f"/v1/executions/{segment(execution['id'])}",
             {"until": "started"},
@@ -182,30 +180,16 @@ def wait_for_end(client: Client, execution_id: str, *, timeout_s: float | None =
 
 
 def queue_text(item: Json) -> str:
-    """Return why an execution or reservation waits, and its place."""
+    """Return why an execution or reservation waits, its place, and whether any bench can serve."""
     place = item.get("queue_position")
-    reason = f": {item['reason']}" if item.get("reason") else ""
+    why = waits_for(item)
+    reason = f": {plain(why)}" if why else ""
     where = f"in pool {item.get('pool')}"
     if place is None:
         return f"{item['id']} waits for a bench {where}{reason}"
     return f"{item['id']} waits for a bench {where}, place {place} in the queue{reason}"
 
 
-def out_of_service(client: Client, execution: Json) -> str:
-    """Return that no bench that matches can serve it now, with a `; ` before; else nothing."""
-    if execution.get("reservation_id"):
-        return ""
-    asked = {"pool": execution["pool"], "selector": execution.get("selector") or None}
-    try:
-        benches = client.pages("/v1/benches", asked, limit=BENCHES_LOOKED_AT_MAX)
-    except Problem:  # The run waits all the same: what cannot be said beside that is left out.
-        return ""
-    states = sorted({str(bench["state"]) for bench in benches})
-    if not benches or benches.has_more or not set(states) <= set(OUT_OF_SERVICE):
-        return ""
-    pool = plain(execution["pool"])
-    if len(benches) == 1:
-        name = plain(benches[0]["name"])
-        return f"; 1 bench matches, it is {states[0]}: teo bench show {name} --pool {pool}"
-    said = " or ".join(states)
-    return f"; {len(benches)} benches match, all are {said}: teo bench list --pool {pool}"
+def waits_for(item: Json) -> str:
+    """Return why an ask waits: what was said of it, and why no bench can serve it now."""
+    return "; ".join(str(item[key]) for key in ("reason", "stuck") if item.get(key))

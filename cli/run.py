@@ -7,7 +7,7 @@ import typer
 from cli import arguments, exit_codes
 from cli.client import Client, Json, segment
 from cli.durations import parse_optional
-from cli.follow import LogFollower, out_of_service, queue_text, wait_for_end, wait_for_start
+from cli.follow import LogFollower, queue_text, wait_for_end, wait_for_start
 from cli.problems import BadUsage, Problem, Refused
 from cli.render import plain
 from cli.run_spec import RunSpec, read_spec
@@ -166,9 +166,9 @@ class _Run:
             return
         execution = self._now(execution_id)
         self._is_waiting = execution["status"] == "queued"
-        cause = out_of_service(self._client, execution) if self._is_waiting else ""
+        cause = str(execution.get("stuck") or "") if self._is_waiting else ""
         if cause and cause != self._waits_for:
-            self._screen.note(queue_text({**execution, "reason": ""}) + cause)
+            self._screen.note(queue_text({**execution, "reason": ""}))
         self._waits_for = cause
 
     def _now(self, execution_id: str) -> Json:

@@ -13,9 +13,9 @@ from events.facts import (
     ReservationRequested,
 )
 from events.limits import GANG_SIZE_MAX, LEASE_S_MAX, PRIORITY_MAX, WAIT_S_MAX
+from events.matching import match_all
 from events.selector import parse
 from events.shared import CommandMeta
-from processors.scheduler.placement import match_all
 from processors.scheduler.rejection import may_change, reject
 from processors.scheduler.state import Pool, Reservation
 

@@ -188,7 +188,6 @@ def test_a_new_attempt_is_said_with_the_reason(api, teo):
 
 
 REQUEUED = ("requeued", {"attempt": 1, "code": "provision_failed", "reason": "no power"}, None)
-SICK = {"pool": "lab-a", "name": "sick-1", "state": "quarantined", "labels": {}}
 
 
 def test_an_attempt_that_is_lost_is_said_at_once_and_once(api, teo):
@@ -203,39 +202,39 @@ def test_an_attempt_that_is_lost_is_said_at_once_and_once(api, teo):
     assert "quarantined" not in err
 
 
+STUCK = "1 bench matches, it is quarantined (smoke): teo bench show sick-1 --pool lab-a"
+
+
 def test_a_run_that_only_a_sick_bench_could_serve_says_so(api, teo):
-    api.benches = [SICK]
-    api.execution = execution(status="queued", queue_position=1)
+    api.execution = execution(status="queued", queue_position=1, stuck=STUCK)
     _, _, err = teo("run", "true")
-    assert "1 bench matches, it is quarantined: teo bench show sick-1 --pool lab-a" in err
-    api.benches = [SICK, {**SICK, "name": "away", "state": "offline"}]
-    api.execution = execution(status="queued", queue_position=1)
-    _, _, err = teo("run", "true")
-    assert "2 benches match, all are offline or quarantined: teo bench list" in err
-    api.benches = [SICK, {**SICK, "name": "busy", "state": "held"}]
-    api.execution = execution(status="queued", queue_position=1)
+    assert f"place 1 in the queue: {STUCK}" in err
+    api.execution = execution(status="queued", queue_position=1, reason="no power", stuck=STUCK)
+    assert f"no power; {STUCK}" in teo("status", EXE)[1]
+    api.execution = execution(status="queued", queue_position=1, stuck="")
     assert "quarantined" not in teo("run", "true")[2]
 
 
 def test_a_retry_that_waits_for_a_sick_bench_says_so(api, teo):
-    def looked(times):
-        """Wait until the client has looked so often which benches match."""
-
-        async def wait():
-            await asyncio.to_thread(until, lambda: api.count("GET", "/v1/benches") >= times, times)
-
-        return wait
-
     async def requeue():
         api.execution = execution(status="queued")
 
+    def looked(times):
+        """Wait until the client has looked so often at the execution."""
+
+        async def wait():
+            path = f"/v1/executions/{EXE}"
+            await asyncio.to_thread(until, lambda: api.count("GET", path) >= times, times)
+
+        return wait
+
     async def quarantine():
-        api.benches = [SICK]
+        api.execution = execution(status="queued", stuck=STUCK)
 
     silence = ": keep-alive\n\n"
     api.frames = [requeue, REQUEUED, looked(1), quarantine, silence, looked(2), silence, looked(3)]
     _, _, err = teo("run", "true")
-    assert err.count("it is quarantined: teo bench show sick-1") == 1
+    assert err.count("it is quarantined (smoke): teo bench show sick-1") == 1
 
 
 def test_a_write_is_tried_again_with_the_same_key(api, teo):
