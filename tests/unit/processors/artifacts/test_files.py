@@ -136,6 +136,20 @@ def test_a_file_that_grows_is_stored_as_long_as_it_was(tmp_path: Path) -> None:
     assert stored.size_bytes == 10
 
 
+def test_holes_stay_holes(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    with source.open("wb") as file:
+        file.seek(64 << 20)
+        file.write(b"x")
+        file.truncate(100 << 20)
+    store = store_at(tmp_path / "root")
+    stored = put(store, source, "a")
+    assert stored.size_bytes == 100 << 20
+    assert (tmp_path / "root" / "a").stat().st_blocks * 512 < 4 << 20
+    assert stored.sha256 == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert read(store, stored.uri, 64 << 20, (64 << 20) + 2) == b"x\0"
+
+
 def test_what_cannot_be_opened_is_refused_and_a_name_too_long_too(tmp_path: Path) -> None:
     def gone() -> BinaryIO:
         raise PermissionError(13, "Permission denied")
