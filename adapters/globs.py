@@ -82,13 +82,14 @@ def match_files(
     globs: Sequence[str],
     *,
     with_mounts: bool = False,
+    ends_at: float | None = None,
     is_given_up: Callable[[], bool] = lambda: False,
 ) -> Matched:
     """Return the regular files below `root` that any of `globs` names.
 
     A link that leads out of `root`, a device, a pipe and what cannot be read is refused by name,
-    and the rest is found; so is what is mounted below, unless `with_mounts`. Raises `GlobRefused`,
-    or `GivenUp`.
+    and the rest is found; so is what is mounted below, unless `with_mounts`. What is not found by
+    `ends_at`, on the monotonic clock, is not found. Raises `GlobRefused`, or `GivenUp`.
     """
     try:
         patterns = tuple(parts_of(glob) for glob in globs)
@@ -97,7 +98,8 @@ def match_files(
     if not patterns:
         return Matched()
     mounts = frozenset(() if with_mounts else mounts_below(root.path))
-    walk = _Walk(root, patterns, mounts, is_given_up)
+    ends_at = time.monotonic() + WALK_S_MAX if ends_at is None else ends_at
+    walk = _Walk(root, patterns, mounts, ends_at, is_given_up)
     walk.go()
     refused = walk.refused
     if walk.refused_more:
@@ -128,6 +130,7 @@ class _Walk:
         root: Folder,
         patterns: tuple[_Parts, ...],
         mounts: frozenset[str],
+        ends_at: float,
         is_given_up: Callable[[], bool],
     ) -> None:
         self.found: list[Match] = []
@@ -138,7 +141,7 @@ class _Walk:
         self._is_given_up = is_given_up
         self._mounts = mounts
         self._uid = root.status.st_uid
-        self._ends_at = time.monotonic() + WALK_S_MAX
+        self._ends_at = ends_at
         self._entries = 0
         self._names_bytes = 0
         self._levels: list[_Level] = []

@@ -28,8 +28,9 @@ from adapters.local.config import local_config
 from adapters.local.guard import STOP_MARGIN_S, Guard, Launch
 from adapters.local.orphans import end_orphans
 from adapters.local.place import Place, mark_root, place_for, place_of, places_in
+from adapters.local.removal import Remover
 from adapters.local.streams import Streams
-from adapters.local.workspace import Workspace, fill, in_thread, remove
+from adapters.local.workspace import Workspace, fill, in_thread
 
 log = structlog.get_logger()
 
@@ -39,6 +40,7 @@ class LocalAdapter:
 
     def __init__(self, state_dir: Path) -> None:
         self._root = Path(state_dir).resolve()
+        self._remover = Remover(self._root)
         self._mine: dict[Path, Workspace] = {}
         """What this life provisioned and has not torn down, by the folder of the attempt."""
 
@@ -108,7 +110,7 @@ class LocalAdapter:
         place = place_of(handle, own=self._root)
         if ended := await asyncio.to_thread(end_orphans, place):
             log.warning("orphans.ended", execution_id=place.id.execution_id, processes=ended)
-        await in_thread(lambda is_given_up: remove(place.folder, is_given_up))
+        await in_thread(lambda is_given_up: self._remover.remove(place.folder, is_given_up))
         if (workspace := self._mine.pop(place.folder, None)) is not None:
             workspace.close()
 

@@ -1,25 +1,23 @@
-"""The workspace of an attempt: filled before the test, collected after it, removed at the end.
+"""The workspace of an attempt: filled before the test, collected after it.
 
 Whatever the test did to it, it is the folder that was made: held open from the provision on.
 """
 
 import asyncio
-import contextlib
 import shutil
-import subprocess
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from adapters.contract import AdapterError, Attempt, Collected, Found, FoundKind, Refused
-from adapters.folders import Folder, GivenUp, mounts_below, remove_tree
-from adapters.globs import Match, match_files
+from adapters.folders import Folder, GivenUp
+from adapters.globs import WALK_S_MAX, Match, match_files
 from adapters.local.config import LocalConfig
 from adapters.local.place import ARTIFACTS, Place
 
 COPY_FILES_MAX = 100_000
-UNMOUNT_S_MAX = 10.0
 _COLLECT_ALWAYS = f"{ARTIFACTS}/"
 
 T = TypeVar("T")
@@ -51,6 +49,7 @@ class Workspace:
 
     def collect(self, attempt: Attempt, is_given_up: IsGivenUp) -> Collected:
         """Find what the test left; a file of one path is taken from the workspace."""
+        ends_at = time.monotonic() + WALK_S_MAX
         found: dict[tuple[str, FoundKind], Found] = {}
         refused: list[Refused] = [*self._what_became()]
         # The directory first, so that a file of the same path in the workspace goes before.
@@ -67,6 +66,7 @@ class Workspace:
                     folder,
                     globs,
                     with_mounts=folder is self._directory,
+                    ends_at=ends_at,
                     is_given_up=is_given_up,
                 )
                 refused += matched.refused
@@ -166,27 +166,4 @@ def _fill(workspace: Path, source: Path, is_given_up: IsGivenUp) -> None:
             f"{source} is too deep to be copied: use config.directory instead",
             code="copy_too_big",
             retriable=False,
-        ) from error
-
-
-def remove(folder: Path, is_given_up: IsGivenUp) -> None:
-    """Remove a folder, whatever the test did in it. Raises `AdapterError` if something stays."""
-    with contextlib.suppress(OSError):
-        folder.parent.chmod(0o700)  # A test may have taken the rights away.
-    for point in mounts_below(folder):
-        # What a test mounted it could unmount, and so can we: nothing is removed through a mount.
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(
-                ["umount", "--lazy", "--", point],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=UNMOUNT_S_MAX,
-                check=False,
-            )
-    try:
-        remove_tree(folder, is_given_up=is_given_up)
-    except OSError as error:
-        raise AdapterError(
-            f"cannot remove {folder}: {error}; remove it by hand, then restore the bench",
-            code="workspace_stays",
         ) from error

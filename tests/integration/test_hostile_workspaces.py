@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from adapters.contract import Attempt, Found, Lease
+from adapters.local import removal
 from adapters.local.place import place_of
 from tests.integration.local_bench import Local
 from tests.integration.trees import ON_LINUX
@@ -196,6 +197,22 @@ def test_mounts_and_files_of_others_are_left_out_and_cost_nothing(local: Local, 
     assert refused(local) == {"m": "other_file_system", "token": "hard_link"}
     assert (lab / "token").exists()
     assert not place_of(local.handle).folder.exists()
+
+
+def test_more_files_than_there_is_time_for_cost_no_bench_and_go_later(
+    local: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import os\nfor n in range(2000): os.close(os.open(str(n), os.O_CREAT))"
+    monkeypatch.setattr(removal, "REMOVE_S_MAX", 0.0)
+    local.play(local.attempt(sys.executable, "-c", code))
+    assert not place_of(local.handle).folder.exists()
+    aside = local.state / removal.ASIDE
+    (left,) = aside.iterdir()
+    assert left.is_dir()
+    assert asyncio.run(local.adapter.leftovers()) == []
+    monkeypatch.undo()
+    local.play(local.attempt("true"))
+    assert list(aside.iterdir()) == []
 
 
 def test_a_cancelled_collection_ends_soon(local: Local) -> None:
