@@ -134,8 +134,9 @@ class LogShipper:
             await self._gather()
             batches = self._take()
             is_last = self._is_ended and not self._pending
-            if is_last and not batches:
-                batches = [_Lines(self.count + 1)]
+            if is_last and (not batches or batches[-1].next_line <= self.count):
+                # The end says how many lines there were, also where the last were kept back.
+                batches.append(_Lines(self.count + 1))
             await self._send(batches, is_last=is_last)
             if is_last:
                 return
