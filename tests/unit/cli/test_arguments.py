@@ -3,6 +3,7 @@
 import pytest
 
 from cli import arguments
+from cli.client import segment
 from cli.problems import BadUsage
 
 
@@ -31,3 +32,18 @@ def test_variables():
     for pair in ("A", "=1"):
         with pytest.raises(BadUsage, match="NAME=VALUE"):
             arguments.environment([pair])
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("..", "%2E%2E"),
+        (".", "%2E"),
+        ("a/b", "a%2Fb"),
+        ("...", "..."),
+        ("\udcff", "%ED%B3%BF"),
+        ("a\n", "a%0A"),
+    ],
+)
+def test_a_name_is_one_segment_of_a_path_and_leads_nowhere_else(name, said):
+    assert segment(name) == said
