@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from adapters.contract import Exit, Limits
+from adapters.folders import Folder
 from adapters.local import cgroup
 from adapters.local.use import disk_use
 from tests.integration.local_bench import Local
@@ -159,8 +160,10 @@ def test_what_a_folder_takes_is_what_du_says(tmp_path: Path) -> None:
         file.truncate(1 << 30)
     done = subprocess.run(["du", "-s", "-B1", str(tmp_path)], stdout=subprocess.PIPE, check=True)
     said = int(done.stdout.split()[0])
-    assert disk_use(tmp_path) == said - tmp_path.stat().st_blocks * 512
-    assert disk_use(tmp_path / "none") == 0
+    folder = Folder(tmp_path)
+    assert disk_use(folder) == said - tmp_path.stat().st_blocks * 512
+    folder.close()
+    assert disk_use(folder) == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a test as another user")

@@ -1,8 +1,9 @@
-"""Selectors, ids, variables and globs are checked before anything is sent."""
+"""Selectors, ids and variables are checked before anything is sent."""
 
 import pytest
 
 from cli import arguments
+from cli.client import segment
 from cli.problems import BadUsage
 from cli.run_spec import read_spec
 
@@ -34,24 +35,6 @@ def test_variables():
             arguments.environment([pair])
 
 
-def test_an_empty_glob_is_refused():
-    with pytest.raises(BadUsage, match="--junit is empty"):
-        arguments.globs([""], name="--junit")
-
-
-@pytest.mark.parametrize("pattern", ["../x", "a/../../b", "/etc/passwd"])
-def test_a_glob_stays_in_the_workspace(pattern):
-    with pytest.raises(BadUsage, match="climbs out"):
-        arguments.globs([pattern], name="--artifact")
-
-
-def test_a_good_glob_passes():
-    assert arguments.globs(["reports/**/*.xml", "a..b"], name="--junit") == [
-        "reports/**/*.xml",
-        "a..b",
-    ]
-
-
 def test_a_secret_is_refused_with_what_to_do():
     with pytest.raises(BadUsage, match="--env: API_TOKEN would stand") as refused:
         arguments.environment(["API_TOKEN=hunter2"])
@@ -80,3 +63,18 @@ def test_a_run_file_has_limits_and_no_secret(tmp_path):
     file.write_text("command: [a]\nmemory_max: lots\n")
     with pytest.raises(BadUsage, match="is no size"):
         read_spec(str(file))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("..", "%2E%2E"),
+        (".", "%2E"),
+        ("a/b", "a%2Fb"),
+        ("...", "..."),
+        ("\udcff", "%ED%B3%BF"),
+        ("a\n", "a%0A"),
+    ],
+)
+def test_a_name_is_one_segment_of_a_path_and_leads_nowhere_else(name, said):
+    assert segment(name) == said
