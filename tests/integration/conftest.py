@@ -17,4 +17,5 @@ def local(tmp_path: Path) -> Iterator[Local]:
     """
     made = Local(tmp_path)
     yield made
-    remove_tree(made.state)
+    for root in made.adapter._removers:
+        remove_tree(root)

@@ -98,6 +98,7 @@ def test_links_in_the_place_of_its_folders_lead_nowhere(local: Local, lab: Path)
         "rm -rf ../made ../guardian ../../.teo-local-adapter",
         "rm -f ../guardian; mkfifo ../guardian",
         "rm -f ../guardian; mkdir -p ../guardian/deeper",
+        "rm -f ../cgroup; mkfifo ../cgroup",
         'cd ../..; name=$(dirname "$OLDPWD"); mv "$name" away; ln -s {lab} "$name"',
         'cd ../..; name=$(dirname "$OLDPWD"); mv "$name" away; echo x > "$name"',
         "chmod 000 . .. ../..",

@@ -149,6 +149,16 @@ def test_the_smaller_limit_of_bench_and_run_holds(local: Local) -> None:
         assert over(local.play(attempt), "disk_max", "2 MiB")
 
 
+@pytest.mark.parametrize(
+    "hide", ['mkdir "$OLDPWD"', 'ln -s / "$OLDPWD"', "true"], ids=["folder", "link", "nothing"]
+)
+def test_a_workspace_that_is_moved_is_counted_where_it_is(local: Local, hide: str) -> None:
+    script = f'cd ..; mv "$OLDPWD" away; {hide}; head -c 3M /dev/zero > away/big'
+    limits = Limits(disk_max_bytes=2 * MIB)
+    attempt = local.attempt("sh", "-c", script, limits=limits)
+    assert over(local.play(attempt), "disk_max", "2 MiB")
+
+
 def test_what_a_folder_takes_is_what_du_says(tmp_path: Path) -> None:
     for number in range(5):
         folder = tmp_path / f"a{number}" / "b"
