@@ -112,6 +112,20 @@ def acknowledged_commands_have_one_outcome(
             raise Violated(f"{ack} was told, the journal says {body}")
 
 
+def one_key_is_one_command(acks: Iterable[Ack]) -> None:
+    """Whoever repeats a key in a pool is told of one command; other pools have their own."""
+    told: dict[tuple[str, str, str], str] = {}
+    owners: dict[str, tuple[str, str, str]] = {}
+    for ack in acks:
+        if not (ack.key and ack.pool):
+            continue
+        scope = (ack.actor, ack.key, ack.pool)
+        if told.setdefault(scope, ack.command_id) != ack.command_id:
+            raise Violated(f"{ack}: the same key was told of {told[scope]} before")
+        if owners.setdefault(ack.command_id, scope) != scope:
+            raise Violated(f"{ack}: its command is that of {owners[ack.command_id]} too")
+
+
 def executions_end_in_one_verdict(
     executions: Iterable[str], events: Iterable[EventMessage]
 ) -> None:

@@ -29,6 +29,11 @@ class Ack:
     status: int
     code: str
     """Of the problem; empty if it was accepted."""
+    key: str = ""
+    """What tells a repeat, with who asked and where."""
+    actor: str = ""
+    pool: str = ""
+    """The pool that the request named; empty: none."""
 
 
 @dataclass(slots=True)
@@ -61,16 +66,20 @@ class Client:
         """Give back the connections."""
         await self._http.aclose()
 
-    async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    async def ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, key: str = ""
+    ) -> Any:
         """Send a command until it is answered; return the answer's JSON, None if refused."""
-        key = str(uuid.uuid4())
+        key = key or str(uuid.uuid4())
         self.history.asked += 1
         self.history.unanswered += 1
         answer = await self._until_answered(method, path, body, key)
         self.history.unanswered -= 1
-        self._note(method, path, answer)
+        pool = str((body or {}).get("pool", ""))
+        self._note(method, path, answer, key, pool)
         if self._dice.random() < REPEAT_ODDS:
-            self._note(method, path, await self._until_answered(method, path, body, key))
+            again = await self._until_answered(method, path, body, key)
+            self._note(method, path, again, key, pool)
         return answer.json() if answer.is_success else None
 
     async def get(self, path: str) -> Any:
@@ -94,7 +103,7 @@ class Client:
                 self.history.retries[str(answer.status_code)] += 1
             await asyncio.sleep(self._dice.uniform(*RETRY_S))
 
-    def _note(self, method: str, path: str, answer: httpx.Response) -> None:
+    def _note(self, method: str, path: str, answer: httpx.Response, key: str, pool: str) -> None:
         command_id = answer.headers.get("TEO-Command-Id", "")
         if command_id:
             code = "" if answer.is_success else str(answer.json().get("code", ""))
@@ -104,6 +113,9 @@ class Client:
                     ask=f"{method} {path}",
                     status=answer.status_code,
                     code=code,
+                    key=key,
+                    actor=self.name,
+                    pool=pool,
                 )
             )
 
@@ -137,7 +149,8 @@ class User:
         """Do one thing after the other."""
         while not self._stop.is_set():
             kind = self._dice.choices(
-                [self._run_local, self._run_mock, self._reserve], weights=[5, 3, 3]
+                [self._run_local, self._run_mock, self._reserve, self._run_everywhere],
+                weights=[5, 3, 3, 1],
             )[0]
             await kind(self._dice.choice(self._pools))
             await self._pause(self._dice.uniform(0.0, 0.5))
@@ -190,9 +203,20 @@ class User:
         }
         await self._run(body, is_cancelled=self._dice.random() < 0.1)
 
-    async def _run(self, body: Mapping[str, Any], *, is_cancelled: bool) -> None:
+    async def _run_everywhere(self, _: str) -> None:
+        """Send one key to all pools at the same moment: as many runs, each with its outcome."""
+        key = str(uuid.uuid4())
+        run = {"command": ["play"], "timeout_s": 30.0}
+        bodies = [
+            {"pool": pool, "selector": "kind=mock", "retries": 3, "run": run}
+            for pool in self._pools
+        ]
+        await asyncio.gather(*(self._run(body, is_cancelled=False, key=key) for body in bodies))
+
+    async def _run(self, body: Mapping[str, Any], *, is_cancelled: bool, key: str = "") -> None:
         client = self._client
-        execution_id = await client.subject(await client.ask("POST", "/v1/executions", body))
+        answer = await client.ask("POST", "/v1/executions", body, key=key)
+        execution_id = await client.subject(answer)
         if execution_id is None:
             return
         client.history.executions.add(execution_id)

@@ -22,6 +22,7 @@ from tests.chaos.checkers import (
     executions_end_in_one_verdict,
     no_process_outlives_its_attempt,
     no_two_tests_on_a_bench,
+    one_key_is_one_command,
 )
 from tests.chaos.clients import History
 from tests.sim.checkers import Violated, check_commands, check_journal, check_results
@@ -79,6 +80,7 @@ async def judge(
     events = [message for journal in journals for message in journal]
     check_results(events, await evidence.results(log, topics))
     acknowledged_commands_have_one_outcome(history.acks, events)
+    one_key_is_one_command(history.acks)
     executions_end_in_one_verdict(history.executions, events)
     drives = evidence.drives(marks)
     no_two_tests_on_a_bench(drives)

@@ -4,6 +4,7 @@ Two schedulers, three workers, two APIs with a projection each, all behind the f
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -13,15 +14,18 @@ from pathlib import Path
 from events.errors import LogUnavailable
 from events.kafka.log import KafkaLog
 from tests.chaos import evidence
+from tests.chaos.acts import remake_inputs
 from tests.chaos.clients import Client, History, User
 from tests.chaos.judge import Judged, judge
 from tests.chaos.nemesis import Nemesis, Targets
 from tests.chaos.settling import fsck, in_step, what_is_left
-from tests.chaos.stage import BROKERS, POOLS, SPECS, TOPICS, Stage, benches, stage
+from tests.chaos.stage import BROKERS, CLOCKS, POOLS, SPECS, TOPICS, Stage, benches, stage
 
 SETTLE_S_MAX = 300.0
 READY_S_MAX = 90.0
 KEEPER_S = 3.0
+AFTER_S = 20.0
+"""How long users work on after a topic of inputs was made anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,8 @@ class Report:
     skipped: Mapping[str, int] = field(default_factory=dict)
     ended_by_itself: Mapping[str, Sequence[int]] = field(default_factory=dict)
     settled_s: float = 0.0
+    remade: str = ""
+    """The topic of inputs that was deleted and made anew."""
     judged: Judged | None = None
 
     def text(self) -> str:
@@ -56,6 +62,7 @@ class Report:
             f" sent again for: {retries or 'nothing'}"
         )
         lines.append(f"  settled {self.settled_s:.1f} s after the last fault was mended")
+        lines.append(f"  went on after {self.remade or 'no topic'} was made anew")
         lines.append(f"  faults: {sum(self.faults.values())}")
         lines += [f"    {n:6} {kind}" for kind, n in sorted(self.faults.items())]
         lines.append(f"  single requests: {sum(self.requests.values())}")
@@ -99,7 +106,8 @@ class Lab:
             proxy=stage.proxy,
             roles=stage.roles,
             disk=stage.disk,
-            clock_file=plan.folder / "clock",
+            clocks={"worker": plan.folder / CLOCKS[0], "API": plan.folder / CLOCKS[1]},
+            twins=plan.folder / "twins",
             in_step=lambda: in_step(stage.kafka.bootstrap, [spec.name for spec in SPECS], BROKERS),
         )
         self._nemesis = Nemesis(targets, plan.seed, note)
@@ -117,25 +125,14 @@ class Lab:
         try:
             await self._prepare(clients["admin"])
             keepers.append(asyncio.create_task(self._keep_benches(clients["admin"])))
-            users = [
-                asyncio.create_task(
-                    User(
-                        client,
-                        pools=POOLS,
-                        marks=self._marks,
-                        stop=self._stop,
-                        seed=self._plan.seed,
-                    ).work()
-                )
-                for name, client in clients.items()
-                if name != "admin"
-            ]
+            users = self._users(clients)
             await self._break(users)
             await self._nemesis.heal()
             self._note("all is mended")
             mended_s = time.monotonic()
             await self._settle(users, history)
             report.settled_s = time.monotonic() - mended_s
+            report.remade = await self._go_on_with_other_inputs(clients, history)
             report.judged = await self._judge(history, watch)
         finally:
             self._tell(report)
@@ -144,6 +141,29 @@ class Lab:
             await asyncio.gather(*keepers, return_exceptions=True)
             for client in clients.values():
                 await client.close()
+
+    def _users(self, clients: Mapping[str, Client]) -> "list[asyncio.Task[None]]":
+        plan = self._plan
+        return [
+            asyncio.create_task(
+                User(client, pools=POOLS, marks=self._marks, stop=self._stop, seed=plan.seed).work()
+            )
+            for name, client in clients.items()
+            if name != "admin"
+        ]
+
+    async def _go_on_with_other_inputs(
+        self, clients: Mapping[str, Client], history: History
+    ) -> str:
+        """Make a topic of inputs anew while nothing is undecided, and serve users once more."""
+        dice = random.Random(f"acts/{self._plan.seed}")
+        remade = await remake_inputs(self._stage.kafka.bootstrap, dice, self._note)
+        self._stop.clear()
+        users = self._users(clients)
+        await asyncio.sleep(AFTER_S)
+        self._stop.set()
+        await self._settle(users, history)
+        return remade
 
     def _tell(self, report: Report) -> None:
         report.faults = self._nemesis.counts

@@ -6,10 +6,12 @@ again; one for the roles. Each mends what it broke before it breaks the next thi
 
 import asyncio
 import random
+import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +45,9 @@ BAD_REQUESTS = (
     (Action.DROP_REQUEST, 0.0005, (0.0, 0.0)),
     (Action.DROP_ANSWER, 0.0005, (0.0, 0.0)),
 )
-CLOCK_JUMPS_S = (-86_400.0, -3_600.0, -30.0, 30.0, 3_600.0, 86_400.0)
+CLOCK_JUMPS_S = (-90_000.0, -3_600.0, -30.0, 30.0, 3_600.0, 90_000.0)
+"""The longest are longer than repeats are known."""
+CLONE_ODDS = 0.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +58,10 @@ class Targets:
     proxy: Proxy
     roles: Sequence[RoleProcess]
     disk: Disk
-    clock_file: Path
+    clocks: Mapping[str, Path]
+    """By whose it is: the file that says how wrong a wall clock is."""
+    twins: Path
+    """Where second processes of a worker have their state."""
     in_step: Callable[[], Awaitable[bool]]
     """Whether every partition has all its copies in step."""
 
@@ -84,7 +91,8 @@ class Nemesis:
         targets = self._targets
         targets.proxy.clear()
         targets.disk.free()
-        targets.clock_file.write_text("0")
+        for clock in targets.clocks.values():
+            clock.write_text("0")
         for role in targets.roles:
             role.signal(signal.SIGCONT)
             role.start()
@@ -171,6 +179,9 @@ class Nemesis:
             self._slow_role,
             self._fill_disk,
             self._jump_clock,
+            self._jump_clock,
+            self._start_twin,
+            self._lose_state,
         ]
         while True:
             await asyncio.sleep(dice.uniform(0.5, 4.0))
@@ -222,6 +233,41 @@ class Nemesis:
         disk.free()
 
     async def _jump_clock(self, _: RoleProcess, dice: random.Random) -> None:
-        jump_s = dice.choice(CLOCK_JUMPS_S)
-        self._count("clock jump of a worker", f"{jump_s:+.0f} s")
-        self._targets.clock_file.write_text(str(jump_s))
+        whose, jump_s = dice.choice(sorted(self._targets.clocks)), dice.choice(CLOCK_JUMPS_S)
+        self._count(f"clock jump of {whose}", f"{jump_s:+.0f} s")
+        self._targets.clocks[whose].write_text(str(jump_s))
+
+    async def _start_twin(self, _: RoleProcess, dice: random.Random) -> None:
+        """Start a second process under a worker's id, with a fresh state folder or a copy."""
+        role = self._a_worker(dice)
+        folder = self._targets.twins / f"{role.name}-{sum(self.counts.values())}"
+        is_clone, lives_s = dice.random() < CLONE_ODDS, dice.uniform(3.0, 25.0)
+        if is_clone:
+            with suppress(shutil.Error, OSError):  # It changes while it is copied.
+                await asyncio.to_thread(shutil.copytree, role.state_dir, folder, symlinks=True)
+        self._count("cloned worker" if is_clone else "twin of a worker", role.name, lives_s)
+        twin = role.twin(folder)
+        twin.start()
+        try:
+            await asyncio.sleep(lives_s)
+        finally:
+            await twin.kill()
+
+    async def _lose_state(self, _: RoleProcess, dice: random.Random) -> None:
+        """Kill a worker and start it at once with an empty state folder."""
+        role = self._a_worker(dice)
+        self._count("lost state folder of a worker", role.name)
+        await role.kill()
+        for entry in list(role.state_dir.iterdir()):
+            await asyncio.to_thread(_remove, entry)
+        role.start()
+
+    def _a_worker(self, dice: random.Random) -> RoleProcess:
+        return dice.choice([each for each in self._targets.roles if each.kind == "worker"])
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

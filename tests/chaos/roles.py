@@ -45,7 +45,7 @@ class RoleProcess:
         self.health_port = health_port
         self.ended_by_itself: list[int] = []
         """Exit codes of ends that nobody asked for."""
-        self._command = list(command)
+        self.command = list(command)
         self._log = log
         self._env = {**env, PARENT_FD: str(parent_fd)}
         self._parent_fd = parent_fd
@@ -64,6 +64,19 @@ class RoleProcess:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
+    def twin(self, state_dir: Path) -> "RoleProcess":
+        """Return a second process of the same command, with a state folder of its own."""
+        command = list(self.command)
+        command[command.index("--state-dir") + 1] = str(state_dir)
+        return RoleProcess(
+            self.name, command, log=self._log, env=self._env, parent_fd=self._parent_fd
+        )
+
+    @property
+    def state_dir(self) -> Path:
+        """Where a worker keeps what outlives its process."""
+        return Path(self.command[self.command.index("--state-dir") + 1])
+
     def start(self) -> None:
         """Start it, if it does not run."""
         self._is_wanted = True
@@ -71,7 +84,7 @@ class RoleProcess:
             return
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                self._command,
+                self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

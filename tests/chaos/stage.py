@@ -30,6 +30,8 @@ OPEN_FILES = 8_192
 SNAPSHOT_EVERY = 300
 """Events; in production many more, here each takeover begins with a snapshot."""
 SHIFTED = Path(__file__).with_name("shifted.py")
+CLOCKS = ("worker-clock", "api-clock")
+"""Files that say by how many seconds the wall clock of the second worker, and API, is off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,8 @@ async def stage(folder: Path, seed: int, note: Callable[[str], None]) -> AsyncIt
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, most), most))
     for name in ("marks", "logs", "artifacts", "api-1", "api-2"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / "clock").write_text("0")
+    for name in CLOCKS:
+        (folder / name).write_text("0")
     roles: list[RoleProcess] = []
     dice = random.Random(f"proxy/{seed}")
 
@@ -135,21 +138,18 @@ def _tokens(folder: Path) -> dict[str, str]:
 
 def _roles(folder: Path, kafka: str, ports: Sequence[int], parent_fd: int) -> list[RoleProcess]:
     env = {key: value for key, value in os.environ.items() if not key.startswith("TEO_")}
-    env["TEO_CHAOS_CLOCK"] = str(folder / "clock")
     env["TEO_INSPECTABLE"] = "1"  # The proxy asks whose connection is whose.
     env["PYTHONPATH"] = str(SHIFTED.parents[2])
     common = ["--kafka", kafka, "--topic-prefix", TOPICS.prefix]
     artifacts = ["--artifacts", str(folder / "artifacts")]
 
-    def role(
-        name: str, *arguments: str, health_port: int = 0, shifted: bool = False
-    ) -> RoleProcess:
-        start = [str(SHIFTED)] if shifted else ["-m", "cli.main"]
+    def role(name: str, *arguments: str, health_port: int = 0, clock: str = "") -> RoleProcess:
+        start = [str(SHIFTED)] if clock else ["-m", "cli.main"]
         return RoleProcess(
             name,
             [sys.executable, *start, "serve", *arguments, *common],
             log=folder / "logs" / f"{name}.log",
-            env=env,
+            env={**env, "TEO_CHAOS_CLOCK": str(folder / clock)},
             parent_fd=parent_fd,
             health_port=health_port,
         )
@@ -158,13 +158,16 @@ def _roles(folder: Path, kafka: str, ports: Sequence[int], parent_fd: int) -> li
         name = f"worker-{number}"
         pools = [word for pool in POOLS for word in ("--pool", pool)]
         state = ["--state-dir", str(folder / name), "--drain", "5s"]
-        return role(name, "worker", "--id", name, *pools, *state, *artifacts, shifted=number == 2)
+        clock = "worker-clock" if number == 2 else ""
+        return role(name, "worker", "--id", name, *pools, *state, *artifacts, clock=clock)
 
     def api(number: int) -> RoleProcess:
         name = f"api-{number}"
         files = ["--tokens", str(folder / "tokens.json"), "--database",
                  str(folder / name / "db.sqlite")]  # fmt: skip
-        return role(name, "api", "--port", str(ports[number - 1]), *files, *artifacts)
+        clock = "api-clock" if number == 2 else ""
+        port = ["--port", str(ports[number - 1])]
+        return role(name, "api", *port, *files, *artifacts, clock=clock)
 
     def scheduler(number: int) -> RoleProcess:
         port = ports[number + 1]

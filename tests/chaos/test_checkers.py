@@ -30,6 +30,7 @@ from tests.chaos.checkers import (
     executions_end_in_one_verdict,
     no_process_outlives_its_attempt,
     no_two_tests_on_a_bench,
+    one_key_is_one_command,
 )
 from tests.chaos.clients import DRIVE, Ack
 from tests.sim.checkers import Violated
@@ -140,6 +141,19 @@ def objects(check: Callable[[], None]) -> None:
 
 
 NEXT = drive(execution_id="exe-2", fence=2, start_s=11.0, last_s=12.0)
+
+
+KEYED = {"key": "k", "actor": "ann", "pool": "lab-a"}
+
+
+def test_one_key_in_one_pool_names_one_command() -> None:
+    elsewhere = ack(command_id="c2", key="k", actor="ann", pool="lab-b")
+    one_key_is_one_command([ack(**KEYED), ack(**KEYED), elsewhere, ack(command_id="c3")])
+    objects(lambda: one_key_is_one_command([ack(**KEYED), ack(**{**KEYED, "command_id": "c2"})]))
+
+
+def test_one_command_for_a_key_in_two_pools_is_seen() -> None:
+    objects(lambda: one_key_is_one_command([ack(**KEYED), ack(**{**KEYED, "pool": "lab-b"})]))
 
 
 def test_tests_one_after_the_other_are_right() -> None:

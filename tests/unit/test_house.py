@@ -43,7 +43,9 @@ NEED_NOT_SURVIVE = {
     "adapters/local/guardian.py": ["os.rename(draft, path)"],
     # A log and an unreadable note are put aside.
     "cli/local/broker.py": ["log.replace(log.with_suffix(log.suffix + '.1'))"],
-    "processors/worker/state_dir.py": ["path.rename(path.with_suffix('.broken'))"],
+    "processors/worker/notes.py": ["path.rename(path.with_suffix('.broken'))"],
+    # A note that is on the disk moves; until the move is there too, it is where it was.
+    "processors/worker/fences.py": ["path.replace(self._path(leftover.bench_key))"],
     # A jar is still in the folder it is fetched into.
     "cli/local/jars.py": ["fetched.replace(target)"],
     # What is being removed.

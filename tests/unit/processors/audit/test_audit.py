@@ -165,7 +165,8 @@ def test_a_command_that_two_partitions_decide_is_found() -> None:
         first = next(each for each in lab.events if each.meta.request_hash)
         one = replace(first, meta=replace(first.meta, seq=0, index=0, count=1, pool="other"))
         lab.cluster.stored |= {
-            Partition(topic, 1): [] for topic in (TOPICS.events, TOPICS.results, TOPICS.dlq)
+            Partition(topic, 1): []
+            for topic in (TOPICS.events, TOPICS.reports, TOPICS.results, TOPICS.dlq)
         }
         lab.cluster.stored[Partition(TOPICS.snapshots, 1)] = []
         lab.cluster.partitions = 2

@@ -36,7 +36,7 @@ def lived(history: History, seconds: float) -> list[Event]:
     while seconds > 0:
         step_s = min(5.0, seconds)
         for worker in sorted(history.ledger.pools["lab"].workers):
-            history.report(WorkerHeartbeat(running=()), worker=worker)
+            history.beat(worker=worker)
         found += history.after(step_s)
         seconds -= step_s
     return found

@@ -111,7 +111,7 @@ class Chaos:
                 )
             case _:
                 return
-        self.say(body, meta.worker, meta.epoch, self.random.choice([meta.life] * 4 + self.lives))
+        self.say(body, meta.worker, meta.epoch, self.random.choice([meta.life] * 30 + self.lives))
 
     def _step(self, task: tasks.RunAttempt) -> Report:
         return StepStarted(
@@ -146,7 +146,7 @@ class Chaos:
         pool = self.history.ledger.pools["lab"]
         for worker, epoch in self.epochs.items():
             known = pool.workers.get(worker)
-            life = "" if known is None else self.random.choice([known.life] * 4 + self.lives)
+            life = "" if known is None else self.random.choice([known.life] * 30 + self.lives)
             self.say(WorkerHeartbeat(running=()), worker, epoch, life)
 
     def repeat(self) -> None:
@@ -173,7 +173,9 @@ class Chaos:
                 WorkerStopped(reason=""),
             ]
         )
-        life = self.random.choice(self.lives)
+        known = self.history.ledger.pools["lab"].workers.get(worker)
+        same = "life-0" if known is None else known.life
+        life = self.random.choice([same] * 30 + self.lives)
         if isinstance(body, WorkerStarted):
             self.epochs[worker] += self.random.choice([0, 1, 1])
             body = replace(body, after_life=self.random.choice(self.lives))
