@@ -5,13 +5,15 @@ Roles make files for themselves alone (umask 077), so the tests here do too.
 
 import asyncio
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from adapters.contract import Attempt, Collected, Lease
-from adapters.local.owner import MACHINE_DIR
+from adapters.folders import remove_tree
+from adapters.local import owner, removal
 from adapters.local.place import Place, place_of
 from tests.integration.local_bench import Local
 from tests.integration.trees import ON_LINUX
@@ -26,11 +28,21 @@ OWNED: Mapping[str, object] = {"user": "dynamic"}
 EVERYTHING = ("**",)
 
 
-@pytest.fixture(autouse=True)
-def as_a_role() -> Iterator[None]:
+@pytest.fixture
+def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Local]:
+    """Runs attempts as a role does, on a machine on which nothing was made before."""
+    # Other users cannot come into the folders of pytest.
+    machine = Path(tempfile.mkdtemp(prefix="teo-benches-"))
+    for module in ("adapter", "owner", "place"):
+        monkeypatch.setattr(f"adapters.local.{module}.MACHINE_DIR", machine / "benches")
+    machine.chmod(0o711)
     before = os.umask(0o077)
-    yield
-    os.umask(before)
+    try:
+        yield Local(tmp_path)
+    finally:
+        os.umask(before)
+        remove_tree(tmp_path / "state")
+        remove_tree(machine)
 
 
 @pytest.fixture
@@ -49,7 +61,7 @@ def attempt_of(local: Local, script: str, **config: object) -> Attempt:
 def place_in(local: Local) -> Place:
     """Return where the last attempt was, which is not in the worker's own folder."""
     place = place_of(local.handle)
-    assert place.folder.is_relative_to(MACHINE_DIR)
+    assert place.folder.is_relative_to(owner.MACHINE_DIR)
     assert not place.folder.is_relative_to(local.state)
     return place
 
@@ -169,12 +181,12 @@ def test_what_an_earlier_life_left_there_is_found_and_removed(local: Local) -> N
 def test_more_than_there_is_time_for_goes_later_there_too(
     local: Local, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.local.removal.REMOVE_S_MAX", 0.0)
-    play(local, attempt_of(local, "touch x"))
+    with monkeypatch.context() as no_time:
+        no_time.setattr(removal, "REMOVE_S_MAX", 0.0)
+        play(local, attempt_of(local, "touch x"))
     aside = place_of(local.handle).root / ".removing"
     (left,) = aside.iterdir()
     assert left.stat().st_uid == 0
     assert left.stat().st_mode & 0o777 == 0o700, "no later test of this user can go on in there"
-    monkeypatch.undo()
     play(local, attempt_of(local, "true"))
     assert list(aside.iterdir()) == []
