@@ -179,7 +179,10 @@ class Found:
     local_path: Path | None = None
     """A regular file on this machine that no test can reach."""
     open: Callable[[], BinaryIO] | None = None
-    """Opens the file that was found. Raises `OSError` if it is not there as that file any more."""
+    """Opens the file that was found, which has a descriptor.
+
+    Raises `OSError` if it is not there as that file any more.
+    """
     data: bytes | None = None
     """The content."""
 

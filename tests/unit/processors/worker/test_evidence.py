@@ -4,8 +4,9 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import pytest
 
@@ -237,3 +238,36 @@ def test_parts_of_cases() -> None:
     assert [len(part) for part in parts_of([case(0)] * 1201, LIMITS)] == [500, 500, 201]
     assert [len(part) for part in parts_of([case(200_000)] * 5, LIMITS)] == [2, 2, 1]
     assert list(parts_of([], LIMITS)) == []
+
+
+def test_a_report_that_is_opened_is_read_bit_by_bit(tmp_path: Path) -> None:
+    (tmp_path / "r.xml").write_text("<testsuite><testcase name='a hunter2'/></testsuite>")
+    asked: list[int] = []
+
+    class Watched(FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            asked.append(-1 if size is None else size)
+            return super().read(size) or b""
+
+    report = Found(
+        kind="junit",
+        path="r.xml",
+        size_bytes=52,
+        open=lambda: cast(BinaryIO, Watched(tmp_path / "r.xml")),
+    )
+    evidence = kept(tmp_path, report, asks_report=True)
+    assert [case.name for case in evidence.cases.kept] == ["a ***"]
+    assert (evidence.report_fault, [each.path for each in evidence.artifacts]) == ("", ["r.xml"])
+    assert asked
+    assert all(0 <= size <= 1 << 20 for size in asked), "never all of it at once"
+
+
+def test_a_file_that_is_opened_and_has_a_secret_in_its_name_is_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"x")
+    found = [
+        Found(kind="artifact", path=path, size_bytes=1, open=lambda: (tmp_path / "f").open("rb"))
+        for path in ("of-hunter2", "plain")
+    ]
+    evidence = kept(tmp_path, *found)
+    assert [each.path for each in evidence.artifacts] == ["plain"]
+    assert "its name holds a secret" in evidence.notes[0]
