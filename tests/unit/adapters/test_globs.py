@@ -1,6 +1,7 @@
 """What a glob names, and what it never reaches."""
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,16 @@ def test_too_many_files_are_cut_and_it_is_said(
 def test_a_nasty_pattern_takes_no_time(workspace: Path) -> None:
     (workspace / ("a" * 250)).write_text("x")
     assert match_files(workspace, ["*a" * 100 + "b", "**/" * 60 + "none"]).paths == ()
+
+
+def test_a_file_of_more_names_than_one_is_of_the_test_or_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    (tmp_path / "b").hardlink_to(tmp_path / "a")
+    (tmp_path / "c").write_text("of one name")
+    with closing(Folder(tmp_path)) as folder:
+        uid = folder.status.st_uid
+        assert globs.match_files(folder, ["*"]).paths == ("a", "b", "c")
+        assert globs.match_files(folder, ["*"], uid=uid).paths == ("a", "b", "c")
+        of_another = globs.match_files(folder, ["*"], uid=uid + 1)
+    assert of_another.paths == ("c",)
+    assert {each.code for each in of_another.refused} == {"hard_link"}

@@ -5,7 +5,7 @@ import pytest
 from cli import arguments
 from cli.client import segment
 from cli.problems import BadUsage
-from cli.run_spec import read_spec
+from cli.run_spec import RunSpec, read_spec
 
 
 def test_selectors_are_joined_into_one():
@@ -78,3 +78,13 @@ def test_a_run_file_has_limits_and_no_secret(tmp_path):
 )
 def test_a_name_is_one_segment_of_a_path_and_leads_nowhere_else(name, said):
     assert segment(name) == said
+
+
+@pytest.mark.parametrize(
+    "asked", [{"memory_max_bytes": 1}, {"disk_max_bytes": 1 << 60}, {"processes_max": 1 << 30}]
+)
+def test_a_limit_the_server_would_refuse_is_refused_before_it_is_sent(asked):
+    with pytest.raises(BadUsage) as refused:
+        RunSpec(command=("a",), **asked).check()
+    assert refused.value.next_step.startswith("it is from ")
+    RunSpec(command=("a",), memory_max_bytes=1 << 20, processes_max=1).check()
