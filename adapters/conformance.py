@@ -11,80 +11,43 @@ takes longer than `LIMIT_S`; give your adapter benches on which that holds.
 """
 
 import asyncio
-import contextlib
 import itertools
 import json
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar
 
+from adapters.conformance_rig import (
+    DEPTH,
+    LEASE_S,
+    LIMIT_S,
+    ODD_NAMES,
+    TALK_LINES,
+    Case,
+    Heard,
+    Rig,
+    Scenario,
+    check_files,
+    content_of,
+    lease_of_a_minute,
+    raised,
+)
 from adapters.contract import (
     HANDLE_CHARS_MAX,
-    Adapter,
     AdapterError,
     Attempt,
     AttemptId,
     Bench,
     CannotStart,
-    Collected,
     Exit,
     Handle,
     InvalidConfig,
     InvalidHandle,
     Lease,
-    Limits,
     Line,
 )
-from adapters.junit import parse_report
 
-LIMIT_S = 30.0
-LEASE_S = 60.0
-
-Scenario = Literal["passes", "fails", "talks", "hangs", "cannot_start", "leaves_files"]
-"""What a rig must be able to play:
-
-- `passes`: exits with 0, at once
-- `fails`: exits with 3, at once
-- `talks`: writes to stdout `TALK_LINES` lines or more, writes nothing to stderr, exits with 0
-- `hangs`: writes one line to stdout, then nothing, and does not end by itself
-- `cannot_start`: names a program that does not exist
-- `leaves_files`: an artifact, found by the glob `out/*.bin`, of 10 bytes; and a JUnit report, found
-  by `*.xml`, with one passed and one failed case; exits with 1
-"""
-
-TALK_LINES = 5000
-_JUNIT = ("*.xml",)
-_ARTIFACTS = ("out/*.bin",)
-_Error = TypeVar("_Error", bound=Exception)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rig:
-    """An adapter under test and how to make its benches play the scenarios."""
-
-    make: Callable[[], Adapter]
-    """Make the adapter; called again, it is another life of the same worker."""
-    scenario: Callable[[Scenario], tuple[Bench, tuple[str, ...]]]
-    bad_config: Mapping[str, object] = field(default_factory=lambda: {"no_such_key": True})
-    over_limit: tuple[Bench, tuple[str, ...], Limits] | None = None
-    """A bench, a command and limits that it exceeds; None: the adapter keeps no limits."""
-    is_kept: Callable[[Handle], bool] = lambda _handle: False
-    """Whether anything of a handle still is; the default cannot tell, and says no."""
-
-
-@dataclass(slots=True)
-class Heard:
-    """Lines as they came."""
-
-    lines: list[Line] = field(default_factory=list)
-    first: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def __call__(self, lines: Sequence[Line]) -> None:
-        assert lines, "on_lines was called with no lines"
-        self.lines.extend(lines)
-        self.first.set()
+__all__ = ["DEPTH", "ODD_NAMES", "TALK_LINES", "AdapterConformance", "Rig", "Scenario"]
 
 
 class AdapterConformance:
@@ -95,25 +58,25 @@ class AdapterConformance:
         raise NotImplementedError(f"{type(self).__name__} must define rig(tmp_path)")
 
     def test_check_accepts_a_good_bench_and_changes_nothing(self, tmp_path: Path) -> None:
-        async def test(case: "_Case") -> None:
+        async def test(case: "Case") -> None:
             await case.adapter.check(case.attempt("passes").bench)
             assert list(await case.adapter.leftovers()) == []
 
         self._play(tmp_path, test)
 
     def test_a_bad_config_is_refused_before_anything_is_done(self, tmp_path: Path) -> None:
-        async def test(case: "_Case") -> None:
+        async def test(case: "Case") -> None:
             bench = Bench(name="bad", config=case.rig.bad_config)
             attempt_id = AttemptId(execution_id="exe_bad", number=1, fence=1)
-            error = await _raised(InvalidConfig, case.adapter.check(bench))
+            error = await raised(InvalidConfig, case.adapter.check(bench))
             assert not error.retriable
             attempt = Attempt(id=attempt_id, bench=bench, command=("true",), timeout_s=LIMIT_S)
-            await _raised(InvalidConfig, case.adapter.provision(attempt))
+            await raised(InvalidConfig, case.adapter.provision(attempt))
 
         self._play(tmp_path, test)
 
     def test_the_handle_is_known_before_it_is_provisioned(self, tmp_path: Path) -> None:
-        async def test(case: "_Case") -> None:
+        async def test(case: "Case") -> None:
             attempt = case.attempt("passes")
             known = case.adapter.handle_for(attempt.id, attempt.bench)
             assert isinstance(json.loads(known), dict)
@@ -125,7 +88,7 @@ class AdapterConformance:
         self._play(tmp_path, test)
 
     def test_handles_of_different_grants_differ(self, tmp_path: Path) -> None:
-        async def test(case: "_Case") -> None:
+        async def test(case: "Case") -> None:
             bench = case.attempt("passes").bench
             grants = itertools.product(("exe_a", "exe_b"), (1, 2), (8, 9))
             ids = [AttemptId(execution_id=e, number=n, fence=f) for e, n, f in grants]
@@ -134,7 +97,7 @@ class AdapterConformance:
         self._play(tmp_path, test)
 
     def test_exit_codes_are_the_command_s_own(self, tmp_path: Path) -> None:
-        async def test(case: "_Case") -> None:
+        async def test(case: "Case") -> None:
             exit_, _ = await case.through("passes")
             assert exit_ == Exit(ended="exited", code=0)
             exit_, _ = await case.through("fails")
@@ -143,17 +106,17 @@ class AdapterConformance:
         self._play(tmp_path, test)
 
     def test_a_command_that_cannot_start_is_the_test_s_fault(self, tmp_path: Path) -> None:
-        async def test(case: "_Case") -> None:
+        async def test(case: "Case") -> None:
             attempt = case.attempt("cannot_start")
             async with case.provisioned(attempt) as handle:
-                error = await _raised(CannotStart, case.run(attempt, handle))
+                error = await raised(CannotStart, case.run(attempt, handle))
                 assert attempt.command[0] in str(error)
                 await case.adapter.collect(attempt, handle)
 
         self._play(tmp_path, test)
 
     def test_all_lines_come_once_and_in_order(self, tmp_path: Path) -> None:
-        async def test(case: "_Case") -> None:
+        async def test(case: "Case") -> None:
             again = Heard()
             await case.through("talks")
             first = case.heard.lines
@@ -173,16 +136,18 @@ class AdapterConformance:
         async def refuse(_lines: Sequence[Line]) -> None:
             raise Full
 
-        async def test(case: "_Case") -> None:
+        async def test(case: "Case") -> None:
             attempt = case.attempt("hangs")
             async with case.provisioned(attempt) as handle:
-                running = case.adapter.run(attempt, handle, on_lines=refuse, lease=_lease())
-                await _raised(Full, running)
+                running = case.adapter.run(
+                    attempt, handle, on_lines=refuse, lease=lease_of_a_minute()
+                )
+                await raised(Full, running)
 
         self._play(tmp_path, test)
 
     def test_a_slow_reader_loses_nothing(self, tmp_path: Path) -> None:
-        async def test(case: "_Case") -> None:
+        async def test(case: "Case") -> None:
             attempt = case.attempt("talks")
             count = 0
 
@@ -192,13 +157,13 @@ class AdapterConformance:
                 count += len(lines)
 
             async with case.provisioned(attempt) as handle:
-                await case.adapter.run(attempt, handle, on_lines=slow, lease=_lease())
+                await case.adapter.run(attempt, handle, on_lines=slow, lease=lease_of_a_minute())
             assert count >= TALK_LINES
 
         self._play(tmp_path, test)
 
     def test_the_total_limit_ends_a_test(self, tmp_path: Path) -> None:
-        async def test(case: "_Case") -> None:
+        async def test(case: "Case") -> None:
             exit_, _ = await case.through("hangs", timeout_s=0.5)
             assert exit_.ended == "timeout"
             assert len(case.heard.lines) == 1
@@ -206,14 +171,14 @@ class AdapterConformance:
         self._play(tmp_path, test)
 
     def test_the_idle_limit_ends_a_silent_test(self, tmp_path: Path) -> None:
-        async def test(case: "_Case") -> None:
+        async def test(case: "Case") -> None:
             exit_, _ = await case.through("hangs", idle_timeout_s=0.5)
             assert exit_.ended == "idle_timeout"
 
         self._play(tmp_path, test)
 
     def test_a_test_over_its_limits_is_ended_and_it_is_said_why(self, tmp_path: Path) -> None:
-        async def test(case: "_Case") -> None:
+        async def test(case: "Case") -> None:
             if case.rig.over_limit is None:
                 return
             bench, command, limits = case.rig.over_limit
@@ -227,7 +192,7 @@ class AdapterConformance:
         self._play(tmp_path, test)
 
     def test_a_lease_that_is_not_renewed_ends_a_test(self, tmp_path: Path) -> None:
-        async def test(case: "_Case") -> None:
+        async def test(case: "Case") -> None:
             attempt = case.attempt("hangs")
             loop = asyncio.get_running_loop()
             async with case.provisioned(attempt) as handle:
@@ -238,7 +203,7 @@ class AdapterConformance:
         self._play(tmp_path, test)
 
     def test_a_lease_that_is_renewed_does_not(self, tmp_path: Path) -> None:
-        async def test(case: "_Case") -> None:
+        async def test(case: "Case") -> None:
             attempt = case.attempt("hangs", timeout_s=1.2)
             loop = asyncio.get_running_loop()
             async with case.provisioned(attempt) as handle:
@@ -250,7 +215,7 @@ class AdapterConformance:
         self._play(tmp_path, test)
 
     def test_cancelling_a_run_ends_the_test_and_leaves_what_it_wrote(self, tmp_path: Path) -> None:
-        async def test(case: "_Case") -> None:
+        async def test(case: "Case") -> None:
             attempt = case.attempt("hangs")
             async with case.provisioned(attempt) as handle:
                 running = asyncio.create_task(case.run(attempt, handle))
@@ -263,29 +228,76 @@ class AdapterConformance:
         self._play(tmp_path, test)
 
     def test_files_are_collected_whatever_the_verdict(self, tmp_path: Path) -> None:
-        async def test(case: "_Case") -> None:
+        async def test(case: "Case") -> None:
             attempt = case.attempt("leaves_files")
             async with case.provisioned(attempt) as handle:
                 exit_ = await case.run(attempt, handle)
                 assert exit_ == Exit(ended="exited", code=1)
                 collected = await case.adapter.collect(attempt, handle)
                 assert collected.refused == ()
-                _check_files(collected)
+                check_files(collected)
 
         self._play(tmp_path, test)
 
     def test_globs_that_climb_out_are_refused(self, tmp_path: Path) -> None:
-        async def test(case: "_Case") -> None:
-            attempt = case.attempt("passes", artifacts=("../*",))
-            error = await _raised(AdapterError, case.adapter.provision(attempt))
-            assert (error.code, error.retriable) == ("glob_refused", False)
-            assert "../*" in str(error)
-            await case.adapter.teardown(case.adapter.handle_for(attempt.id, attempt.bench))
+        async def test(case: "Case") -> None:
+            for glob in ("../*", "~/*", "/etc/*", "a\\b", "."):
+                attempt = case.attempt("passes", artifacts=(glob,))
+                error = await raised(AdapterError, case.adapter.provision(attempt))
+                assert (error.code, error.retriable) == ("glob_refused", False)
+                assert error.fault == "asker"
+                assert repr(glob) in str(error)
+                await case.adapter.teardown(case.adapter.handle_for(attempt.id, attempt.bench))
+
+        self._play(tmp_path, test)
+
+    def test_a_test_that_removes_its_workspace_has_its_own_result(self, tmp_path: Path) -> None:
+        async def test(case: "Case") -> None:
+            exit_, collected = await case.through("removes_workspace")
+            assert exit_ == Exit(ended="exited", code=0)
+            assert collected.found == ()
+
+        self._play(tmp_path, test)
+
+    def test_nothing_is_collected_of_what_stands_in_the_place_of_a_workspace(
+        self, tmp_path: Path
+    ) -> None:
+        async def test(case: "Case") -> None:
+            exit_, collected = await case.through("replaces_workspace")
+            assert exit_ == Exit(ended="exited", code=0)
+            assert collected.found == ()
+
+        self._play(tmp_path, test)
+
+    def test_files_in_trees_of_any_depth_are_collected(self, tmp_path: Path) -> None:
+        async def test(case: "Case") -> None:
+            attempt = case.attempt("leaves_deep_tree", artifacts=("**/leaf.bin",))
+            async with case.provisioned(attempt) as handle:
+                assert await case.run(attempt, handle) == Exit(ended="exited", code=0)
+                (leaf,) = (await case.adapter.collect(attempt, handle)).found
+                assert leaf.path.count("/") == DEPTH
+                assert len(await asyncio.to_thread(content_of, leaf)) == leaf.size_bytes
+            assert not case.rig.is_kept(handle)
+
+        self._play(tmp_path, test)
+
+    def test_files_of_any_name_are_collected(self, tmp_path: Path) -> None:
+        async def test(case: "Case") -> None:
+            attempt = case.attempt("leaves_odd_names")
+            async with case.provisioned(attempt) as handle:
+                assert await case.run(attempt, handle) == Exit(ended="exited", code=0)
+                found = (await case.adapter.collect(attempt, handle)).found
+                assert sorted(each.path for each in found) == sorted(
+                    f"out/{name}" for name in ODD_NAMES
+                )
+                for each in found:
+                    assert len(await asyncio.to_thread(content_of, each)) == each.size_bytes
+            assert not case.rig.is_kept(handle)
 
         self._play(tmp_path, test)
 
     def test_teardown_is_idempotent_and_needs_only_the_handle(self, tmp_path: Path) -> None:
-        async def test(case: "_Case") -> None:
+        async def test(case: "Case") -> None:
             attempt = case.attempt("passes")
             never = case.adapter.handle_for(attempt.id, attempt.bench)
             await case.adapter.teardown(never)
@@ -298,7 +310,7 @@ class AdapterConformance:
         self._play(tmp_path, test)
 
     def test_a_later_life_tears_down_what_an_earlier_one_left(self, tmp_path: Path) -> None:
-        async def test(case: "_Case") -> None:
+        async def test(case: "Case") -> None:
             attempt = case.attempt("leaves_files")
             handle = await case.adapter.provision(attempt)
             await case.run(attempt, handle)
@@ -312,15 +324,15 @@ class AdapterConformance:
         self._play(tmp_path, test)
 
     def test_handles_of_others_are_refused(self, tmp_path: Path) -> None:
-        async def test(case: "_Case") -> None:
+        async def test(case: "Case") -> None:
             for text in ("", "{}", "[]", "null", '"x"', "no json", '{"adapter": "other"}'):
-                error = await _raised(InvalidHandle, case.adapter.teardown(Handle(text)))
+                error = await raised(InvalidHandle, case.adapter.teardown(Handle(text)))
                 assert not error.retriable
 
         self._play(tmp_path, test)
 
     def test_attempts_do_not_disturb_each_other(self, tmp_path: Path) -> None:
-        async def test(case: "_Case") -> None:
+        async def test(case: "Case") -> None:
             passing = [case.attempt("passes") for _ in range(4)]
             hanging = case.attempt("hangs", timeout_s=1.0)
             async with asyncio.TaskGroup() as group:
@@ -331,89 +343,9 @@ class AdapterConformance:
 
         self._play(tmp_path, test)
 
-    def _play(self, tmp_path: Path, test: "Callable[[_Case], Awaitable[None]]") -> None:
+    def _play(self, tmp_path: Path, test: "Callable[[Case], Awaitable[None]]") -> None:
         async def limited() -> None:
             async with asyncio.timeout(LIMIT_S):
-                await test(_Case(self.rig(tmp_path)))
+                await test(Case(self.rig(tmp_path)))
 
         asyncio.run(limited())
-
-
-class _Case:
-    """One test's adapter and its attempts."""
-
-    def __init__(self, rig: Rig) -> None:
-        self.rig = rig
-        self.adapter = rig.make()
-        self.heard = Heard()
-        self._name = uuid.uuid4().hex
-        """Suites that run side by side share no execution: adapters find processes by its id."""
-        self._made = 0
-
-    def attempt(
-        self,
-        scenario: Scenario,
-        *,
-        timeout_s: float = LIMIT_S,
-        idle_timeout_s: float | None = None,
-        artifacts: tuple[str, ...] = _ARTIFACTS,
-    ) -> Attempt:
-        self._made += 1
-        bench, command = self.rig.scenario(scenario)
-        return Attempt(
-            id=AttemptId(execution_id=f"exe_{self._name}_{self._made}", number=1, fence=self._made),
-            bench=bench,
-            command=command,
-            timeout_s=timeout_s,
-            idle_timeout_s=idle_timeout_s,
-            junit=_JUNIT,
-            artifacts=artifacts,
-        )
-
-    @contextlib.asynccontextmanager
-    async def provisioned(self, attempt: Attempt) -> AsyncIterator[Handle]:
-        """Provision, and tear down whatever happens."""
-        try:
-            yield await self.adapter.provision(attempt)
-        finally:
-            await self.adapter.teardown(self.adapter.handle_for(attempt.id, attempt.bench))
-
-    async def run(self, attempt: Attempt, handle: Handle, lease: Lease | None = None) -> Exit:
-        return await self.adapter.run(attempt, handle, on_lines=self.heard, lease=lease or _lease())
-
-    async def whole(self, attempt: Attempt) -> tuple[Exit, Collected]:
-        async with self.provisioned(attempt) as handle:
-            exit_ = await self.run(attempt, handle)
-            return exit_, await self.adapter.collect(attempt, handle)
-
-    async def through(
-        self, scenario: Scenario, *, timeout_s: float = LIMIT_S, idle_timeout_s: float | None = None
-    ) -> tuple[Exit, Collected]:
-        return await self.whole(
-            self.attempt(scenario, timeout_s=timeout_s, idle_timeout_s=idle_timeout_s)
-        )
-
-
-def _lease() -> Lease:
-    return Lease(until=asyncio.get_running_loop().time() + LEASE_S)
-
-
-def _check_files(collected: Collected) -> None:
-    kinds = {(found.kind, found.path) for found in collected.found}
-    assert len(kinds) == len(collected.found), "a file was collected twice as the same kind"
-    artifacts = [found for found in collected.found if found.kind == "artifact"]
-    assert [found.size_bytes for found in artifacts if found.path.startswith("out/")] == [10]
-    (report,) = [found for found in collected.found if found.kind == "junit"]
-    data = report.data if report.local_path is None else report.local_path.read_bytes()
-    assert data is not None
-    assert len(data) == report.size_bytes
-    cases = parse_report(data, name=report.path)
-    assert (cases.count("passed"), cases.count("failed")) == (1, 1)
-
-
-async def _raised(kind: type[_Error], call: Awaitable[object]) -> _Error:
-    try:
-        await call
-    except kind as error:
-        return error
-    raise AssertionError(f"{kind.__name__} was not raised")

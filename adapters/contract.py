@@ -17,7 +17,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, NewType, Protocol
+from typing import BinaryIO, Literal, NamedTuple, NewType, Protocol
 
 Handle = NewType("Handle", str)
 """Names what an attempt holds: the text of a JSON object, at most `HANDLE_CHARS_MAX` long.
@@ -118,7 +118,7 @@ class Attempt:
     grace_s: float = GRACE_S
     """How long a test that is stopped may clean up between SIGTERM and SIGKILL."""
     junit: tuple[str, ...] = ()
-    """Globs of JUnit XML reports, relative to the workspace (syntax: `adapters.globs`)."""
+    """Globs of JUnit XML reports, relative to the workspace (syntax: `adapters.grammar`)."""
     artifacts: tuple[str, ...] = ()
     """Globs of artifacts to keep beside what the test puts in `TEO_ARTIFACTS_DIR`."""
     limits: Limits = NO_LIMITS
@@ -166,15 +166,25 @@ FoundKind = Literal["artifact", "junit"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A file to keep: either on this machine until teardown, or in memory."""
+    """A file to keep: on this machine until teardown, or in memory. One of the last three is set.
+
+    What was checked is what must be read: a test may change its files until the bench is torn
+    down. So an adapter whose tests can reach the files gives `open`, not a path.
+    """
 
     kind: FoundKind
     path: str
     """Name to keep it under: POSIX, relative to the workspace. One path may be of both kinds."""
     size_bytes: int
     local_path: Path | None = None
-    """A regular file on this machine; None: the content is in `data`."""
+    """A regular file on this machine that no test can reach."""
+    open: Callable[[], BinaryIO] | None = None
+    """Opens the file that was found, which has a descriptor.
+
+    Raises `OSError` if it is not there as that file any more.
+    """
     data: bytes | None = None
+    """The content."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,7 +343,11 @@ class Adapter(Protocol):
         ...
 
     async def collect(self, attempt: Attempt, handle: Handle) -> Collected:
-        """Find what the test left. The files stay until teardown. Raises `AdapterError`."""
+        """Find what the test left. The files stay until teardown. Raises `AdapterError`.
+
+        Whatever a test did to its own files, also that it removed them all, is no error: what is
+        not there is not found, what may not be collected is `Refused` by name.
+        """
         ...
 
     async def teardown(self, handle: Handle) -> None:

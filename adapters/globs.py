@@ -1,26 +1,40 @@
 """Finds the files of a workspace that globs name; never follows anything out of it.
 
-Syntax: POSIX and relative; `*`, `?` and `[…]` within a name, `**` for any number of folders, a
-trailing `/` for everything below a folder. Names that begin with a dot are like any other.
+The syntax is in `adapters.grammar`. What is found is handed over by what it is, not by its name:
+`Match.identity` and `Folder.open` give the file that was looked at, or none.
 """
 
-import fnmatch
 import os
-import re
 import stat
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
 
 from adapters.contract import AdapterError, Refused
+from adapters.folders import (
+    FILE,
+    Descent,
+    Folder,
+    GivenUp,
+    Identity,
+    LeadsOut,
+    identity_of,
+    mounts_below,
+)
+from adapters.grammar import ANY, BadGlob, Part, parts_of, wrong_globs
 
-GLOB_CHARS_MAX = 1024
-GLOB_PARTS_MAX = 64
 FILES_MAX = 10_000
 ENTRIES_MAX = 500_000
+DEPTH_MAX = 4_096
+NAMES_BYTES_MAX = 32 << 20
+"""What the paths of all files that match may take."""
+WALK_S_MAX = 60.0
+REFUSED_MAX = 100
+_PATH_CHARS_SHOWN = 500
 
-_ANY = None
-_Part = re.Pattern[str] | None
+_Parts = tuple[Part, ...]
 _State = frozenset[int]
 
 
@@ -28,126 +42,296 @@ class GlobRefused(AdapterError):
     """Raised when a glob could name something outside of the workspace, or is no glob at all."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, code="glob_refused", retriable=False)
+        super().__init__(message, code="glob_refused", retriable=False, fault="asker")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """A regular file that a glob names: where it was found, and what it is."""
+
+    path: str
+    status: os.stat_result
+
+    @property
+    def identity(self) -> Identity:
+        """Return what `Folder.open` shall expect."""
+        return identity_of(self.status)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matched:
-    """What globs found below one folder: paths relative to it, POSIX, sorted."""
+    """What globs found below one folder, by path."""
 
-    paths: tuple[str, ...]
-    refused: tuple[Refused, ...]
+    files: tuple[Match, ...] = ()
+    refused: tuple[Refused, ...] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Return the paths, relative to the folder, POSIX, sorted."""
+        return tuple(each.path for each in self.files)
 
 
 def check_globs(globs: Sequence[str]) -> None:
     """Raise `GlobRefused` for the first of `globs` that may not be used."""
-    for glob in globs:
-        _parts(glob)
+    if (wrong := wrong_globs(globs)) is not None:
+        raise GlobRefused(str(wrong))
 
 
-def match_files(root: Path, globs: Sequence[str]) -> Matched:
+def match_files(
+    root: Folder,
+    globs: Sequence[str],
+    *,
+    with_mounts: bool = False,
+    uid: int | None = None,
+    ends_at: float | None = None,
+    is_given_up: Callable[[], bool] = lambda: False,
+) -> Matched:
     """Return the regular files below `root` that any of `globs` names.
 
-    A link that leads out of `root`, a device or a pipe is refused by name and the rest is found.
-    Raises `GlobRefused`.
+    A link that leads out of `root`, a device, a pipe and what cannot be read is refused by name,
+    and the rest is found; so is what is mounted below, unless `with_mounts`, and a file of more
+    than one name that is not of the user `uid` (None: of the folder's own). What is not found by
+    `ends_at`, on the monotonic clock, is not found. Raises `GlobRefused`, or `GivenUp`.
     """
-    patterns = tuple(_parts(glob) for glob in globs)
-    if not patterns:
-        return Matched(paths=(), refused=())
-    real_root = root.resolve()
-    paths: list[str] = []
-    refused: list[Refused] = []
-    start = tuple(_reachable(parts, {0}) for parts in patterns)
-    for looked_at, (path, is_match) in enumerate(_walk(root, "", patterns, start)):
-        if looked_at >= ENTRIES_MAX or len(paths) >= FILES_MAX:
-            limit = f"over {FILES_MAX} files match, or over {ENTRIES_MAX} were looked at"
-            refused.append(_refused(path, "too_many_files", f"{limit}: narrow the globs"))
-            break
-        if is_match:
-            problem = _problem(real_root, path)
-            refused.extend([problem] if problem else [])
-            paths.extend([] if problem else [path])
-    return Matched(paths=tuple(sorted(paths)), refused=tuple(refused))
-
-
-def _parts(glob: str) -> tuple[_Part, ...]:
-    if not glob or len(glob) > GLOB_CHARS_MAX or "\0" in glob:
-        raise GlobRefused(f"glob {glob[:100]!r} is empty, too long or holds a NUL")
-    if glob.startswith(("/", "~")) or "\\" in glob:
-        raise GlobRefused(f"glob {glob!r} must be relative to the workspace, with / between names")
-    names = [name for name in glob.split("/") if name not in {"", "."}]
-    if ".." in names:
-        raise GlobRefused(f"glob {glob!r} climbs out of the workspace: take out the '..'")
-    if glob.endswith("/") or (names and names[-1] == "**"):
-        names += ["**", "*"]
-    if not names or len(names) > GLOB_PARTS_MAX:
-        raise GlobRefused(f"glob {glob[:100]!r} names nothing, or is over {GLOB_PARTS_MAX} deep")
-    return tuple(_ANY if name == "**" else re.compile(fnmatch.translate(name)) for name in names)
-
-
-def _walk(
-    folder: Path, prefix: str, patterns: tuple[tuple[_Part, ...], ...], states: tuple[_State, ...]
-) -> Iterator[tuple[str, bool]]:
-    """Yield each file under `folder` that a pattern could reach, and whether one names it."""
     try:
-        with os.scandir(folder) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
-    except OSError:
-        return  # It vanished, or the test made it unreadable: there is nothing to collect.
-    for entry in listed:
-        path = f"{prefix}{entry.name}"
-        after = tuple(
-            _advance(parts, state, entry.name)
-            for parts, state in zip(patterns, states, strict=True)
+        patterns = tuple(parts_of(glob) for glob in globs)
+    except BadGlob as error:
+        raise GlobRefused(str(error)) from error
+    if not patterns:
+        return Matched()
+    mounts = frozenset(() if with_mounts else mounts_below(root.path))
+    ends_at = time.monotonic() + WALK_S_MAX if ends_at is None else ends_at
+    uid = root.status.st_uid if uid is None else uid
+    walk = _Walk(root, patterns, mounts, uid, ends_at, is_given_up)
+    walk.go()
+    refused = walk.refused
+    if walk.refused_more:
+        refused = [*refused, _refused("", "more", f"and {walk.refused_more} more")]
+    return Matched(
+        files=tuple(sorted(walk.found, key=lambda match: match.path)), refused=tuple(refused)
+    )
+
+
+class _Enough(Exception):
+    """Raised when a bound of the walk is reached; holds what to say."""
+
+
+@dataclass(slots=True)
+class _Level:
+    """A folder the walk is in: its name, and the folders in it that are still to be walked."""
+
+    name: str
+    states: tuple[_State, ...]
+    folders: list[tuple[str, tuple[_State, ...]]] = field(default_factory=list)
+
+
+class _Walk:
+    """One walk through a tree, with a state of each pattern for the folder it is in."""
+
+    def __init__(
+        self,
+        root: Folder,
+        patterns: tuple[_Parts, ...],
+        mounts: frozenset[str],
+        uid: int,
+        ends_at: float,
+        is_given_up: Callable[[], bool],
+    ) -> None:
+        self.found: list[Match] = []
+        self.refused: list[Refused] = []
+        self.refused_more = 0
+        self._root = root
+        self._patterns = patterns
+        self._is_given_up = is_given_up
+        self._mounts = mounts
+        self._uid = uid
+        self._ends_at = ends_at
+        self._entries = 0
+        self._names_bytes = 0
+        self._levels: list[_Level] = []
+
+    def go(self) -> None:
+        descent = Descent(self._root.descriptor())
+        try:
+            self._go(descent)
+        except _Enough as enough:
+            self._refuse("", "too_many_files", f"{enough}: what comes after was not collected")
+        except OSError as error:
+            # The tree was moved under the walk: what was found stays found.
+            self._refuse("", "unreadable", f"cannot be read further: {error.strerror}")
+        finally:
+            descent.close()
+
+    def _go(self, descent: Descent) -> None:
+        start = tuple(_reachable(parts, {0}) for parts in self._patterns)
+        self._levels = [_Level("", start)]
+        self._list(descent.fd)
+        while True:
+            level = self._levels[-1]
+            if level.folders:
+                self._enter(descent, *level.folders.pop())
+            elif len(self._levels) > 1:
+                self._levels.pop()
+                descent.up()
+            else:
+                return
+
+    def _enter(self, descent: Descent, name: str, states: tuple[_State, ...]) -> None:
+        """Go into a folder and look at what is in it, if that may be."""
+        if len(self._levels) > DEPTH_MAX:
+            self._refuse(self._path(name), "too_deep", f"is over {DEPTH_MAX} folders deep")
+            return
+        if self._mounts and f"{self._root.real}/{self._path(name)}" in self._mounts:
+            self._refuse(self._path(name), "other_file_system", "is a mount point")
+            return
+        try:
+            descent.down(name)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._refuse(self._path(name), "unreadable", f"cannot be read: {error.strerror}")
+            return
+        self._levels.append(_Level(name, states))
+        self._list(descent.fd)
+
+    def _list(self, fd: int) -> None:
+        """Take the files of the folder the walk is in, and note its folders."""
+        level = self._levels[-1]
+        with os.scandir(fd) as scanned:
+            entries = sorted(
+                islice(scanned, ENTRIES_MAX + 1 - self._entries), key=lambda entry: entry.name
+            )
+        for entry in entries:
+            self._count()
+            after = tuple(
+                _advance(parts, state, entry.name)
+                for parts, state in zip(self._patterns, level.states, strict=True)
+            )
+            is_named = any(
+                len(parts) in state for parts, state in zip(self._patterns, after, strict=True)
+            )
+            if entry.is_dir(follow_symlinks=False):
+                if any(after):
+                    level.folders.append((entry.name, after))
+            elif is_named:
+                self._take(fd, entry.name)
+            elif any(after) and entry.is_symlink() and self._is_asked_for(entry.name):
+                self._note_link(fd, entry.name)
+        level.folders.reverse()
+
+    def _count(self) -> None:
+        self._entries += 1
+        if self._entries > ENTRIES_MAX or len(self.found) >= FILES_MAX:
+            raise _Enough(f"over {FILES_MAX} files match, or over {ENTRIES_MAX} were looked at")
+        if self._names_bytes > NAMES_BYTES_MAX:
+            raise _Enough(f"the paths of what matches take over {NAMES_BYTES_MAX} bytes")
+        if self._entries % 256 == 0:
+            if self._is_given_up():
+                raise GivenUp
+            if time.monotonic() > self._ends_at:
+                raise _Enough(f"looking for files took over {WALK_S_MAX:g} s")
+
+    def _is_asked_for(self, name: str) -> bool:
+        """Return whether a pattern goes on through `name` by more than a `**`."""
+        return any(
+            (part := parts[place]) is not ANY and part.match(name)
+            for parts, state in zip(self._patterns, self._levels[-1].states, strict=True)
+            for place in state
+            if place < len(parts)
         )
-        if not entry.is_dir(follow_symlinks=False):
-            ends = zip(patterns, after, strict=True)
-            yield path, any(len(parts) in state for parts, state in ends)
-        elif any(after):
-            yield from _walk(folder / entry.name, f"{path}/", patterns, after)
+
+    def _note_link(self, fd: int, name: str) -> None:
+        """Say that a link to a folder stands where a glob goes on: it is not walked into."""
+        with suppress(OSError):
+            if stat.S_ISDIR(os.stat(name, dir_fd=fd).st_mode):
+                reason = "is a link to a folder, and links to folders are not followed"
+                self._refuse(self._path(name), "link_to_folder", reason)
+
+    def _take(self, fd: int, name: str) -> None:
+        """Take a file that a glob names, or say why it may not be collected."""
+        path = self._path(name)
+        try:
+            status = self._status(fd, name, path)
+        except FileNotFoundError:
+            is_link = _is_link(fd, name)
+            if is_link:
+                self._refuse(path, "unreadable", "is a link to what does not exist")
+            return
+        except IsADirectoryError:
+            return  # A link inside: what it leads to is walked where it is.
+        except LeadsOut as error:
+            self._refuse(path, "outside_workspace", str(error.strerror))
+        except OSError as error:
+            self._refuse(path, "unreadable", f"cannot be read: {error.strerror}")
+        else:
+            self._found(path, status)
+
+    def _found(self, path: str, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            self._refuse(path, "not_a_file", "is not a regular file")
+        elif status.st_nlink > 1 and status.st_uid != self._uid:
+            reason = "is one more name of a file of another user"
+            self._refuse(path, "hard_link", reason)
+        else:
+            self._names_bytes += len(path)
+            self.found.append(Match(path=path, status=status))
+
+    def _status(self, fd: int, name: str, path: str) -> os.stat_result:
+        """Return what a name stands for, after opening it; pipes and devices stay unopened."""
+        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        if stat.S_ISLNK(status.st_mode):
+            with self._root.open(path) as file:
+                return os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            return status
+        file_fd = os.open(name, FILE, dir_fd=fd)
+        try:
+            return os.fstat(file_fd)
+        finally:
+            os.close(file_fd)
+
+    def _path(self, name: str) -> str:
+        return "/".join([*(level.name for level in self._levels[1:]), name])
+
+    def _refuse(self, path: str, code: str, reason: str) -> None:
+        if len(self.refused) >= REFUSED_MAX:
+            self.refused_more += 1
+            return
+        self.refused.append(_refused(path, code, reason))
 
 
-def _advance(parts: tuple[_Part, ...], state: _State, name: str) -> _State:
+def _is_link(fd: int, name: str) -> bool:
+    try:
+        return stat.S_ISLNK(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
+    except OSError:
+        return False
+
+
+def _advance(parts: _Parts, state: _State, name: str) -> _State:
     """Return the places in a pattern that can be reached by going on with `name`."""
     following: set[int] = set()
     for place in state:
         if place == len(parts):
             continue
         part = parts[place]
-        if part is _ANY:
+        if part is ANY:
             following.add(place)
         elif part.match(name):
             following.add(place + 1)
     return _reachable(parts, following)
 
 
-def _reachable(parts: tuple[_Part, ...], places: set[int]) -> _State:
+def _reachable(parts: _Parts, places: set[int]) -> _State:
     """Add the places after each `**`, which may stand for no folder at all."""
     found = set(places)
     for place, part in enumerate(parts):
-        if part is _ANY and place in found:
+        if part is ANY and place in found:
             found.add(place + 1)
     return frozenset(found)
 
 
-def _problem(root: Path, path: str) -> Refused | None:
-    """Say why a file may not be collected; None: it may."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return _refused(path, "invalid_name", "the name of the file is not UTF-8")
-    try:
-        real = (root / path).resolve(strict=True)
-        mode = real.stat().st_mode
-    except (OSError, RuntimeError) as error:
-        return _refused(path, "unreadable", f"cannot be read: {error}")
-    if not real.is_relative_to(root):
-        return _refused(path, "outside_workspace", f"is a link out of the workspace, to {real}")
-    if not stat.S_ISREG(mode):
-        return _refused(path, "not_a_file", "is not a regular file")
-    return None
-
-
 def _refused(path: str, code: str, reason: str) -> Refused:
     printable = path.encode("utf-8", "replace").decode()
-    return Refused(path=printable, code=code, reason=reason)
+    if len(printable) > _PATH_CHARS_SHOWN:
+        printable = f"{printable[:_PATH_CHARS_SHOWN]}…"
+    return Refused(path=printable or ".", code=code, reason=reason)

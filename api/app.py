@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Route
@@ -19,6 +20,15 @@ from api.problems import Problem, on_http_exception, on_problem, on_teo_error
 from api.routes import operations
 from api.service import Service
 from events.errors import TeoError
+
+
+class _Name(PathConvertor):
+    """The rest of a path, whatever a file may be called: also with a line end in its name."""
+
+    regex = r"(?s:.*)"
+
+
+register_url_convertor("name", _Name())
 
 
 def create_app(deps: Deps) -> Starlette:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from api.archive import archived_lines, archived_log
 from api.limits import LOG_PART_BYTES_MAX
-from api.log_lines import Gap, Lines, Sieve, fence_of
+from api.log_lines import Gap, Lines, Sieve, fence_of, without_markers
 from api.log_search import LogSearch
 from api.service import Service
 from processors.artifacts.store import ArtifactMissing, ArtifactStoreUnavailable
@@ -76,7 +76,8 @@ class LogFetch:
                 batch = shipped.batch
                 if (batch.attempt, batch.fence) != (number, fence):
                     continue
-                for found in sieve.sift(batch):
+                parts = [batch] if archive is None else without_markers(batch)
+                for found in (each for part in parts for each in sieve.sift(part)):
                     if isinstance(found, Lines):
                         yield found
                     elif archive is not None:

@@ -10,11 +10,12 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from api.archive import archived_lines, archived_log
 from api.hub import Hub
 from api.limits import LOG_FENCE_WAIT_S, LOG_SETTLE_S
-from api.log_lines import Gap, Lines, Sieve, fence_of
+from api.log_lines import Gap, Lines, Sieve, fence_of, without_markers
 from api.log_search import LogSearch
 from api.sse import KEEP_ALIVE, frame
 from api.tails import Follower, LogTail, Shipped
 from events.errors import LogUnavailable
+from events.logs import TOO_FAST, LogBatch
 from processors.artifacts.store import ArtifactStore
 from projections.read_model import ReadModel
 from projections.rows import AttemptRow, ExecutionRow
@@ -131,7 +132,8 @@ class LogFollow:
                     continue
                 async for chunk in self._move(batch.attempt):
                     joined += chunk
-            for found in self._sieve.sift(batch):
+            parts = without_markers(batch) if await self._has_marked(batch) else [batch]
+            for found in (each for part in parts for each in self._sieve.sift(part)):
                 if isinstance(found, Lines):
                     joined += lines_frame(found)
                 else:
@@ -139,6 +141,13 @@ class LogFollow:
                         joined += chunk
         if joined:
             yield bytes(joined)
+
+    async def _has_marked(self, batch: LogBatch) -> bool:
+        """Return True if lines of a batch stand for others, and the archive has those."""
+        if TOO_FAST not in batch.lines:
+            return False
+        artifacts = await self._reads.artifacts(self._row.id, batch.attempt)
+        return archived_log(artifacts, batch.attempt) is not None
 
     async def _is_current(self, shipped: Shipped) -> bool:
         """Return True if a batch carries the fence its attempt was given."""

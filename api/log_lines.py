@@ -1,8 +1,8 @@
 """Lines of an attempt out of batches that may repeat, overlap or be missing. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from events.logs import LogBatch
+from events.logs import TOO_FAST, LogBatch
 from projections.rows import ExecutionRow
 
 
@@ -65,6 +65,29 @@ class Sieve:
         self.next_line = max(self.next_line, batch.first_line + len(batch.lines))
         self.is_ended = self.is_ended or batch.is_last
         return found
+
+
+def without_markers(batch: LogBatch) -> list[LogBatch]:
+    """Return a batch in parts, without the lines that stand for others which the archive has."""
+    if TOO_FAST not in batch.lines:
+        return [batch]
+    ends = [index for index, line in enumerate(batch.lines) if line == TOO_FAST]
+    parts: list[LogBatch] = []
+    for start, stop in zip([0, *(end + 1 for end in ends)], [*ends, len(batch.lines)], strict=True):
+        is_last = batch.is_last and stop == len(batch.lines)
+        if start == stop and not is_last:
+            continue
+        stderr = tuple(index - start for index in batch.stderr_lines if start <= index < stop)
+        parts.append(
+            replace(
+                batch,
+                first_line=batch.first_line + start,
+                lines=batch.lines[start:stop],
+                stderr_lines=stderr,
+                is_last=is_last,
+            )
+        )
+    return parts
 
 
 def fence_of(row: ExecutionRow, attempt: int) -> int | None:

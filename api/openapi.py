@@ -14,7 +14,7 @@ from api.problems import PROBLEM_JSON
 Json = dict[str, Any]
 Refs = Mapping[tuple[type[BaseModel], str], Json]
 _REF = "#/components/schemas/{model}"
-_PATH_PARAMETER = re.compile(r"\{(\w+)(:path)?\}")
+_PATH_PARAMETER = re.compile(r"\{(\w+)(:name)?\}")
 _MEANING = {
     400: "The body is not JSON.",
     401: "No token, or one that is not known.",

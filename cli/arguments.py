@@ -1,15 +1,13 @@
 """Arguments that several verbs share, so that they read and fail alike everywhere."""
 
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Annotated
 
 import typer
 
+from adapters.grammar import Wrong, shown, wrong_name
 from cli.problems import BadUsage
 from events.shared import VERDICTS_BY
-
-ENV_CHARS_MAX = 128 * 1024
 
 ExecutionId = Annotated[str, typer.Argument(metavar="EXE", help="Id of an execution (exe-…).")]
 ReservationId = Annotated[str, typer.Argument(metavar="RES", help="Id of a reservation (res-…).")]
@@ -57,14 +55,12 @@ def environment(pairs: list[str] | None) -> dict[str, str]:
     env: dict[str, str] = {}
     for pair in pairs or []:
         key, is_pair, value = pair.partition("=")
-        if not is_pair or not key or "\0" in pair:
-            raise BadUsage(f"--env {pair!r} is no variable", next_step="write it like NAME=VALUE")
+        if not is_pair or not key:
+            raise BadUsage(
+                f"--env {shown(pair)} is no variable", next_step="write it like NAME=VALUE"
+            )
         env[key] = value
     refuse_secrets(env, name="--env")
-    if sum(len(key) + len(value) for key, value in env.items()) > ENV_CHARS_MAX:
-        raise BadUsage(
-            f"--env: more than {ENV_CHARS_MAX} characters", next_step="hand a file over instead"
-        )
     return env
 
 
@@ -88,18 +84,20 @@ def size(text: str, *, name: str) -> int:
         raise BadUsage(f"{name}: {what}", next_step=hint) from error
 
 
-def globs(patterns: list[str] | None, *, name: str) -> list[str]:
-    """Return globs that stay inside the workspace. Raises `BadUsage` for one that climbs out."""
-    for pattern in patterns or []:
-        path = PurePosixPath(pattern)
-        if not pattern:
-            raise BadUsage(f"{name} is empty", next_step="write a glob, as in reports/*.xml")
-        if path.is_absolute() or ".." in path.parts:
-            raise BadUsage(
-                f"{name} {pattern!r} climbs out of the workspace",
-                next_step="use a path relative to the workspace, as in reports/*.xml",
-            )
-    return list(patterns or [])
+def checked_pool(text: str) -> str:
+    """Return the name of a pool as it was given. Raises `BadUsage` if no pool can have it."""
+    refuse(wrong_name(text, "pool"))
+    return text
+
+
+def refuse(wrong: Wrong | None, *, name: str = "") -> None:
+    """Raise `BadUsage` for an ask that the grammar which all share refuses; `name`: what holds it.
+
+    So it is refused here, before anything is sent, in the words the server would use.
+    """
+    if wrong is not None:
+        where = f"{name}: " if name else ""
+        raise BadUsage(f"{where}{wrong.what}", next_step=wrong.next_step)
 
 
 def verdict_by(text: str, *, name: str) -> str:

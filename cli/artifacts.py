@@ -1,8 +1,9 @@
-"""`teo artifacts`: lists and downloads what attempts kept; never writes outside the folder."""
+"""`teo artifacts`: lists and downloads what attempts kept; one that fails keeps back no other."""
 
 import hashlib
-from io import BufferedWriter
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from io import BufferedRandom
+from pathlib import Path
 from typing import Annotated
 
 import httpx
@@ -10,12 +11,13 @@ import typer
 
 from cli import arguments
 from cli.client import Client, Json, segment
+from cli.downloads import DownloadFolder
 from cli.patience import Patience
 from cli.problems import BadUsage, Problem, Unreachable, from_answer, unavailable
-from cli.render import Column, field, show_list
+from cli.render import Column, field, plain, show_list
 from cli.session import Session
-from events import durable
 
+KINDS = ("artifact", "junit", "log")
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 _COLUMNS: list[Column] = [
@@ -33,6 +35,9 @@ def artifacts(
     download: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Download into this folder.")
     ] = None,
+    kind: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Only artifact, junit or log.")
+    ] = None,
     attempt: arguments.Attempt = None,
     all_attempts: Annotated[
         bool, typer.Option("--all-attempts", help="Not only the last attempt's.")
@@ -41,6 +46,8 @@ def artifacts(
     """List what an execution kept (of its last attempt, if none is named), or download it."""
     output = session.output()
     execution_id = arguments.execution_id(execution)
+    if kind not in (None, *KINDS):
+        raise BadUsage(f"--kind {kind}", next_step=f"use one of {', '.join(KINDS)}")
     if attempt is not None and all_attempts:
         raise BadUsage("--attempt and --all-attempts exclude each other")
     path = f"/v1/executions/{segment(execution_id)}/artifacts"
@@ -49,12 +56,10 @@ def artifacts(
         if found and attempt is None and not all_attempts:
             last = max(item["attempt"] for item in found)
             found = [item for item in found if item["attempt"] == last]
+        if kind is not None:
+            found = [item for item in found if item["kind"] == kind]
         if download is not None:
-            for item in found:
-                folder = f"attempt-{item['attempt']}" if all_attempts else ""
-                target = _target(download, folder, str(item["path"]))
-                _download(client, path, item, target, session=session)
-                session.screen.note(f"{target}  {size(item['size_bytes'])}")
+            _download(client, found, download, session=session, with_attempts=all_attempts)
     empty = f"{execution_id} kept nothing"
     if download is None or output != "table":
         show_list(session.screen, found, _COLUMNS, output=output, empty=empty, name="path")
@@ -74,39 +79,55 @@ def size(size_bytes: object) -> str:
     return f"{amount:.1f} {_UNITS[-1]}"
 
 
-def _target(folder: Path, attempt: str, name: str) -> Path:
-    """Return where an artifact goes. Raises `Problem` if its name or a link leads out of there."""
-    inside = PurePosixPath(name)
-    if not inside.parts or inside.is_absolute() or ".." in inside.parts or "\0" in name:
-        raise Problem(f"artifact {name!r} would be written outside {folder}", exit_code=3)
-    target = folder / attempt / Path(*inside.parts)
-    if not target.resolve().is_relative_to(folder.resolve()):
-        raise Problem(f"{target} leads outside {folder}: a link is in the way", exit_code=3)
-    return target
+def _download(
+    client: Client, found: list[Json], into: Path, *, session: Session, with_attempts: bool
+) -> None:
+    """Fetch artifacts into a folder; one that fails keeps back no other. Raises `Problem`."""
+    failed: list[Problem] = []
+    twice = {key for key, count in Counter(map(_place, found)).items() if count > 1}
+    with DownloadFolder(into) as folder:
+        for item in found:
+            # Two of one path are of two kinds: the test's own keeps the name.
+            is_second = _place(item) in twice and item.get("kind") != "artifact"
+            name = f"{item['path']}~{item['kind']}" if is_second else str(item["path"])
+            name = f"attempt-{item['attempt']}/{name}" if with_attempts else name
+            try:
+                _fetch_into(client, item, name, folder, session=session)
+            except Unreachable:
+                raise
+            except Problem as problem:
+                session.screen.complain(f"teo: {problem}")
+                failed.append(problem)
+                continue
+            session.screen.note(f"{into / plain(name)}  {size(item['size_bytes'])}")
+    if failed:
+        raise Problem(
+            f"{len(failed)} of {len(found)} artifacts were not downloaded",
+            next_step="see above why; the others are there",
+            exit_code=failed[0].exit_code,
+        )
 
 
-def _download(client: Client, path: str, item: Json, target: Path, *, session: Session) -> None:
-    """Fetch one artifact into a file of another name, check it, then give it its name."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    names = "/".join(segment(name) for name in PurePosixPath(str(item["path"])).parts)
-    url = f"{path}/{item['attempt']}/{names}"
+def _place(item: Json) -> tuple[int, str]:
+    return int(item["attempt"]), str(item["path"])
+
+
+def _fetch_into(
+    client: Client, item: Json, name: str, folder: DownloadFolder, *, session: Session
+) -> None:
+    """Fetch one artifact into a file without a name, check it, then give it its name."""
     patience = Patience(client.patience_s, note=session.screen.note)
-    try:
-        with part.open("wb") as file:
-            while True:
-                try:
-                    _fetch(client, url, file, etag=f'"{item["sha256"]}"')
-                    break
-                except Unreachable as error:
-                    patience.wait(error)
-        _check(part, item)
-        durable.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    with folder.file(name) as file:
+        while True:
+            try:
+                _fetch(client, str(item["href"]), file, etag=f'"{item["sha256"]}"')
+                break
+            except Unreachable as error:
+                patience.wait(error)
+        _check(file, item)
 
 
-def _fetch(client: Client, url: str, file: BufferedWriter, *, etag: str) -> None:
+def _fetch(client: Client, url: str, file: BufferedRandom, *, etag: str) -> None:
     offset = file.tell()
     try:
         with client.download(url, offset_bytes=offset, etag=etag) as answer:
@@ -124,12 +145,13 @@ def _fetch(client: Client, url: str, file: BufferedWriter, *, etag: str) -> None
         raise Unreachable(client.server, str(error) or type(error).__name__) from error
 
 
-def _check(part: Path, item: Json) -> None:
-    with part.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+def _check(file: BufferedRandom, item: Json) -> None:
+    file.seek(0)
+    found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != item["sha256"]:
         raise Problem(
-            f"artifact {item['path']!r} arrived with sha256 {found}, {item['sha256']} was kept",
+            f"artifact {plain(item['path'])!r} arrived with sha256 {found}, {item['sha256']} was "
+            "kept",
             next_step="download it again; if that does not help, its store is damaged",
             exit_code=3,
         )

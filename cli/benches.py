@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from adapters.grammar import Wrong, wrong_label, wrong_name
 from cli import arguments
 from cli.client import Client, Json, segment
 from cli.command import group
@@ -164,6 +165,7 @@ def _limits(steps: list[Json] | None) -> str:
 
 def _pool_of(document: Node) -> tuple[str, list[Json]]:
     keys = document.mapping(allowed=("pool", "benches", "health"), required=("pool", "benches"))
+    _refuse(keys["pool"], wrong_name(keys["pool"].text(), "pool"))
     benches: dict[str, Json] = {}
     if not keys["benches"].items():
         raise keys["benches"].fail("the pool has no benches", next_step="list at least one")
@@ -173,6 +175,12 @@ def _pool_of(document: Node) -> tuple[str, list[Json]]:
             raise node.fail(f"bench {bench['name']!r} is there twice")
         benches[bench["name"]] = bench
     return keys["pool"].text(), list(benches.values())
+
+
+def _refuse(node: Node, wrong: Wrong | None) -> None:
+    """Raise `BadUsage` at its place in the file for what the grammar refuses."""
+    if wrong is not None:
+        raise node.fail(wrong.what, next_step=wrong.next_step)
 
 
 def _health_of(document: Node) -> Json:
@@ -195,6 +203,10 @@ def _bench(node: Node) -> Json:
     if config is not None:
         config.mapping()
     named = given["labels"].mapping() if "labels" in given else {}
+    for label, value in named.items():
+        _refuse(value, wrong_label(label, value.text()))
+    for noun, key in (("bench", "name"), ("adapter", "adapter")):
+        _refuse(keys[key], wrong_name(keys[key].text(), noun))
     return {
         "name": keys["name"].text(),
         "labels": {name: value.text() for name, value in named.items()},

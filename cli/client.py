@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
 
+from adapters.grammar import shown
 from cli import sse
 from cli.contexts import Target
 from cli.patience import COMMAND_PATIENCE_S, FOLLOW_PATIENCE_S, STABLE_S, Patience
@@ -234,6 +235,10 @@ class Client:
             except httpx.TransportError as error:
                 self._traced(method, path, type(error).__name__)
                 failure = Unreachable(self.server, _reason(error))
+            except UnicodeEncodeError as error:
+                raise BadUsage(
+                    f"{shown(str(error.object))} is not UTF-8", next_step="write it in UTF-8"
+                ) from error
             if not isinstance(failure, Unreachable):
                 raise failure
             patience.wait(failure)
@@ -297,8 +302,9 @@ class Page(list[Json]):
 
 
 def segment(name: str) -> str:
-    """Return `name` as one segment of a path, whatever is in it."""
-    return quote(name, safe="")
+    """Return `name` as one segment of a path, whatever is in it: also `..` leads nowhere else."""
+    text = name.encode("utf-8", "surrogatepass")
+    return "%2E" * len(name) if name in (".", "..") else quote(text, safe="")
 
 
 def _http_client(target: Target, *, version: str) -> "httpx.Client":

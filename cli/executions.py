@@ -7,7 +7,7 @@ import typer
 from cli import arguments, exit_codes
 from cli.client import Json, segment
 from cli.durations import parse_optional
-from cli.follow import wait_for_end
+from cli.follow import wait_for_end, waits_for
 from cli.render import (
     Column,
     Format,
@@ -40,7 +40,7 @@ _ROWS: list[Column] = [
     ("id", field("id")),
     ("status", field("status")),
     ("verdict", field("verdict")),
-    ("reason", lambda item: plain(item.get("reason") or item.get("code"))),
+    ("reason", lambda item: plain(waits_for(item) or item.get("code"))),
     ("pool", field("pool")),
     ("bench", field("bench")),
     ("selector", field("selector")),

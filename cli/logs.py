@@ -1,17 +1,18 @@
 """`teo logs`: prints what an execution wrote, exactly; never changes a byte of a line."""
 
+from collections.abc import Collection, Sequence
 from typing import Annotated
 
 import typer
 
 from cli import arguments
 from cli.client import Client, segment
-from cli.follow import LogFollower
+from cli.follow import LogFollower, ShowLines
 from cli.problems import BadUsage
 from cli.render import Screen
 from cli.session import Session
 
-PAGE_LINES = 5_000
+PAGE_LINES = 10_000
 
 
 def logs(
@@ -45,13 +46,25 @@ def logs(
                 execution_id,
                 since_line=since_line or 1,
                 attempt=attempt,
-                as_json=output == "json",
+                show=_json_lines(session.screen) if output == "json" else None,
             )
 
 
 def _say_attempt(screen: Screen, number: int) -> None:
     if number > 1:
         screen.note(f"attempt {number}")
+
+
+def _json_lines(screen: Screen) -> ShowLines:
+    from cli.render import to_json_line
+
+    def show(attempt: int, first: int, texts: Sequence[str], stderr: Collection[int]) -> None:
+        for index, text in enumerate(texts):
+            stream = "stderr" if index in stderr else "stdout"
+            line = {"attempt": attempt, "n": first + index, "stream": stream, "text": text}
+            screen.print(to_json_line(line))
+
+    return show
 
 
 def _print(
@@ -61,21 +74,24 @@ def _print(
     *,
     since_line: int,
     attempt: int | None,
-    as_json: bool,
+    show: ShowLines | None,
 ) -> None:
-    """Print what there is now, a page at a time, and stop where it ends."""
+    """Print what there is now, and stop where it ends."""
+    execution = client.get(f"/v1/executions/{segment(execution_id)}")
+    number = attempt or len(execution.get("attempts") or ())
+    ended = {each["number"] for each in execution.get("attempts") or () if each["finished_at"]}
+    follower = LogFollower(
+        client, execution_id, screen, attempt=number, since_line=since_line, show=show
+    )
+    if number in ended:
+        # One stream from the first line to the last; each page would be searched for anew.
+        follower.run()
+        return
     path = f"/v1/executions/{segment(execution_id)}/logs"
     while True:
         asked = {"attempt": attempt, "since_line": since_line, "limit": PAGE_LINES}
         page = client.get(path, asked)
-        lines = page["lines"]
-        for line in lines:
-            if as_json:
-                from cli.render import to_json_line
-
-                screen.print(to_json_line({"attempt": page["attempt"], **line}))
-            else:
-                screen.write_log(line["text"] + "\n", is_error=line["stream"] == "stderr")
-        if not lines or page["is_complete"] or page["next_line"] <= since_line:
+        follower.page(page)
+        if not page["lines"] or page["is_complete"] or page["next_line"] <= since_line:
             return
         attempt, since_line = page["attempt"], page["next_line"]

@@ -2,6 +2,7 @@
 
 from cli import arguments
 from cli.client import Json
+from cli.follow import waits_for
 from cli.render import Column, age, field, plain, show_list
 from cli.session import Session
 
@@ -15,7 +16,7 @@ _COLUMNS: list[Column] = [
     ("WANTS", lambda item: _wants(item)),
     ("OWNER", field("owner")),
     ("WAITS", lambda item: age(_asked_at(item))),
-    ("REASON", field("reason")),
+    ("REASON", lambda item: plain(waits_for(item))),
 ]
 
 

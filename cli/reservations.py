@@ -8,7 +8,7 @@ import typer
 from cli import arguments, exit_codes
 from cli.client import Client, Json, segment
 from cli.durations import parse, parse_optional
-from cli.follow import QUEUE_POLL_S, queue_text
+from cli.follow import QUEUE_POLL_S, queue_text, waits_for
 from cli.problems import Problem
 from cli.render import Column, Format, Screen, age, field, plain, show_list, show_one
 from cli.session import Session
@@ -26,7 +26,7 @@ _COLUMNS: list[Column] = [
 _ROWS: list[Column] = [
     ("id", field("id")),
     ("status", field("status")),
-    ("reason", lambda item: plain(item.get("reason") or item.get("code"))),
+    ("reason", lambda item: plain(waits_for(item) or item.get("code"))),
     ("pool", field("pool")),
     ("benches", lambda item: _benches(item)),
     ("selectors", lambda item: plain(" & ".join(item.get("selectors") or ()))),

@@ -7,7 +7,7 @@ import typer
 from cli import arguments, exit_codes
 from cli.client import Client, Json, segment
 from cli.durations import parse_optional
-from cli.follow import LogFollower, out_of_service, queue_text, wait_for_end, wait_for_start
+from cli.follow import LogFollower, queue_text, wait_for_end, wait_for_start
 from cli.problems import BadUsage, OutputLost, Problem, Refused
 from cli.render import plain
 from cli.run_spec import RunSpec, read_spec
@@ -76,8 +76,8 @@ def run(
         retries=retries,
         retries_on_failure=retries_on_failure,
         priority=priority,
-        junit=tuple(arguments.globs(junit, name="--junit")),
-        artifacts=tuple(arguments.globs(artifact, name="--artifact")),
+        junit=tuple(junit or ()),
+        artifacts=tuple(artifact or ()),
         verdict_by=arguments.verdict_by(verdict, name="--verdict") if verdict is not None else None,
         env=arguments.environment(env),
         memory_max_bytes=arguments.size(memory_max, name="--memory-max") if memory_max else None,
@@ -86,6 +86,7 @@ def run(
     )
     if not spec.command:
         raise BadUsage("no command to run", next_step="write it last: teo run -l k=v -- CMD…")
+    spec.check()
     if spec.pool is None and spec.reservation is None:
         spec = spec.over(pool=session.target().pool)
     with session.client() as client, Interrupts() as interrupts:
@@ -149,7 +150,7 @@ class _Run:
                 execution = wait_for_start(self._client, execution, spinner.update)
                 if execution["status"] != "finished":
                     spinner.update(f"{execution_id} {_place(execution)}")
-            LogFollower(
+            follower = LogFollower(
                 self._client,
                 execution_id,
                 self._screen,
@@ -157,7 +158,8 @@ class _Run:
                 on_attempt=lambda number: self._say_attempt(execution_id, number),
                 on_requeued=lambda ended: self._say_requeued(execution_id, ended),
                 on_silence=lambda: self._say_wait(execution_id),
-            ).run()
+            )
+            follower.run()
             execution = wait_for_end(self._client, execution_id)
         except OutputLost:
             raise
@@ -168,7 +170,7 @@ class _Run:
                 f"`teo logs {execution_id} -f`, `teo cancel {execution_id}`"
             )
             raise
-        for line in summary(self._client, self._screen, execution):
+        for line in summary(self._client, self._screen, execution, missing=follower.missing):
             self._screen.note(line)
         if self._output != "table":
             self._show(execution)
@@ -201,9 +203,9 @@ class _Run:
             return
         execution = self._now(execution_id)
         self._is_waiting = execution["status"] == "queued"
-        cause = out_of_service(self._client, execution) if self._is_waiting else ""
+        cause = str(execution.get("stuck") or "") if self._is_waiting else ""
         if cause and cause != self._waits_for:
-            self._screen.note(queue_text({**execution, "reason": ""}) + cause)
+            self._screen.note(queue_text({**execution, "reason": ""}))
         self._waits_for = cause
 
     def _now(self, execution_id: str) -> Json:

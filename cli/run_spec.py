@@ -1,15 +1,33 @@
 """What `teo run` asks for, from flags and from a file; flags win. Never sends anything."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
+from adapters.grammar import (
+    Wrong,
+    wrong_command,
+    wrong_globs,
+    wrong_name,
+    wrong_variables,
+)
 from cli import arguments
 from cli.client import Json
 from cli.documents import Node, read_documents
+from cli.durations import humanise
 from cli.problems import BadUsage
+from events.limits import (
+    LIMIT_BYTES_MAX,
+    LIMIT_BYTES_MIN,
+    LIMIT_PROCESSES_MAX,
+    PRIORITY_MAX,
+    RETRIES_MAX,
+    TIMEOUT_S_MAX,
+    WAIT_S_MAX,
+)
 
+T = TypeVar("T")
 _KEYS = frozenset(
     (
         *("pool", "selector", "reservation", "command", "env", "priority"),
@@ -56,6 +74,35 @@ class RunSpec:
         }
         return replace(self, **chosen)
 
+    def check(self) -> None:
+        """Raise `BadUsage` for what the server would refuse, before anything is sent."""
+        if self.pool is not None:
+            arguments.checked_pool(self.pool)
+        arguments.refuse(wrong_command(self.command))
+        arguments.refuse(wrong_variables(self.env), name="--env")
+        arguments.refuse(wrong_globs(self.junit), name="--junit")
+        arguments.refuse(wrong_globs(self.artifacts), name="--artifact")
+        for name, value, least, most in (
+            ("--retries", self.retries, 0, RETRIES_MAX),
+            ("--retries-on-failure", self.retries_on_failure, 0, RETRIES_MAX),
+            ("--priority", self.priority, -PRIORITY_MAX, PRIORITY_MAX),
+            ("--memory-max", self.memory_max_bytes, LIMIT_BYTES_MIN, LIMIT_BYTES_MAX),
+            ("--processes-max", self.processes_max, 1, LIMIT_PROCESSES_MAX),
+            ("--disk-max", self.disk_max_bytes, LIMIT_BYTES_MIN, LIMIT_BYTES_MAX),
+        ):
+            if value is not None and not least <= value <= most:
+                raise BadUsage(f"{name} {value}", next_step=f"it is from {least} to {most}")
+        for name, seconds, most_s in (
+            ("--timeout", self.timeout_s, TIMEOUT_S_MAX),
+            ("--idle-timeout", self.idle_timeout_s, TIMEOUT_S_MAX),
+            ("--wait-timeout", self.wait_timeout_s, WAIT_S_MAX),
+        ):
+            if seconds is not None and seconds > most_s:
+                raise BadUsage(
+                    f"{name} {humanise(seconds)} is too long",
+                    next_step=f"give at most {humanise(most_s)}",
+                )
+
     def body(self) -> Json:
         """Return the body of POST /v1/executions."""
         run = _given(
@@ -98,13 +145,13 @@ def read_spec(path: str) -> RunSpec:
     given |= _numbers(nodes)
     for name in ("junit", "artifacts"):
         if name in nodes:
-            given[name] = _globs(nodes[name], name=name)
-    readers = {"selector": _selector, "command": _command, "verdict": _verdict_by}
+            given[name] = _taken(nodes[name], _one_or_more(nodes[name]), wrong_globs)
+    readers = {"selector": _selector, "command": _command, "verdict": _verdict_by, "env": _env}
     for name, read in readers.items():
         if name in nodes:
             given["verdict_by" if name == "verdict" else name] = read(nodes[name])
-    if "env" in nodes:
-        given["env"] = _env(nodes["env"])
+    if "pool" in nodes:
+        _taken(nodes["pool"], given["pool"], lambda text: wrong_name(text, "pool"))
     return RunSpec().over(**given)
 
 
@@ -122,7 +169,7 @@ def _numbers(nodes: Mapping[str, Node]) -> dict[str, int]:
 def _env(node: Node) -> dict[str, str]:
     env = {key: value.text() for key, value in node.mapping().items()}
     try:
-        arguments.refuse_secrets(env, name="env")
+        arguments.refuse_secrets(_taken(node, env, wrong_variables), name="env")
     except BadUsage as error:
         raise node.fail(error.what, next_step=error.next_step) from error
     return env
@@ -142,11 +189,11 @@ def _selector(node: Node) -> str:
         raise node.fail(error.what, next_step=error.next_step) from error
 
 
-def _globs(node: Node, *, name: str) -> tuple[str, ...]:
-    try:
-        return tuple(arguments.globs(list(_one_or_more(node)), name=name))
-    except BadUsage as error:
-        raise node.fail(error.what, next_step=error.next_step) from error
+def _taken(node: Node, asked: T, check: Callable[[T], Wrong | None]) -> T:
+    """Return `asked`. Raises `BadUsage` at its place in the file if the grammar refuses it."""
+    if (wrong := check(asked)) is not None:
+        raise node.fail(wrong.what, next_step=wrong.next_step)
+    return asked
 
 
 def _verdict_by(node: Node) -> str:
@@ -163,9 +210,9 @@ def _one_or_more(node: Node) -> tuple[str, ...]:
 def _command(node: Node) -> tuple[str, ...]:
     """Return the words of a command: a list as it is, a text split as a shell would, unexpanded."""
     if node.is_list():
-        return node.texts()
+        return _taken(node, node.texts(), wrong_command)
     try:
-        return tuple(shlex.split(node.text()))
+        return _taken(node, tuple(shlex.split(node.text())), wrong_command)
     except ValueError as error:
         raise node.fail(f"command: {error}", next_step="write it as a list of words") from error
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import cast
 
+from cli.arguments import checked_pool
 from cli.client import Client
 from cli.contexts import Target, resolve
 from cli.durations import parse
@@ -77,7 +78,7 @@ class Session:
     def pool(self, client: Client, asked: str | None) -> str:
         """Return the pool asked for, else the context's, else the only one the server has."""
         if named := asked or self.target().pool:
-            return named
+            return checked_pool(named)
         names = sorted(str(item["pool"]) for item in client.pages("/v1/pools", has_limit=False))
         if len(names) == 1:
             return names[0]

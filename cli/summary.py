@@ -1,14 +1,22 @@
 """The few lines at the end of a run: verdict, where, how long, cases, and what to look at next."""
 
+from collections.abc import Mapping
+
 from cli.client import Client, Json, segment
 from cli.problems import Problem
 from cli.render import Screen, elapsed, plain, totals
 
+NOTHING: Mapping[int, int] = {}
 _COLOURS = {"passed": "green", "failed": "red", "cancelled": "dim"}
 
 
-def summary(client: Client, screen: Screen, execution: Json) -> list[str]:
-    """Return the lines; what cannot be fetched is left out."""
+def summary(
+    client: Client, screen: Screen, execution: Json, *, missing: Mapping[int, int] = NOTHING
+) -> list[str]:
+    """Return the lines; what cannot be fetched is left out.
+
+    `missing`: how many lines of each attempt were not shown.
+    """
     if screen.is_quiet:
         return []
     execution_id, verdict = execution["id"], str(execution.get("verdict"))
@@ -28,6 +36,12 @@ def summary(client: Client, screen: Screen, execution: Json) -> list[str]:
     counts = totals(execution.get("totals"))
     if counts != "-":
         lines.append(f"  cases:     {counts}")
+    lines += [
+        f"  log:       {count} lines of attempt {attempt} came too fast to be shown; all of them: "
+        f"teo logs {execution_id} --attempt {attempt}"
+        for attempt, count in sorted(missing.items())
+        if count
+    ]
     kept = _artifact_count(client, execution_id)
     if kept:
         lines.append(f"  artifacts: {kept}")

@@ -40,6 +40,17 @@ def replace(draft: Path, path: Path) -> None:
     sync(path.parent)
 
 
+def replace_in(folder: int, draft: str, name: str) -> None:
+    """Give the closed file `draft` in the open folder another name there; like `replace`."""
+    descriptor = os.open(draft, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
+    os.fsync(folder)
+
+
 def make_folder(folder: Path, *, mode: int = 0o777) -> None:
     """Make `folder` and what is missing above it; return once their names are on the disk.
 

@@ -6,6 +6,9 @@ Mirrors `schemas/logs/`; the meaning and unit of each field is written there.
 from dataclasses import dataclass
 from datetime import datetime
 
+TOO_FAST = "[teo: output is faster than its limit; lines from here on are in log.txt only]"
+"""Stands on the log in the place of the first of the lines that were kept back."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogBatch:

@@ -1,6 +1,7 @@
 """Label selectors, as Kubernetes and its users write them: `k=v,k!=v,k in (a,b),k,!k`.
 
-Pure: parsing and matching only.
+A value that holds other signs stands in double quotes: `site="Hall 3"`. Pure: parsing and
+matching only.
 """
 
 import re
@@ -14,8 +15,9 @@ from events.errors import InvalidSelector
 SELECTOR_CHARS_MAX = 1_000
 _NAME = r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?"
 _NAME_RE = re.compile(_NAME)
-_VALUE_RE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._:/-]{0,126}[A-Za-z0-9])?)?")
-_SET_RE = re.compile(rf"({_NAME})\s+(in|notin)\s*\(([^()]*)\)")
+_VALUE_RE = re.compile(r"([^\W_]([\w.:/+@~%-]{0,126}[^\W_]|[\w.:/+@~%-]{0,126}\+)?)?")
+_QUOTED_RE = re.compile(r'"([^"\s]([^"]{0,126}[^"\s])?)?"')
+_SET_RE = re.compile(rf"({_NAME})\s+(in|notin)\s*\((.*)\)", re.DOTALL)
 _PAIR_RE = re.compile(r"([^!=\s]+)\s*(!=|==|=)\s*(.*)", re.DOTALL)
 
 Operator = Literal["in", "notin", "exists", "absent"]
@@ -48,9 +50,9 @@ class Requirement:
             case "absent":
                 return f"!{self.key}"
             case "in" | "notin" if len(self.values) == 1:
-                return f"{self.key}{'=' if self.operator == 'in' else '!='}{self.values[0]}"
+                return f"{self.key}{'=' if self.operator == 'in' else '!='}{quoted(self.values[0])}"
             case _:
-                return f"{self.key} {self.operator} ({','.join(self.values)})"
+                return f"{self.key} {self.operator} ({','.join(map(quoted, self.values))})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +79,19 @@ def parse(text: str) -> Selector:
     return Selector(tuple(_requirement(part.strip(), text) for part in _split(text)))
 
 
+def quoted(value: str) -> str:
+    """Return a label's value as a selector names it: in quotes if it has to be."""
+    return value if _VALUE_RE.fullmatch(value) else f'"{value}"'
+
+
 def _split(text: str) -> list[str]:
-    """Split at commas that stand outside parentheses."""
+    """Split at commas that stand outside parentheses and quotes."""
     parts, depth, start = [], 0, 0
+    is_quoted = False
     for index, character in enumerate(text):
+        is_quoted ^= character == '"'
+        if is_quoted:
+            continue
         depth += (character == "(") - (character == ")")
         if character == "," and depth == 0:
             parts.append(text[start:index])
@@ -90,7 +101,7 @@ def _split(text: str) -> list[str]:
 
 def _requirement(part: str, text: str) -> Requirement:
     if in_set := _SET_RE.fullmatch(part):
-        values = tuple(_value(value.strip(), text) for value in in_set[4].split(","))
+        values = tuple(_value(value.strip(), text) for value in _split(in_set[4]))
         return Requirement(in_set[1], "in" if in_set[3] == "in" else "notin", values)
     if pair := _PAIR_RE.fullmatch(part):
         key = _name(pair[1], text)
@@ -112,9 +123,13 @@ def _name(name: str, text: str) -> str:
 
 
 def _value(value: str, text: str) -> str:
-    if not _VALUE_RE.fullmatch(value):
+    if _VALUE_RE.fullmatch(value):
+        return value
+    in_quotes = _QUOTED_RE.fullmatch(value)
+    if in_quotes is None or not value.isprintable():
         raise InvalidSelector(
-            f"selector {text!r}: {value!r} is no label value; "
-            "use letters, digits, '.', '_', '-', ':' and '/', at most 128 characters"
+            f"selector {text!r}: {value!r} is no label value; use letters, digits, '.', '_', '-', "
+            "':', '/', '+', '@', '~' and '%', at most 128 characters; put any other in quotes, as "
+            'in site="Hall 3"'
         )
-    return value
+    return in_quotes[1] or ""

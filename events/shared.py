@@ -7,11 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-LIMIT_BYTES_MIN = 1 << 20
-LIMIT_BYTES_MAX = 1 << 50
-LIMIT_PROCESSES_MAX = 1 << 22
-"""Bounds of what a run may set as its own limits; the last is what Linux can count."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepPolicy:

@@ -19,6 +19,7 @@ from projections.rows import (
     Slice,
     SuiteRow,
 )
+from projections.stuck import Benches
 from projections.values import moment, moment_or_none, of_text
 
 Row = tuple[Any, ...]
@@ -76,16 +77,25 @@ def _executions(db: sqlite3.Connection, rows: Sequence[Row]) -> list[ExecutionRo
         if row[2] == "queued"
     }
     places = queue_positions(db, asks.values())
+    benches = Benches(db)
     found: list[ExecutionRow] = []
     for row in rows:
         key = (row[0], row[1])
         place = places[asks[key]] if key in asks else None
-        found.append(_execution(row, tuple(attempts.get(key, ())), place))
+        stuck = _stuck(benches, row) if key in asks else ""
+        found.append(_execution(row, tuple(attempts.get(key, ())), place, stuck))
     return found
 
 
+def _stuck(benches: Benches, row: Row) -> str:
+    pool, reservation_id, selector = row[1], row[11], row[12]
+    if reservation_id is None:
+        return benches.why_stuck(pool, (selector,))
+    return benches.why_stuck_inside(pool, reservation_id, selector)
+
+
 def _execution(
-    row: Row, attempts: tuple[AttemptRow, ...], queue_position: int | None
+    row: Row, attempts: tuple[AttemptRow, ...], queue_position: int | None, stuck: str
 ) -> ExecutionRow:
     identity, pool, status, verdict, code, reason, owner, created_at, started_at = row[:9]
     finished_at, bench, reservation_id, selector, priority, _, retries, on_failure = row[9:17]
@@ -117,6 +127,7 @@ def _execution(
         attempts=attempts,
         correlation_id=correlation_id,
         traceparent=traceparent,
+        stuck=stuck,
     )
 
 
@@ -264,14 +275,14 @@ def _case(row: Row, *, failed_before: bool) -> CaseRow:
 def artifacts(
     db: sqlite3.Connection, execution_id: str, attempt: int | None
 ) -> Sequence[ArtifactRow]:
-    """Return the files kept of one attempt, or of all, by attempt and path."""
+    """Return the files kept of one attempt, or of all, by attempt, path and kind."""
     pool = _pool_of(db, execution_id)
     if pool is None:
         return ()
     where = _of_execution(pool, execution_id, attempt)
     rows = db.execute(
         "SELECT attempt, path, kind, size_bytes, sha256, uri FROM artifacts"  # noqa: S608
-        f" {where.text} ORDER BY attempt, path",
+        f" {where.text} ORDER BY attempt, path, kind",
         where.values,
     )
     return [

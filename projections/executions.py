@@ -94,7 +94,7 @@ CREATE TABLE artifacts (
     size_bytes INTEGER NOT NULL,
     sha256 TEXT NOT NULL,
     uri TEXT NOT NULL,
-    PRIMARY KEY (execution_id, pool, attempt, path)
+    PRIMARY KEY (execution_id, pool, attempt, path, kind)
 ) WITHOUT ROWID;
 """
 """`age` is the `seq` of the submission: the order of service among asks of the same priority."""

@@ -21,6 +21,7 @@ from projections.rows import (
     WorkerFilter,
     WorkerRow,
 )
+from projections.stuck import Benches
 from projections.values import moment, moment_or_none, of_text
 
 __all__ = [
@@ -197,16 +198,20 @@ def reservations(
 def _reservations(db: sqlite3.Connection, rows: Sequence[Row]) -> list[ReservationRow]:
     asks = {(row[0], row[1]): Ask(row[1], None, row[5], row[6]) for row in rows if _waits(row)}
     places = queue_positions(db, asks.values())
-    return [
-        _reservation(row, places[asks[row[0], row[1]]] if _waits(row) else None) for row in rows
-    ]
+    benches_ = Benches(db)
+    found: list[ReservationRow] = []
+    for row in rows:
+        place = places[asks[row[0], row[1]]] if _waits(row) else None
+        stuck = benches_.why_stuck(row[1], of_text(row[4])) if _waits(row) else ""
+        found.append(_reservation(row, place, stuck))
+    return found
 
 
 def _waits(row: Row) -> bool:
     return bool(row[2] == "queued")
 
 
-def _reservation(row: Row, queue_position: int | None) -> ReservationRow:
+def _reservation(row: Row, queue_position: int | None, stuck: str) -> ReservationRow:
     identity, pool, status, owner, selectors, priority, _, duration_s, grants = row[:9]
     requested_at, granted_at, lease_until, wait_until, ended_at, code, reason = row[9:]
     return ReservationRow(
@@ -226,4 +231,5 @@ def _reservation(row: Row, queue_position: int | None) -> ReservationRow:
         code=code,
         reason=reason,
         queue_position=queue_position,
+        stuck=stuck,
     )

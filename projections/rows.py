@@ -113,6 +113,8 @@ class ReservationRow:
     code: str
     reason: str
     queue_position: int | None
+    stuck: str = ""
+    """Why no bench there is now can serve it while it waits; empty: one can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +166,8 @@ class ExecutionRow:
     attempts: tuple[AttemptRow, ...]
     correlation_id: str
     traceparent: str
+    stuck: str = ""
+    """Why no bench there is now can serve it while it waits; empty: one can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,14 @@
 """JUnit XML reports, as the tools write them: read as a stream, bounded, never trusted."""
 
-from adapters.junit.reader import parse_report, read_report
+from adapters.junit.reader import parse_report, read_opened, read_report
 from adapters.junit.report import CaseStatus, InvalidReport, Report, TestCase
 
-__all__ = ["CaseStatus", "InvalidReport", "Report", "TestCase", "parse_report", "read_report"]
+__all__ = [
+    "CaseStatus",
+    "InvalidReport",
+    "Report",
+    "TestCase",
+    "parse_report",
+    "read_opened",
+    "read_report",
+]

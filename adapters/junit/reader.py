@@ -5,9 +5,10 @@ text is put right before the parser sees it (`text.py`), what their elements mea
 `dialects.py`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 from xml.parsers import expat
 
 from adapters.junit import report as limits
@@ -46,20 +47,29 @@ _BLANK = " \t\r\n\ufeff\N{REPLACEMENT CHARACTER}"
 
 def read_report(path: Path) -> Report:
     """Return the report in a file. Raises `InvalidReport`, naming the file."""
+    return read_opened(lambda: path.open("rb"), name=path.name)
+
+
+def read_opened(opener: Callable[[], BinaryIO], *, name: str) -> Report:
+    """Return the report in the file that `opener` opens; `name` is for the errors.
+
+    Raises `InvalidReport`.
+    """
     try:
-        size = path.stat().st_size
-        if size > limits.FILE_BYTES_MAX:
-            raise _too_big(path.name, size)
-        with path.open("rb") as file:
-            return _read(iter(lambda: file.read(CHUNK_BYTES), b""), path.name)
+        with opener() as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limits.FILE_BYTES_MAX:
+                raise limits.too_big(name, size)
+            return _read(iter(lambda: file.read(CHUNK_BYTES), b""), name)
     except OSError as error:
-        raise InvalidReport(f"{path.name} cannot be read: {error}", code="unreadable") from error
+        reason = f"{name} cannot be read: {error.strerror or error}"
+        raise InvalidReport(reason, code="unreadable") from error
 
 
 def parse_report(data: bytes, *, name: str) -> Report:
     """Return the report in `data`; `name` is for the errors. Raises `InvalidReport`."""
     if len(data) > limits.FILE_BYTES_MAX:
-        raise _too_big(name, len(data))
+        raise limits.too_big(name, len(data))
     starts = range(0, len(data), CHUNK_BYTES)
     return _read((data[start : start + CHUNK_BYTES] for start in starts), name)
 
@@ -83,7 +93,7 @@ def _bounded(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
     for chunk in chunks:
         size += len(chunk)
         if size > limits.FILE_BYTES_MAX:
-            raise _too_big(name, size)
+            raise limits.too_big(name, size)
         yield chunk
 
 
@@ -389,10 +399,3 @@ class _Reader:
     def _too_deep(self) -> NoReturn:
         reason = f"{self._name} has elements nested over {limits.DEPTH_MAX} deep"
         raise InvalidReport(reason, code="too_deep")
-
-
-def _too_big(name: str, size: int) -> InvalidReport:
-    return InvalidReport(
-        f"{name} is {size} bytes, over {limits.FILE_BYTES_MAX}: write less output into the report",
-        code="too_big",
-    )

@@ -71,3 +71,11 @@ class InvalidReport(Exception):
         super().__init__(message)
         self.code = code
         self.read = Report()
+
+
+def too_big(name: str, size: int) -> InvalidReport:
+    """Return the error that says that a report is over `FILE_BYTES_MAX`."""
+    return InvalidReport(
+        f"{name} is {size} bytes, over {FILE_BYTES_MAX}: write less output into the report",
+        code="too_big",
+    )

@@ -6,7 +6,6 @@ Never lets a test outlive its lease, and never gives a test the worker's own env
 import asyncio
 import contextlib
 import hashlib
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,14 +21,11 @@ from adapters.contract import (
     Bench,
     Collected,
     Exit,
-    Found,
-    FoundKind,
     Handle,
     Lease,
     OnLines,
-    Refused,
 )
-from adapters.globs import check_globs, match_files
+from adapters.globs import check_globs
 from adapters.limits import limit_reached
 from adapters.local import cgroup, use
 from adapters.local.config import LocalConfig, local_config
@@ -37,12 +33,19 @@ from adapters.local.guard import STOP_MARGIN_S, Guard
 from adapters.local.launch import launch_of
 from adapters.local.orphans import end_orphans
 from adapters.local.owner import MACHINE_DIR, Owner, owner_of
-from adapters.local.place import ARTIFACTS, Place, mark_root, place_for, place_of, places_in
+from adapters.local.place import (
+    CLOSED,
+    OPEN,
+    Place,
+    mark_root,
+    place_for,
+    place_of,
+    places_in,
+)
+from adapters.local.removal import Remover
 from adapters.local.streams import Streams
 from adapters.local.use import Use
-
-COPY_FILES_MAX = 100_000
-_COLLECT_ALWAYS = f"{ARTIFACTS}/"
+from adapters.local.workspace import Workspace, fill, in_thread
 
 log = structlog.get_logger()
 
@@ -52,8 +55,16 @@ class LocalAdapter:
 
     def __init__(self, state_dir: Path) -> None:
         self._root = Path(state_dir).resolve()
+        digest = hashlib.sha256(str(self._root).encode()).hexdigest()
+        self._open_root = MACHINE_DIR / "work" / digest[:16]
+        """Where workspaces of other users are: they cannot come into the worker's own folder."""
+        self._removers = {
+            self._root: Remover(self._root, mode=CLOSED),
+            self._open_root: Remover(self._open_root, mode=OPEN),
+        }
         self._allowed = NO_ALLOWANCE
-        self._mine: set[Path] = set()
+        self._mine: dict[Path, Workspace] = {}
+        """What this life provisioned and has not torn down, by the folder of the attempt."""
 
     def allow(self, allowed: Allowed) -> None:
         """Let benches reach what is allowed of this machine; without this, nothing."""
@@ -83,22 +94,26 @@ class LocalAdapter:
         config.check_folders()
         owner = self._owner(attempt.bench, config)
         place = place_for(self._root_for(config), attempt.id)
-        place.make(owner)
-        self._mine.add(place.folder)
+        place.make(mode=CLOSED if owner is None else OPEN)
+        self._mine[place.folder] = Workspace(place, config, owner)
         if config.copy is not None:
-            await _copy(config.copy, place.workspace)
-            if owner is not None:
-                await asyncio.to_thread(place.give, owner)
+            await fill(place.workspace, config.copy)
+        if owner is not None:
+            await in_thread(lambda is_given_up: place.give(owner, is_given_up))
         return place.handle()
 
     def _root_for(self, config: LocalConfig) -> Path:
         """Return where workspaces are: another user cannot come into the worker's own folder."""
         return self._root if config.user is None else self._open_root
 
-    @property
-    def _open_root(self) -> Path:
-        digest = hashlib.sha256(str(self._root).encode()).hexdigest()
-        return MACHINE_DIR / "work" / digest[:16]
+    def _place_of(self, handle: Handle) -> Place:
+        return place_of(handle, own=self._removers)
+
+    def _workspace_in(self, place: Place) -> Workspace:
+        """Return what is held of the attempt. Raises `AdapterError` if this life made nothing."""
+        if (workspace := self._mine.get(place.folder)) is None:
+            raise AdapterError(f"{place.folder} is not there: provision it", code="no_workspace")
+        return workspace
 
     def _owner(self, bench: Bench, config: LocalConfig) -> Owner | None:
         if config.user is None:
@@ -110,9 +125,8 @@ class LocalAdapter:
         self, attempt: Attempt, handle: Handle, *, on_lines: OnLines, lease: Lease
     ) -> Exit:
         """Run the command in its workspace; see the contract."""
-        place = place_of(handle)
-        if not place.workspace.is_dir():
-            raise AdapterError(f"{place.workspace} is not there: provision it", code="no_workspace")
+        place = self._place_of(handle)
+        workspace = self._workspace_in(place)
         config = local_config(attempt.bench, self._allowed)
         launch = launch_of(attempt, place, config, self._owner(attempt.bench, config))
         guard = Guard(launch, lease)
@@ -120,7 +134,7 @@ class LocalAdapter:
             limits=launch.limits,
             guardian=guard.pid,
             group=launch.group,
-            workspace=place.workspace,
+            workspace=workspace.folder,
         )
         following = asyncio.create_task(_follow(guard, watched, place, attempt, on_lines, lease))
         try:
@@ -144,22 +158,24 @@ class LocalAdapter:
 
     async def collect(self, attempt: Attempt, handle: Handle) -> Collected:
         """Find files in the workspace, and new ones in the bench's directory; see the contract."""
-        place = place_of(handle)
-        config = local_config(attempt.bench, self._allowed)
-        if not place.workspace.is_dir():
-            raise AdapterError(f"{place.workspace} is not there: provision it", code="no_workspace")
-        return await asyncio.to_thread(_collect, attempt, place, config)
+        workspace = self._workspace_in(self._place_of(handle))
+        return await in_thread(lambda is_given_up: workspace.collect(attempt, is_given_up))
 
     async def teardown(self, handle: Handle) -> None:
         """End what still runs and remove the workspace; see the contract."""
-        place = place_of(handle)
-        await asyncio.to_thread(_tear_down, place)
-        self._mine.discard(place.folder)
+        place = self._place_of(handle)
+        remover = self._removers.get(place.root, self._removers[self._root])
+        if ended := await asyncio.to_thread(end_orphans, place):
+            log.warning("orphans.ended", execution_id=place.id.execution_id, processes=ended)
+        await in_thread(lambda is_given_up: remover.remove(place.folder, is_given_up))
+        if (workspace := self._mine.pop(place.folder, None)) is not None:
+            workspace.close()
 
     async def leftovers(self) -> Sequence[Handle]:
         """Return what lies in the state folder and is not of this life; see the contract."""
-        roots = (self._root, self._open_root)
-        places = [place for root in roots for place in await asyncio.to_thread(places_in, root)]
+        places = [
+            place for root in self._removers for place in await asyncio.to_thread(places_in, root)
+        ]
         return [place.handle() for place in places if place.folder not in self._mine]
 
 
@@ -190,7 +206,7 @@ async def _follow(
 
 async def _end_unguarded(guard: Guard, place: Place) -> None:
     """End what is left if the guardian was killed before it had ended all."""
-    if await guard.was_killed() or place.pidfile.exists():
+    if await guard.was_killed() or place.is_guarded:
         await asyncio.to_thread(end_orphans, place)
 
 
@@ -217,108 +233,3 @@ async def _limit_use(guard: Guard, watched: Use, attempt: Attempt) -> None:
     guard.stop(grace_s, cause="limit_exceeded", detail=detail)
     await asyncio.sleep(grace_s + STOP_MARGIN_S)
     await asyncio.to_thread(guard.kill)
-
-
-async def _copy(source: Path, target: Path) -> None:
-    """Copy a folder in a thread that gives up once nobody waits for it."""
-    copied = 0
-    is_cancelled = False
-
-    def copy_file(from_: str, to: str) -> str:
-        nonlocal copied
-        copied += 1
-        if is_cancelled or copied > COPY_FILES_MAX:
-            raise AdapterError(
-                f"{source} holds over {COPY_FILES_MAX} files: use config.directory instead",
-                code="copy_too_big",
-                retriable=False,
-            )
-        return str(shutil.copy2(from_, to))
-
-    def copy() -> None:
-        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True, copy_function=copy_file)
-
-    copying = asyncio.ensure_future(asyncio.to_thread(copy))
-    try:
-        await asyncio.shield(copying)
-    except asyncio.CancelledError:
-        is_cancelled = True
-        await asyncio.wait({copying})
-        raise
-    except (OSError, shutil.Error) as error:
-        raise AdapterError(
-            f"cannot copy {source} into the workspace: {error}", code="copy_failed"
-        ) from error
-
-
-def _collect(attempt: Attempt, place: Place, config: LocalConfig) -> Collected:
-    found: dict[tuple[str, FoundKind], Found] = {}
-    refused: list[Refused] = []
-    wanted: list[tuple[Path, FoundKind, tuple[str, ...]]] = [
-        (place.workspace, "artifact", (_COLLECT_ALWAYS, *attempt.artifacts)),
-        (place.workspace, "junit", attempt.junit),
-    ]
-    if config.directory is not None:
-        # First, so that a file of the same path in the workspace goes before.
-        wanted[:0] = [
-            (config.directory, "artifact", attempt.artifacts),
-            (config.directory, "junit", attempt.junit),
-        ]
-    for root, kind, globs in wanted:
-        matched = match_files(root, globs)
-        refused += matched.refused
-        for path in matched.paths:
-            file = root / path
-            if not _is_older(file, path, place, config):
-                found[path, kind] = Found(
-                    kind=kind, path=path, size_bytes=file.stat().st_size, local_path=file
-                )
-    if attempt.junit and not any(kind == "junit" for _, kind in found):
-        refused.append(
-            Refused(path=", ".join(attempt.junit), code="no_match", reason="no file matches")
-        )
-    ordered = tuple(found[key] for key in sorted(found))
-    return Collected(found=ordered, refused=tuple(dict.fromkeys(refused)))
-
-
-def _is_older(file: Path, path: str, place: Place, config: LocalConfig) -> bool:
-    """Return whether a file was there before the test, so is no evidence of this attempt."""
-    status = file.stat()
-    if config.directory is not None and not file.is_relative_to(place.workspace):
-        # The time of change cannot be set by whoever unpacks or copies a file.
-        return status.st_ctime_ns <= place.made.stat().st_ctime_ns
-    origin = None if config.copy is None else config.copy / path
-    if origin is None or not origin.is_file():
-        return False
-    before = origin.stat()
-    return (status.st_mtime_ns, status.st_size) == (before.st_mtime_ns, before.st_size)
-
-
-def _tear_down(place: Place) -> None:
-    if ended := end_orphans(place):
-        log.warning("orphans.ended", execution_id=place.id.execution_id, processes=ended)
-    if place.folder.exists():
-        _remove(place.folder)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder, whatever rights the test took away inside it."""
-
-    def open_up(_function: object, path: str, _error: object) -> None:
-        parent = Path(path).parent
-        parent.chmod(0o700)
-        if Path(path).is_dir() and not Path(path).is_symlink():
-            Path(path).chmod(0o700)
-            shutil.rmtree(path)
-        else:
-            Path(path).unlink(missing_ok=True)
-
-    try:
-        shutil.rmtree(folder, onerror=open_up)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise AdapterError(
-            f"cannot remove {folder}: {error}; remove it by hand, then restore the bench",
-            code="workspace_stays",
-        ) from error

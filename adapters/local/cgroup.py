@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from adapters.contract import Limits
-from adapters.local.place import Place
+from adapters.local.place import Place, read_note
 
 PREFIX = "teo-"
 OWN = "teo-worker"
@@ -53,7 +53,7 @@ def groups_of(place: Place) -> list[Path]:
     base, name = base_group(), _name(place)
     found = [] if base is None else [base / name]
     with contextlib.suppress(OSError, ValueError):
-        noted = Path((place.folder / NOTE).read_text(encoding="utf-8"))
+        noted = Path(os.fsdecode(read_note(place.folder / NOTE)))
         # A test of the same user can write the note: only a group of this attempt is believed.
         if noted.name == name and ".." not in noted.parts and noted not in found:
             found.append(noted)

@@ -18,7 +18,7 @@ from pathlib import Path
 from adapters.contract import AdapterError
 from adapters.local import cgroup, confine, guardian, tree
 from adapters.local.owner import UIDS
-from adapters.local.place import Place
+from adapters.local.place import Place, read_note
 
 END_S_MAX = 5.0
 """How long processes may take to die of SIGKILL."""
@@ -66,7 +66,7 @@ def mark_for(place: Place) -> int:
 def _end_guardian(pidfile: Path) -> None:
     """Let a guardian that still lives end its tree; kill both if it does not."""
     try:
-        pid, started = (int(word) for word in pidfile.read_text(encoding="ascii").split())
+        pid, started = (int(word) for word in read_note(pidfile).split())
     except (OSError, ValueError):
         return  # It never started, or it ended all and said so.
     give_up_at = time.monotonic() + 2 * guardian.ORPHAN_GRACE_S + guardian.LEFTOVER_GRACE_S

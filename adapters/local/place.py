@@ -9,13 +9,20 @@ import json
 import os
 import re
 import socket
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.contract import AdapterError, AttemptId, Handle, InvalidHandle
-from adapters.local.owner import Owner
+from adapters.folders import give_tree
+from adapters.local.owner import MACHINE_DIR, Owner
 
 ARTIFACTS = "artifacts"
+CLOSED = 0o700
+"""The rights of folders that are the worker's alone."""
+OPEN = 0o711
+"""The rights of folders through which another user comes to a workspace of its own."""
+NOTE_BYTES_MAX = 4096
 _MARK = ".teo-local-adapter"
 _NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,99})\.([0-9]{1,9})\.([0-9]{1,18})")
 
@@ -58,6 +65,11 @@ class Place:
         return self.folder / "guardian"
 
     @property
+    def is_guarded(self) -> bool:
+        """Whether the guardian's file is there; in a folder shut by a test, nobody can tell."""
+        return os.path.lexists(self.pidfile)
+
+    @property
     def made(self) -> Path:
         """A file as old as the attempt."""
         return self.folder / "made"
@@ -75,19 +87,17 @@ class Place:
         """Return the handle; the same for the same attempt, wherever it is asked for."""
         return Handle(json.dumps({"adapter": "local", "host": host(), "place": str(self.folder)}))
 
-    def make(self, owner: Owner | None = None) -> None:
+    def make(self, *, mode: int = CLOSED) -> None:
         """Make the folders. Raises `AdapterError` if they exist: nothing runs twice.
 
-        An owner gets the workspace; what lies beside it stays the worker's.
+        With `OPEN` another user can come to the workspace, but not into it before it is given.
         """
         try:
-            mark_root(self.root, mode=0o700 if owner is None else 0o711)
-            self.folder.mkdir(mode=0o700)
+            mark_root(self.root, mode=mode)
+            self.folder.mkdir(mode=CLOSED)
             self.artifacts.mkdir(parents=True)
-            self.workspace.chmod(0o700)
-            if owner is not None:
-                self.folder.chmod(0o711)
-                self.give(owner)
+            self.workspace.chmod(CLOSED)
+            self.folder.chmod(mode)
             self.made.touch()
         except FileExistsError as error:
             raise AdapterError(
@@ -101,12 +111,29 @@ class Place:
                 f"cannot make a workspace in {self.root}: {error}", code="no_workspace"
             ) from error
 
-    def give(self, owner: Owner) -> None:
-        """Give the workspace, with all there is in it, to a user; links are not followed."""
-        for folder, _, files, opened in os.fwalk(self.workspace):
-            os.chown(folder, owner.uid, owner.gid, follow_symlinks=False)
-            for name in files:
-                os.chown(name, owner.uid, owner.gid, dir_fd=opened, follow_symlinks=False)
+    def give(self, owner: Owner, is_given_up: Callable[[], bool] = lambda: False) -> None:
+        """Give the workspace, with all there is in it, to a user. Raises `AdapterError`.
+
+        What lies beside it stays the worker's.
+        """
+        try:
+            give_tree(self.workspace, owner.uid, owner.gid, is_given_up=is_given_up)
+        except OSError as error:
+            raise AdapterError(
+                f"cannot give {self.workspace} to {owner.name}: {error}", code="no_workspace"
+            ) from error
+
+
+def read_note(file: Path) -> bytes:
+    """Return what a short file beside a workspace says. Raises `OSError`.
+
+    A test of the same user may have put a pipe in its place, which would block, or a link.
+    """
+    fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return os.read(fd, NOTE_BYTES_MAX)
+    finally:
+        os.close(fd)
 
 
 def place_for(root: Path, attempt_id: AttemptId) -> Place:
@@ -122,8 +149,11 @@ def place_for(root: Path, attempt_id: AttemptId) -> Place:
     return place
 
 
-def place_of(handle: Handle) -> Place:
-    """Return the place a handle names, on this machine. Raises `InvalidHandle`, `AdapterError`."""
+def place_of(handle: Handle, *, own: Container[Path] = ()) -> Place:
+    """Return the place a handle names, on this machine. Raises `InvalidHandle`, `AdapterError`.
+
+    A place in one of the folders `own` needs no mark: a test may have removed it.
+    """
     try:
         fields = json.loads(handle)
         adapter, origin, text = fields["adapter"], fields["host"], fields["place"]
@@ -141,7 +171,7 @@ def place_of(handle: Handle) -> Place:
             retriable=False,
         )
     root = folder.parent
-    if folder.exists() and (folder.is_symlink() or not (root / _MARK).is_file()):
+    if root not in own and os.path.lexists(folder) and not (root / _MARK).is_file():
         raise InvalidHandle(
             f"{root} is not a folder of the local adapter: nothing is removed there"
         )
@@ -163,10 +193,14 @@ def places_in(root: Path) -> list[Place]:
     return found
 
 
-def mark_root(root: Path, *, mode: int = 0o700) -> None:
-    """Make `root` a folder of this adapter, closed to others even if somebody else made it."""
+def mark_root(root: Path, *, mode: int = CLOSED) -> None:
+    """Make `root` a folder of this adapter, with these rights whoever made or changed it."""
     root.mkdir(parents=True, exist_ok=True, mode=mode)
     root.chmod(mode)
+    if mode == OPEN:
+        # The way there was made with the rights that a worker makes its own files with.
+        for folder in (MACHINE_DIR, root.parent):
+            folder.chmod(mode)
     (root / _MARK).touch(exist_ok=True)
 
 

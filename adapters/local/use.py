@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adapters.contract import NO_LIMITS, Limits
+from adapters.folders import Descent, Folder, Identity, identity_of
 from adapters.local import cgroup, tree
 from adapters.sizes import size_text
 
@@ -27,7 +28,6 @@ GRACE_S = 1.0
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _BLOCK_BYTES = 512
-_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,7 +38,8 @@ class Use:
     guardian: int
     """Its pid: the test is all that is below it."""
     group: Path | None
-    workspace: Path
+    workspace: Folder
+    """Held, so that a test cannot hide what it wrote by moving it."""
     _disk_due: float = field(default=0.0, init=False)
 
     async def exceeded(self) -> str:
@@ -143,51 +144,47 @@ def _proportional(pid: int) -> int:
     return _resident(pid)
 
 
-def disk_use(folder: Path) -> int:
-    """Return the bytes that all below `folder` takes on disk, of any depth, following no link.
+def disk_use(folder: Folder) -> int:
+    """Return the bytes that all in `folder` takes on disk, of any depth, following no link.
 
-    One folder is open at a time, and the way back up is checked: the test may move folders
-    meanwhile. What cannot be read is not counted.
+    The test may move folders meanwhile, also the one that is held. What cannot be read is not
+    counted.
     """
+    links: set[Identity] = set()
     try:
-        here = os.open(folder, _FOLDER_FLAGS)
+        descent = Descent(folder.descriptor())
     except OSError:
         return 0
-    links: set[tuple[int, int]] = set()
-    total, names = _look_into(here, links)
-    rest, way = [names], [_identity(here)]
+    total = 0
     try:
+        total, names = _look_into(descent.fd, links)
+        rest = [names]
         while rest:
             if rest[-1]:
-                with contextlib.suppress(OSError):
-                    here = _move(here, rest[-1].pop())
-                    way.append(_identity(here))
-                    size, names = _look_into(here, links)
-                    total += size
-                    rest.append(names)
+                if (found := _enter(descent, rest[-1].pop(), links)) is not None:
+                    total += found[0]
+                    rest.append(found[1])
                 continue
-            rest.pop(), way.pop()
+            rest.pop()
             if rest:
-                here = _move(here, "..")
-                if _identity(here) != way[-1]:
-                    return total
+                descent.up()
+    except OSError:
+        return total  # It was moved under the look: the next one sees more.
     finally:
-        os.close(here)
+        descent.close()
     return total
 
 
-def _move(here: int, name: str) -> int:
-    there = os.open(name, _FOLDER_FLAGS, dir_fd=here)
-    os.close(here)
-    return there
+def _enter(descent: Descent, name: str, links: set[Identity]) -> tuple[int, list[str]] | None:
+    """Go into a folder and look; None: it cannot be entered, and the look goes on beside it."""
+    try:
+        descent.down(name)
+    except OSError:
+        return None
+    return _look_into(descent.fd, links)
 
 
-def _identity(folder: int) -> tuple[int, int]:
-    status = os.fstat(folder)
-    return status.st_dev, status.st_ino
-
-
-def _look_into(folder: int, links: set[tuple[int, int]]) -> tuple[int, list[str]]:
+def _look_into(folder: int, links: set[Identity]) -> tuple[int, list[str]]:
     """Return the bytes of what lies in a folder, and the names of the folders in it."""
     total, names = 0, []
     with os.scandir(folder) as entries:
@@ -196,7 +193,7 @@ def _look_into(folder: int, links: set[tuple[int, int]]) -> tuple[int, list[str]
                 status = entry.stat(follow_symlinks=False)
             except OSError:
                 continue
-            identity = status.st_dev, status.st_ino
+            identity = identity_of(status)
             if entry.is_dir(follow_symlinks=False):
                 names.append(entry.name)
             elif status.st_nlink > 1 and identity in links:

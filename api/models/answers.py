@@ -7,6 +7,7 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 ItemT = TypeVar("ItemT")
+_STUCK = "While it waits: why no bench there is now can serve it; empty: one can."
 
 
 def _json_object(value: Any) -> Any:
@@ -141,6 +142,7 @@ class Reservation(Answer):
     code: str
     reason: str
     queue_position: int | None
+    stuck: str = Field(default="", description=_STUCK)
 
 
 class Totals(Answer):
@@ -199,6 +201,7 @@ class Execution(Answer):
     attempts: list[Attempt]
     correlation_id: str
     traceparent: str
+    stuck: str = Field(default="", description=_STUCK)
 
 
 class Case(Answer):

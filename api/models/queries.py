@@ -15,7 +15,8 @@ from api.limits import (
     NUMBER_MAX,
     QUERY_CHARS_MAX,
 )
-from api.models.requests import REASON_CHARS_MAX, SelectorText
+from api.models.requests import SelectorText
+from events.limits import REASON_CHARS_MAX
 
 Text = Annotated[str, Field(max_length=QUERY_CHARS_MAX)]
 
@@ -150,7 +151,9 @@ class AttemptQuery(Query):
 class ArtifactQuery(Query):
     """Which artifact, where two have the same path."""
 
-    kind: Literal["artifact", "junit", "log"] | None = None
+    kind: Literal["artifact", "junit", "log"] | None = Field(
+        default=None, description="Left out: the first there is, the test's own before the log."
+    )
 
 
 class CasesQuery(ListQuery):

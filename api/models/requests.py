@@ -1,47 +1,42 @@
 """The bodies of requests. Checks form only: what the scheduler decides is not decided here."""
 
-import re
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from adapters import grammar
+from adapters.grammar import Wrong
 from events.errors import InvalidSelector
+from events.limits import (
+    BENCHES_PER_COMMAND_MAX,
+    DAY_S,
+    GANG_SIZE_MAX,
+    HEALTH_ERRORS_MAX,
+    HEALTH_WINDOW_S_MAX,
+    LEASE_S_MAX,
+    LIMIT_BYTES_MAX,
+    LIMIT_BYTES_MIN,
+    LIMIT_PROCESSES_MAX,
+    PRIORITY_MAX,
+    REASON_CHARS_MAX,
+    RETRIES_MAX,
+    STEP_BACKOFF_S_MAX,
+    STEP_RETRIES_MAX,
+    STEP_S_MAX,
+    TIMEOUT_S_MAX,
+    WAIT_S_MAX,
+)
 from events.secrets import secrets_fault
 from events.selector import SELECTOR_CHARS_MAX, parse
-from events.shared import LIMIT_BYTES_MAX, LIMIT_BYTES_MIN, LIMIT_PROCESSES_MAX
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
-VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
-SET_BY_US = frozenset(
-    {
-        "TEO_ARTIFACTS_DIR",
-        "TEO_ATTEMPT",
-        "TEO_BENCH",
-        "TEO_BENCH_LABELS",
-        "TEO_DEADLINE",
-        "TEO_EXECUTION_ID",
-        "TEO_FENCE",
-        "TRACEPARENT",
-    }
-)
-"""Variables that say to a test where it runs: nobody else may set them."""
-BENCHES_MAX = 500
-SELECTORS_MAX = 64
-LABELS_MAX = 64
-COMMAND_ARGS_MAX = 1_000
-ENV_MAX = 1_000
-GLOBS_MAX = 100
-REASON_CHARS_MAX = 1_000
-HEALTH_ERRORS_MAX = 1_000
-DURATION_S_MAX = 30 * 24 * 3600.0
-PRIORITY_MAX = 1_000
-RETRIES_MAX = 10
+T = TypeVar("T")
+NAME_PATTERN = f"^{grammar.NAME_PATTERN}$"
+VARIABLE_PATTERN = f"^{grammar.VARIABLE_PATTERN}$"
 LEASE_S_DEFAULT = 1_800.0
 RETRIES_DEFAULT = 2
 BACKOFF_S_DEFAULT = 1.0
-BACKOFF_S_MAX = 300.0
-_SHOWN_CHARS_MAX = 200
 TIMEOUT_S_DEFAULT = 3_600.0
 
 
@@ -53,54 +48,60 @@ def _selector(text: str) -> str:
     return text
 
 
-def _name(text: str) -> str:
-    if not re.fullmatch(NAME_PATTERN[1:-1], text):
-        message = "{text} is no name; use 1 to 128 letters, digits, '.', '_' and '-', first no sign"
-        raise PydanticCustomError("invalid_name", message, {"text": repr(text[:_SHOWN_CHARS_MAX])})
-    return text
+def _checked(check: Callable[[T], Wrong | None]) -> AfterValidator:
+    """Return a check by the one grammar that API, CLI, scheduler and adapters share."""
+
+    def validate(asked: T) -> T:
+        if (wrong := check(asked)) is not None:
+            raise PydanticCustomError(wrong.code, "{text}", {"text": str(wrong)})
+        return asked
+
+    return AfterValidator(validate)
 
 
-def _variable(text: str) -> str:
-    shown = {"text": repr(text[:_SHOWN_CHARS_MAX])}
-    if not re.fullmatch(VARIABLE_PATTERN[1:-1], text):
-        message = "{text} is no name of a variable; use letters, digits and '_', first no digit"
-        raise PydanticCustomError("invalid_variable", message, shown)
-    if text in SET_BY_US:
-        message = "{text} is set for each attempt and cannot be given; use another name"
-        raise PydanticCustomError("invalid_variable", message, shown)
-    return text
+def _duration(most_s: float) -> AfterValidator:
+    def validate(seconds: float) -> float:
+        if not 0 < seconds <= most_s:
+            message = "a duration is more than 0 and at most {max} seconds, {days} days"
+            most = {"max": int(most_s), "days": int(most_s // DAY_S)}
+            raise PydanticCustomError("invalid_duration", message, most)
+        return seconds
+
+    return AfterValidator(validate)
 
 
-def _glob(text: str) -> str:
-    if text.startswith("/") or ".." in text.split("/"):
-        message = "{text} leaves the workspace; write a path below it, without '..'"
-        raise PydanticCustomError("invalid_glob", message, {"text": repr(text)})
-    return text
-
-
-def _no_nul(text: str) -> str:
-    if "\0" in text:
-        raise PydanticCustomError("invalid_command", "a NUL character cannot be passed on")
-    return text
-
-
-def _duration(seconds: float) -> float:
-    if not 0 < seconds <= DURATION_S_MAX:
-        message = "a duration is more than 0 and at most {max} seconds, {days} days"
-        most = {"max": int(DURATION_S_MAX), "days": int(DURATION_S_MAX // 86_400)}
-        raise PydanticCustomError("invalid_duration", message, most)
-    return seconds
-
-
-Name = Annotated[str, Field(json_schema_extra={"pattern": NAME_PATTERN}), AfterValidator(_name)]
-Variable = Annotated[
-    str, Field(json_schema_extra={"pattern": VARIABLE_PATTERN}), AfterValidator(_variable)
+_NAME = Field(json_schema_extra={"pattern": NAME_PATTERN})
+BenchName = Annotated[str, _NAME, _checked(lambda text: grammar.wrong_name(text, "bench"))]
+PoolName = Annotated[str, _NAME, _checked(lambda text: grammar.wrong_name(text, "pool"))]
+AdapterName = Annotated[str, _NAME, _checked(lambda text: grammar.wrong_name(text, "adapter"))]
+Labels = Annotated[
+    dict[str, str],
+    Field(json_schema_extra={"maxProperties": grammar.LABELS_MAX}),
+    _checked(grammar.wrong_labels),
+]
+Variables = Annotated[
+    dict[Annotated[str, Field(json_schema_extra={"pattern": VARIABLE_PATTERN})], str],
+    Field(json_schema_extra={"maxProperties": grammar.VARIABLES_MAX}),
+    _checked(grammar.wrong_variables),
+]
+Command = Annotated[
+    list[str],
+    Field(json_schema_extra={"minItems": 1, "maxItems": grammar.WORDS_MAX}),
+    _checked(grammar.wrong_command),
+]
+_GLOB_SIZES = {"minLength": 1, "maxLength": grammar.GLOB_CHARS_MAX}
+Globs = Annotated[
+    list[Annotated[str, Field(json_schema_extra=_GLOB_SIZES)]],
+    Field(json_schema_extra={"maxItems": grammar.GLOBS_MAX}),
+    _checked(grammar.wrong_globs),
 ]
 SelectorText = Annotated[str, Field(max_length=SELECTOR_CHARS_MAX), AfterValidator(_selector)]
-Duration = Annotated[float, AfterValidator(_duration)]
+Timeout = Annotated[float, _duration(TIMEOUT_S_MAX)]
+Wait = Annotated[float, _duration(WAIT_S_MAX)]
+Lease = Annotated[float, _duration(LEASE_S_MAX)]
+StepTime = Annotated[float, _duration(STEP_S_MAX)]
+Window = Annotated[float, _duration(HEALTH_WINDOW_S_MAX)]
 Priority = Annotated[int, Field(ge=-PRIORITY_MAX, le=PRIORITY_MAX)]
-Glob = Annotated[str, Field(min_length=1, max_length=1_000), AfterValidator(_glob)]
-Argument = Annotated[str, AfterValidator(_no_nul)]
 Reason = Annotated[str, Field(max_length=REASON_CHARS_MAX)]
 
 
@@ -113,16 +114,16 @@ class RequestBody(BaseModel):
 class StepPolicyBody(RequestBody):
     """Limits of one step of an attempt."""
 
-    timeout_s: Duration | None = Field(
+    timeout_s: StepTime | None = Field(
         default=None, description="Longest time of one try; null: the worker's default."
     )
     retries: int = Field(
-        default=0, ge=0, le=RETRIES_MAX, description="More tries on the same bench."
+        default=0, ge=0, le=STEP_RETRIES_MAX, description="More tries on the same bench."
     )
     backoff_s: float = Field(
         default=BACKOFF_S_DEFAULT,
         ge=0,
-        le=BACKOFF_S_MAX,
+        le=STEP_BACKOFF_S_MAX,
         description="Pause before the second try; it doubles with each further one.",
     )
 
@@ -130,11 +131,9 @@ class StepPolicyBody(RequestBody):
 class BenchBody(RequestBody):
     """A bench as it shall be."""
 
-    name: Name = Field(description="Name of the bench, unique in its pool.")
-    labels: dict[Annotated[str, Field(min_length=1, max_length=128)], str] = Field(
-        default_factory=dict, max_length=LABELS_MAX, description="Labels that selectors match."
-    )
-    adapter: Name = Field(description="Adapter that drives it, e.g. `local` or `mock`.")
+    name: BenchName = Field(description="Name of the bench, unique in its pool.")
+    labels: Labels = Field(default_factory=dict, description="Labels that selectors match.")
+    adapter: AdapterName = Field(description="Adapter that drives it, e.g. `local` or `mock`.")
     config: dict[str, Any] = Field(
         default_factory=dict, description="Configuration of the adapter."
     )
@@ -151,13 +150,13 @@ class HealthBody(RequestBody):
         le=HEALTH_ERRORS_MAX,
         description="Infrastructure errors within the window that are borne; one more is too many.",
     )
-    window_s: Duration = Field(description="Length of the sliding window.")
+    window_s: Window = Field(description="Length of the sliding window.")
 
 
 class ApplyBenchesBody(RequestBody):
     """Benches to register, or to change where the name is known."""
 
-    benches: list[BenchBody] = Field(min_length=1, max_length=BENCHES_MAX)
+    benches: list[BenchBody] = Field(min_length=1, max_length=BENCHES_PER_COMMAND_MAX)
     health: HealthBody | None = Field(
         default=None, description="The pool's rule for sick benches; null: as before."
     )
@@ -195,15 +194,15 @@ class DiscardBody(RequestBody):
 class ReservationBody(RequestBody):
     """An ask for benches to hold for a time; all of them or none."""
 
-    pool: Name | None = Field(default=None, description="Left out: the only pool there is.")
+    pool: PoolName | None = Field(default=None, description="Left out: the only pool there is.")
     selectors: list[SelectorText] = Field(
         default_factory=lambda: [""],
         min_length=1,
-        max_length=SELECTORS_MAX,
+        max_length=GANG_SIZE_MAX,
         description="One for each bench wanted, e.g. `board=rpi4`; empty text: any bench.",
     )
-    duration_s: Duration = Field(default=LEASE_S_DEFAULT, description="Length of the lease.")
-    wait_timeout_s: Duration | None = Field(
+    duration_s: Lease = Field(default=LEASE_S_DEFAULT, description="Length of the lease.")
+    wait_timeout_s: Wait | None = Field(
         default=None, description="How long to wait for benches; null: for ever."
     )
     priority: Priority = Field(default=0, description="Higher first.")
@@ -212,7 +211,7 @@ class ReservationBody(RequestBody):
 class ExtendBody(RequestBody):
     """By how much the end of a lease moves."""
 
-    duration_s: Duration = Field(description="By how many seconds.")
+    duration_s: Lease = Field(description="By how many seconds.")
 
 
 def _no_secrets(env: dict[str, str]) -> dict[str, str]:
@@ -225,26 +224,19 @@ def _no_secrets(env: dict[str, str]) -> dict[str, str]:
 class RunBody(RequestBody):
     """What is run on the bench, and its limits."""
 
-    command: list[Argument] = Field(
-        min_length=1, max_length=COMMAND_ARGS_MAX, description="Program and arguments."
-    )
-    env: Annotated[dict[Variable, Argument], AfterValidator(_no_secrets)] = Field(
+    command: Command = Field(description="Program and arguments.")
+    env: Annotated[Variables, AfterValidator(_no_secrets)] = Field(
         default_factory=dict,
-        max_length=ENV_MAX,
         description="Environment variables to add; none with a secret: all who may look see them.",
     )
-    timeout_s: Duration = Field(
+    timeout_s: Timeout = Field(
         default=TIMEOUT_S_DEFAULT, description="Longest time the command may take."
     )
-    idle_timeout_s: Duration | None = Field(
+    idle_timeout_s: Timeout | None = Field(
         default=None, description="Longest silence of the command; null: no limit."
     )
-    junit: list[Glob] = Field(
-        default_factory=list, max_length=GLOBS_MAX, description="Globs of JUnit XML reports."
-    )
-    artifacts: list[Glob] = Field(
-        default_factory=list, max_length=GLOBS_MAX, description="Globs of files to keep."
-    )
+    junit: Globs = Field(default_factory=list, description="Globs of JUnit XML reports.")
+    artifacts: Globs = Field(default_factory=list, description="Globs of files to keep.")
     verdict_by: Literal["both", "exit-code", "report"] = Field(
         default="both",
         description="What decides when exit code and report do not agree; both: a pass needs both.",
@@ -272,7 +264,7 @@ class RunBody(RequestBody):
 class ExecutionBody(RequestBody):
     """An ask for a test run."""
 
-    pool: Name | None = Field(
+    pool: PoolName | None = Field(
         default=None, description="Left out: the reservation's, or the only one there is."
     )
     selector: SelectorText = Field(
@@ -284,7 +276,7 @@ class ExecutionBody(RequestBody):
         description="The reservation to run in; null: a bench of its own.",
     )
     priority: Priority = Field(default=0, description="Higher first.")
-    wait_timeout_s: Duration | None = Field(
+    wait_timeout_s: Wait | None = Field(
         default=None, description="How long to wait for its first bench; null: for ever."
     )
     retries: int = Field(

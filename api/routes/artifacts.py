@@ -181,7 +181,7 @@ OPERATIONS = (
     ),
     Operation(
         method="GET",
-        path="/v1/executions/{id}/artifacts/{attempt}/{path:path}",
+        path="/v1/executions/{id}/artifacts/{attempt}/{path:name}",
         name="getArtifact",
         summary="Download an artifact",
         handler=get_artifact,

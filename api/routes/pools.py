@@ -1,23 +1,20 @@
 """Pools: what there is, and registering benches in them."""
 
-import re
-
 from starlette.responses import Response
 
+from adapters.grammar import wrong_name
 from api.answering import command_answer
 from api.auth.principal import Role
 from api.call import Call
 from api.encoding import dumps, json_response
 from api.models.answers import AppliedBenches, Bench, Items, Pool
-from api.models.requests import NAME_PATTERN, ApplyBenchesBody
+from api.models.requests import ApplyBenchesBody
 from api.operations import Operation
 from api.problems import Problem
 from events.commands import ApplyBenches
 from events.shared import BenchSpec, HealthPolicy, StepPolicy
 from projections.read_model import ReadModel
 from projections.rows import PoolRow
-
-_NAME = re.compile(NAME_PATTERN)
 
 
 async def list_pools(call: Call) -> Response:
@@ -44,9 +41,8 @@ def _pool(row: PoolRow) -> Pool:
 async def apply_benches(call: Call) -> Response:
     """Register benches, or change those of the same name."""
     pool = call.path("pool")
-    if not _NAME.fullmatch(pool):
-        detail = f"{pool!r} is no name of a pool; use letters, digits, '.', '_' and '-'"
-        raise Problem(422, "invalid_pool", detail)
+    if (wrong := wrong_name(pool, "pool")) is not None:
+        raise Problem(422, "invalid_pool", str(wrong))
     body = call.body_as(ApplyBenchesBody)
     wanted = body.benches
     names = [bench.name for bench in wanted]

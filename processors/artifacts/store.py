@@ -1,14 +1,17 @@
 """What the rest of the code knows of an artifact store. Never says where or how it keeps bytes."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from events.errors import TeoError
 
 KEY_CHARS_MAX = 1024
 SEGMENT_BYTES_MAX = 255
+
+Source = Path | bytes | Callable[[], BinaryIO]
+"""What is stored: a file, the content itself, or what opens the file it is in."""
 
 
 class ArtifactRefused(TeoError):
@@ -52,10 +55,11 @@ class ArtifactStore(Protocol):
     a reader sees the old bytes or the new ones, never a mixture.
     """
 
-    async def put(self, source: Path | bytes, key: str) -> StoredArtifact:
+    async def put(self, source: Source, key: str) -> StoredArtifact:
         """Store the content of `source` under `key`; return once it is durable.
 
-        Raises `ArtifactRefused` for a bad key or a source that is no regular file,
+        A file that grows is stored as long as it was when it was opened. Raises `ArtifactRefused`
+        for a bad key or a source that is no regular file or cannot be read,
         `ArtifactStoreUnavailable` when the store cannot take it now.
         """
         ...

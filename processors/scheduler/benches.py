@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from adapters.grammar import shown, wrong_labels, wrong_name
 from events.commands import ApplyBenches, QuarantineBench, RestoreBench
 from events.facts import (
     BenchQuarantined,
@@ -11,19 +12,21 @@ from events.facts import (
     Event,
     HealthPolicySet,
 )
+from events.limits import (
+    BENCHES_PER_COMMAND_MAX,
+    HEALTH_ERRORS_MAX,
+    HEALTH_WINDOW_S_MAX,
+    STEP_BACKOFF_S_MAX,
+    STEP_RETRIES_MAX,
+    STEP_S_MAX,
+)
 from events.shared import BenchSpec, HealthPolicy
 from processors.scheduler.rejection import reject
 from processors.scheduler.sizes import BENCH_BYTES_MAX, bench_bytes
 from processors.scheduler.state import Pool
 
-BENCHES_PER_COMMAND_MAX = 500
-STEP_S_MAX = 24 * 3600.0
-STEP_RETRIES_MAX = 10
-STEP_BACKOFF_S_MAX = 300.0
 STEPS_WITH_POLICY = ("provision", "collect", "teardown")
 """The run step is not among them: its limit comes with the run, and tests are not run twice."""
-NAME_CHARS_SHOWN = 128
-HEALTH_WINDOW_S_MAX = 7 * 24 * 3600.0
 
 
 def apply_benches(pool: Pool, command: ApplyBenches) -> Sequence[Event]:
@@ -39,6 +42,7 @@ def apply_benches(pool: Pool, command: ApplyBenches) -> Sequence[Event]:
     if twice:
         return [reject(command, "invalid_bench", f"named twice: {', '.join(twice)}")]
     for fault in (
+        _text_fault(pool, command.benches),
         _steps_fault(command.benches),
         _size_fault(command.benches),
         _health_fault(command.health),
@@ -47,6 +51,19 @@ def apply_benches(pool: Pool, command: ApplyBenches) -> Sequence[Event]:
             return [reject(command, "invalid_bench", fault)]
     rules = [HealthPolicySet(health=command.health)] if command.health is not None else []
     return [*(BenchRegistered(bench=bench) for bench in command.benches), *rules]
+
+
+def _text_fault(pool: Pool, benches: Iterable[BenchSpec]) -> str | None:
+    """Return what is wrong with a name or a label; what is known by its name keeps it."""
+    if not pool.benches and (wrong := wrong_name(pool.name, "pool")):
+        return str(wrong)
+    for bench in benches:
+        known = pool.benches.get(bench.name)
+        if known is None and (wrong := wrong_name(bench.name, "bench")):
+            return str(wrong)
+        if wrong := wrong_name(bench.adapter, "adapter") or wrong_labels(bench.labels):
+            return f"bench {shown(bench.name)}: {wrong}"
+    return None
 
 
 def _steps_fault(benches: Iterable[BenchSpec]) -> str | None:
@@ -71,7 +88,7 @@ def _size_fault(benches: Iterable[BenchSpec]) -> str | None:
     for bench in benches:
         if (size_bytes := bench_bytes(bench)) > BENCH_BYTES_MAX:
             return (
-                f"bench {bench.name[:NAME_CHARS_SHOWN]} takes {size_bytes} bytes, "
+                f"bench {shown(bench.name)} takes {size_bytes} bytes, "
                 f"{BENCH_BYTES_MAX} allowed; put data into files that its configuration names"
             )
     return None
@@ -80,8 +97,8 @@ def _size_fault(benches: Iterable[BenchSpec]) -> str | None:
 def _health_fault(health: HealthPolicy | None) -> str | None:
     if health is None:
         return None
-    if health.errors_max < 0:
-        return f"health: errors_max is {health.errors_max}; 0 or more errors can be borne"
+    if not 0 <= health.errors_max <= HEALTH_ERRORS_MAX:
+        return f"health: errors_max is {health.errors_max}; it is from 0 to {HEALTH_ERRORS_MAX}"
     if not 0 < health.window_s <= HEALTH_WINDOW_S_MAX:
         return f"health: a window is more than 0 and at most {HEALTH_WINDOW_S_MAX:.0f} s"
     return None

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from adapters.grammar import wrong_command, wrong_globs, wrong_variables
 from events.commands import CancelExecution, SubmitExecution
 from events.facts import (
     Event,
@@ -10,23 +11,20 @@ from events.facts import (
     ExecutionFinished,
     ExecutionSubmitted,
 )
-from events.secrets import secrets_fault
-from events.shared import (
+from events.limits import (
     LIMIT_BYTES_MAX,
     LIMIT_BYTES_MIN,
     LIMIT_PROCESSES_MAX,
-    VERDICTS_BY,
-    CommandMeta,
-    RunSpec,
-    Totals,
+    RETRIES_MAX,
+    TIMEOUT_S_MAX,
 )
+from events.secrets import secrets_fault
+from events.shared import VERDICTS_BY, CommandMeta, RunSpec, Totals
 from processors.scheduler.rejection import may_change, reject
 from processors.scheduler.reservations import limits_fault, selectors_fault, wait_end
 from processors.scheduler.sizes import RUN_BYTES_MAX, run_bytes
 from processors.scheduler.state import Execution, Pool
 
-RETRIES_MAX = 10
-TIMEOUT_S_MAX = 7 * 24 * 3600.0
 NO_TOTALS = Totals(passed=0, failed=0, errors=0, skipped=0)
 
 
@@ -74,8 +72,14 @@ def _retries_fault(command: SubmitExecution) -> tuple[str, str] | None:
 
 
 def _run_fault(run: RunSpec) -> tuple[str, str] | None:
-    if not run.command or not run.command[0]:
-        return "invalid_command", "there is no command to run; name one after --"
+    wrong = (
+        wrong_command(run.command)
+        or wrong_variables(run.env)
+        or wrong_globs(run.junit)
+        or wrong_globs(run.artifacts)
+    )
+    if wrong is not None:
+        return wrong.code, str(wrong)
     if not 0 < run.timeout_s <= TIMEOUT_S_MAX:
         return "invalid_duration", f"a timeout is more than 0 and at most {TIMEOUT_S_MAX:.0f} s"
     if run.idle_timeout_s is not None and not 0 < run.idle_timeout_s <= TIMEOUT_S_MAX:

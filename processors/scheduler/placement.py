@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from events.facts import BenchHeld, Event, ExecutionAssigned, ReservationGranted
+from events.matching import match_all
 from events.shared import Grant
 from processors.scheduler.state import Bench, Execution, Pool, Reservation, Worker
 
@@ -59,29 +60,6 @@ def _grant(pool: Pool, reservation: Reservation, now: datetime) -> Sequence[Even
 
 def _held(grant: Grant, kind: str, holder_id: str) -> BenchHeld:
     return BenchHeld(bench=grant.bench, fence=grant.fence, holder_kind=kind, holder_id=holder_id)
-
-
-def match_all(choices: Sequence[Sequence[str]]) -> tuple[str, ...] | None:
-    """Return one different bench for each place of an ask, or None if that cannot be.
-
-    Augmenting paths (Kuhn): a bench that fits two places goes to the one that has no other.
-    """
-    owner: dict[str, int] = {}
-
-    def assign(place_number: int, tried: set[str]) -> bool:
-        for name in choices[place_number]:
-            if name in tried:
-                continue
-            tried.add(name)
-            if name not in owner or assign(owner[name], tried):
-                owner[name] = place_number
-                return True
-        return False
-
-    if not all(assign(number, set()) for number in range(len(choices))):
-        return None
-    by_place = {number: name for name, number in owner.items()}
-    return tuple(by_place[number] for number in range(len(choices)))
 
 
 def _assign(pool: Pool, execution: Execution) -> Sequence[Event]:

@@ -12,16 +12,12 @@ from events.facts import (
     ReservationReleased,
     ReservationRequested,
 )
+from events.limits import GANG_SIZE_MAX, LEASE_S_MAX, PRIORITY_MAX, WAIT_S_MAX
+from events.matching import match_all
 from events.selector import parse
 from events.shared import CommandMeta
-from processors.scheduler.placement import match_all
 from processors.scheduler.rejection import may_change, reject
 from processors.scheduler.state import Pool, Reservation
-
-LEASE_S_MAX = 30 * 24 * 3600.0
-GANG_SIZE_MAX = 64
-PRIORITY_MAX = 1_000
-WAIT_S_MAX = 30 * 24 * 3600.0
 
 
 def request_reservation(

@@ -8,8 +8,9 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters.junit import InvalidReport, Report, parse_report, read_report
+from adapters.junit import InvalidReport, Report, parse_report, read_opened
 from events.shared import Case, Totals
+from processors.artifacts.store import Source
 from processors.worker.masking import Masker
 from processors.worker.settings import EvidenceLimits
 
@@ -87,20 +88,22 @@ class Cases:
         self._reports.append(Report(totals=report.totals, flaky=report.flaky, risky=report.risky))
 
 
-async def read_cases(source: Path | bytes, mask: Masker, *, name: str) -> ReadCases:
+async def read_cases(source: Source, mask: Masker, *, name: str) -> ReadCases:
     """Return what is in a report, as far as it can be read; secrets are masked."""
-    if _size(source) <= INLINE_BYTES_MAX:
+    if _is_small(source):
         return _read(source, mask, name)
     return await asyncio.to_thread(_read, source, mask, name)
 
 
-def _read(source: Path | bytes, mask: Masker, name: str) -> ReadCases:
+def _read(source: Source, mask: Masker, name: str) -> ReadCases:
     fault = None
     try:
         if isinstance(source, bytes):
             report = parse_report(source, name=name)
+        elif isinstance(source, Path):
+            report = read_opened(lambda: source.open("rb"), name=name)
         else:
-            report = read_report(source)
+            report = read_opened(source, name=name)
     except InvalidReport as error:
         report, fault = error.read, error
     cases = tuple(
@@ -118,11 +121,13 @@ def _read(source: Path | bytes, mask: Masker, name: str) -> ReadCases:
     return ReadCases(report=report, cases=cases, fault=fault)
 
 
-def _size(source: Path | bytes) -> int:
-    """Return the size now; nothing for a file that is gone, as its reader will say."""
+def _is_small(source: Source) -> bool:
+    """Return whether it is read at once; so is a file that is gone, as its reader will say."""
     if isinstance(source, bytes):
-        return len(source)
-    return source.stat().st_size if source.exists() else 0
+        return len(source) <= INLINE_BYTES_MAX
+    if isinstance(source, Path):
+        return not source.exists() or source.stat().st_size <= INLINE_BYTES_MAX
+    return False  # How long it takes to open is not known either.
 
 
 def _place(numbered: tuple[int, Case]) -> int:

@@ -4,6 +4,8 @@ Nothing is named before the store has it. Never decides a verdict.
 """
 
 import asyncio
+import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -15,13 +17,17 @@ from processors.artifacts.store import (
     ArtifactRefused,
     ArtifactStore,
     ArtifactStoreUnavailable,
+    Source,
     StoredArtifact,
+    check_key,
 )
 from processors.worker.cases import Cases, read_cases
 from processors.worker.masking import Masker
 from processors.worker.settings import EvidenceLimits
 from processors.worker.verdict import ReportFault, Seen
 
+PATH_BYTES_MAX = 4096
+"""As long as a path that a system call takes; three times that still is an address."""
 _FRAME_BYTES = 64
 """What a case or a file costs on the wire beside its texts, generously."""
 
@@ -79,7 +85,7 @@ class Keeper:
         says that there should be one.
         """
         evidence.notes.extend(
-            f"{_text(each.path)!r} not kept: {each.reason}" for each in collected.refused
+            f"{name_of(each.path)!r} not kept: {each.reason}" for each in collected.refused
         )
         once: dict[str, Found] = {}
         for found in collected.found:
@@ -89,24 +95,31 @@ class Keeper:
             evidence.report_fault = "report_missing"
         for path in sorted(once):
             found = once[path]
-            source = found.data if found.data is not None else found.local_path
+            source = _source(found)
             if source is None:
                 if found.kind == "junit":
                     evidence.report_fault = "report_unreadable"
-                evidence.notes.append(f"{_text(path)!r} not kept: the adapter gave no content")
+                evidence.notes.append(f"{name_of(path)!r} not kept: the adapter gave no content")
                 continue
             if found.kind == "junit":
                 await self._read_cases(path, source, evidence)
-            await self.keep_file(source, path, found.kind, evidence)
+            size_bytes = found.size_bytes if found.open is not None else None
+            await self.keep_file(source, path, found.kind, evidence, size_bytes=size_bytes)
         over = evidence.cases.count - len(evidence.cases.kept)
         if over:
             evidence.notes.append(f"{over} cases over the limit are counted but not listed")
 
     async def keep_file(
-        self, source: Path | bytes, path: str, kind: str, evidence: Evidence
+        self,
+        source: Source,
+        path: str,
+        kind: str,
+        evidence: Evidence,
+        *,
+        size_bytes: int | None = None,
     ) -> None:
-        """Store one file; one that may not be kept becomes a note."""
-        name = _text(path)
+        """Store one file, found with `size_bytes`; one that may not be kept becomes a note."""
+        name = self._free_name(path, kind, evidence)
         if self._masker(name) != name:
             # Masked, two files could get one name.
             evidence.notes.append(f"{name!r} not kept: its name holds a secret; rename it")
@@ -116,7 +129,8 @@ class Keeper:
             _note_once(evidence, f"more than {limits.artifacts_max} files: the rest not kept")
             return
         try:
-            if evidence.size_bytes + _size(source) > limits.artifacts_bytes_max:
+            expected = _size(source) if size_bytes is None else size_bytes
+            if evidence.size_bytes + expected > limits.artifacts_bytes_max:
                 note = f"{name!r} not kept: over {limits.artifacts_bytes_max} bytes in all"
                 evidence.notes.append(note)
                 return
@@ -140,23 +154,38 @@ class Keeper:
             )
         )
 
-    async def _read_cases(self, path: str, source: Path | bytes, evidence: Evidence) -> None:
-        read = await read_cases(source, evidence.cases.mask, name=_text(path))
+    async def _read_cases(self, path: str, source: Source, evidence: Evidence) -> None:
+        name = name_of(path)
+        read = await read_cases(source, evidence.cases.mask, name=name)
         evidence.cases.add(read)
         if read.fault is not None:
             evidence.report_fault = "report_unreadable"
             count = sum(read.report.totals.values())
             before = f"; {count} cases before that are counted" if count else ""
-            note = f"JUnit file {_text(path)!r} cannot be read: {read.fault}{before}"
-            evidence.notes.append(note)
+            evidence.notes.append(f"JUnit file {name!r} cannot be read: {read.fault}{before}")
 
     def _key(self, path: str, kind: str) -> str:
         parts = PurePosixPath(path).parts
         if not parts or path.startswith("/") or ".." in parts:
             raise ArtifactRefused("its path leads out of the workspace")
-        return "/".join((self._prefix, kind, *map(_segment, parts)))
+        key = "/".join((self._prefix, kind, *map(_segment, parts)))
+        try:
+            return check_key(key)
+        except ArtifactRefused:
+            # Encoded it is too long for a store; no other key begins with a `~`.
+            return "/".join((self._prefix, kind, f"~{hashlib.sha256(path.encode()).hexdigest()}"))
 
-    async def _put(self, source: Path | bytes, key: str) -> StoredArtifact:
+    def _free_name(self, path: str, kind: str, evidence: Evidence) -> str:
+        """Return the name to keep a file under; two names that look alike stay two."""
+        taken = {each.path for each in evidence.artifacts if each.kind == kind}
+        name = wanted = name_of(path)
+        for number in itertools.count(2):
+            if name not in taken:
+                break
+            name = f"{wanted}~{number}"
+        return name
+
+    async def _put(self, source: Source, key: str) -> StoredArtifact:
         for number in range(1, self._limits.upload_tries_max):
             try:
                 return await self._store.put(source, key)
@@ -170,19 +199,38 @@ def _note_once(evidence: Evidence, note: str) -> None:
         evidence.notes.append(note)
 
 
-def _text(path: str) -> str:
-    """Return a file's name as text that the log can carry, whatever bytes it was made of."""
-    return path.encode(errors="replace").decode()
+def name_of(path: str) -> str:
+    """Return a file's path as text that the log and an address can carry, whatever it is made of.
+
+    Bytes that are not UTF-8 are written `\\xff`; of a path that is too long to be asked for, the
+    end stays, under a name for all that comes before it.
+    """
+    try:
+        data = path.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        data = path.encode(errors="backslashreplace")
+    name = data.decode(errors="backslashreplace")
+    if len(name.encode()) <= PATH_BYTES_MAX:
+        return name
+    return f"long-path-{hashlib.sha256(data).hexdigest()[:16]}/{name.rpartition('/')[2]}"
 
 
-def _size(source: Path | bytes) -> int:
+def _source(found: Found) -> Source | None:
+    return next(
+        (each for each in (found.data, found.open, found.local_path) if each is not None), None
+    )
+
+
+def _size(source: Source) -> int:
     """Return the size now; a stat of a local file takes microseconds."""
-    return len(source) if isinstance(source, bytes) else source.lstat().st_size
+    if isinstance(source, bytes):
+        return len(source)
+    return source.lstat().st_size if isinstance(source, Path) else 0
 
 
 def _segment(text: str) -> str:
     """Return `text` as one segment of a key, whatever it holds."""
-    segment = quote(text, safe=" !#$&'()+,;=@[]{}~")
+    segment = quote(text, safe=" !#$&'()+,;=@[]{}").replace("~", "%7E")
     return segment.replace(".", "%2E") if segment in (".", "..") else segment
 
 

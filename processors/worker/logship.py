@@ -17,7 +17,7 @@ import structlog
 from events.codec import encode
 from events.errors import LogUnavailable, TeoError
 from events.log import Log, Outgoing
-from events.logs import LogBatch
+from events.logs import TOO_FAST, LogBatch
 from events.shared import AttemptRef
 from events.topics import Topics
 from processors.worker.clock import Clock, monotonic_s
@@ -29,7 +29,6 @@ from processors.worker.telemetry import Telemetry
 log = structlog.get_logger()
 RETRY_S = 0.2
 CUT_MARK = " [teo: line cut here, it is whole in log.txt]"
-TOO_FAST = "[teo: output is faster than its limit; lines from here on are in log.txt only]"
 FILE_FULL = "[teo: the output is over its limit; the rest is not kept]"
 
 
@@ -135,8 +134,9 @@ class LogShipper:
             await self._gather()
             batches = self._take()
             is_last = self._is_ended and not self._pending
-            if is_last and not batches:
-                batches = [_Lines(self.count + 1)]
+            if is_last and (not batches or batches[-1].next_line <= self.count):
+                # The end says how many lines there were, also where the last were kept back.
+                batches.append(_Lines(self.count + 1))
             await self._send(batches, is_last=is_last)
             if is_last:
                 return

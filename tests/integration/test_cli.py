@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from adapters.folders import remove_tree
+from cli.downloads import DownloadFolder
 from cli.main import VERBS
 from cli.root import build
 from cli.run import CANCEL_WAIT_S
+from events.logs import TOO_FAST
 from tests.unit.cli.fake_api import (
     DEADLINE_S,
     EXE,
@@ -137,7 +140,39 @@ def test_lines_sent_twice_are_written_once_and_lost_ones_are_named(api, teo):
     api.frames = [lines(1, 1, "1", "2"), lines(1, 2, "2", "3"), lines(1, 6, "6")]
     _, out, err = teo("logs", EXE, "-f")
     assert out == "1\n2\n3\n6\n"
-    assert "lines 4 to 5 of attempt 1 are not kept" in err
+    assert (
+        f"lines 4 to 5 of attempt 1 are not here; look in its log.txt: teo artifacts {EXE}" in err
+    )
+
+
+def gap(attempt, first, following):
+    return ("gap", {"attempt": attempt, "first_line": first, "next_line": following}, None)
+
+
+def test_lines_that_came_too_fast_are_counted_at_the_end(api, teo):
+    api.frames = [
+        lines(1, 1, "1", "2", TOO_FAST),
+        gap(1, 4, 10),
+        lines(1, 10, "10"),
+        gap(1, 11, 21),
+    ]
+    code, out, err = teo("run", "true")
+    assert (code, out) == (0, f"1\n2\n{TOO_FAST}\n10\n")
+    assert f"17 lines of attempt 1 came too fast to be shown; all of them: teo logs {EXE}" in err
+    api.frames = [gap(1, 1, 3), lines(1, 1, "1", "2"), lines(1, 3, "3")]
+    code, out, err = teo("run", "true")
+    assert (code, out, "too fast" in err) == (0, "1\n2\n3\n", False)
+
+
+def test_a_log_that_is_over_is_read_in_one_stream(api, teo):
+    ended = {"number": 1, "bench": "b", "finished_at": "2026-01-01T00:00:13Z"}
+    api.execution = finished("passed", attempts=[ended])
+    api.frames = [lines(1, 1, "1", "2"), gap(1, 3, 5), lines(1, 3, "3"), lines(1, 4, "4")]
+    assert teo("logs", EXE)[:2] == (0, "1\n2\n3\n4\n")
+    assert [p for _, p, _, _ in api.asked if p.endswith("/logs")] == [f"/v1/executions/{EXE}/logs"]
+    said = [json.loads(line) for line in teo("logs", EXE, "-o", "json")[1].splitlines()]
+    assert said[2] == {"attempt": 1, "n": 3, "stream": "stdout", "text": "3"}
+    assert [line["n"] for line in said] == [1, 2, 3, 4]
 
 
 def test_a_new_attempt_is_said_with_the_reason(api, teo):
@@ -153,7 +188,6 @@ def test_a_new_attempt_is_said_with_the_reason(api, teo):
 
 
 REQUEUED = ("requeued", {"attempt": 1, "code": "provision_failed", "reason": "no power"}, None)
-SICK = {"pool": "lab-a", "name": "sick-1", "state": "quarantined", "labels": {}}
 
 
 def test_an_attempt_that_is_lost_is_said_at_once_and_once(api, teo):
@@ -168,39 +202,39 @@ def test_an_attempt_that_is_lost_is_said_at_once_and_once(api, teo):
     assert "quarantined" not in err
 
 
+STUCK = "1 bench matches, it is quarantined (smoke): teo bench show sick-1 --pool lab-a"
+
+
 def test_a_run_that_only_a_sick_bench_could_serve_says_so(api, teo):
-    api.benches = [SICK]
-    api.execution = execution(status="queued", queue_position=1)
+    api.execution = execution(status="queued", queue_position=1, stuck=STUCK)
     _, _, err = teo("run", "true")
-    assert "1 bench matches, it is quarantined: teo bench show sick-1 --pool lab-a" in err
-    api.benches = [SICK, {**SICK, "name": "away", "state": "offline"}]
-    api.execution = execution(status="queued", queue_position=1)
-    _, _, err = teo("run", "true")
-    assert "2 benches match, all are offline or quarantined: teo bench list" in err
-    api.benches = [SICK, {**SICK, "name": "busy", "state": "held"}]
-    api.execution = execution(status="queued", queue_position=1)
+    assert f"place 1 in the queue: {STUCK}" in err
+    api.execution = execution(status="queued", queue_position=1, reason="no power", stuck=STUCK)
+    assert f"no power; {STUCK}" in teo("status", EXE)[1]
+    api.execution = execution(status="queued", queue_position=1, stuck="")
     assert "quarantined" not in teo("run", "true")[2]
 
 
 def test_a_retry_that_waits_for_a_sick_bench_says_so(api, teo):
-    def looked(times):
-        """Wait until the client has looked so often which benches match."""
-
-        async def wait():
-            await asyncio.to_thread(until, lambda: api.count("GET", "/v1/benches") >= times, times)
-
-        return wait
-
     async def requeue():
         api.execution = execution(status="queued")
 
+    def looked(times):
+        """Wait until the client has looked so often at the execution."""
+
+        async def wait():
+            path = f"/v1/executions/{EXE}"
+            await asyncio.to_thread(until, lambda: api.count("GET", path) >= times, times)
+
+        return wait
+
     async def quarantine():
-        api.benches = [SICK]
+        api.execution = execution(status="queued", stuck=STUCK)
 
     silence = ": keep-alive\n\n"
     api.frames = [requeue, REQUEUED, looked(1), quarantine, silence, looked(2), silence, looked(3)]
     _, _, err = teo("run", "true")
-    assert err.count("it is quarantined: teo bench show sick-1") == 1
+    assert err.count("it is quarantined (smoke): teo bench show sick-1") == 1
 
 
 def test_a_write_is_tried_again_with_the_same_key(api, teo):
@@ -376,6 +410,17 @@ def test_a_wrong_token_and_a_missing_server(api, teo, monkeypatch):
         (["run"], "no command to run"),
         (["run", "--timeout", "90", "true"], "has no unit"),
         (["run", "--artifact", "../x", "true"], "climbs out"),
+        (["run", "--artifact", "~/results/*", "true"], "leaves the workspace"),
+        (["run", "--junit", "reports\\*.xml", "true"], "write / between names"),
+        (["run", "--artifact", ".", "true"], "names no file"),
+        (["run", "--artifact", "", "true"], "is empty"),
+        (["run", "echo", "\udcff"], "not UTF-8"),
+        (["run", "--env", "A=\udcff", "true"], "not UTF-8"),
+        (["run", "--env", "TEO_FENCE=1", "true"], "cannot be given"),
+        (["run", "--pool", "lab/a", "true"], "'lab/a' is no name of a pool"),
+        (["run", "--retries", "11", "true"], "from 0 to 10"),
+        (["run", "--timeout", "8d", "true"], "at most 7d"),
+        (["bench", "show", "b", "--pool", ".."], "'..' is no name of a pool"),
         (["reserve", "-l", "a b"], "no label name"),
         (["status", "42"], "no id of an execution"),
         (["release", EXE], "begin with res-"),
@@ -434,22 +479,69 @@ def test_logs_results_and_events(api, teo):
 
 def test_a_download_goes_on_where_it_broke_and_is_checked(api, teo, tmp_path):
     body = bytes(range(256)) * 1_000
-    api.files = {"logs/a b.bin": (body, hashlib.sha256(body).hexdigest())}
+    api.files = {("logs/a b.bin", "artifact"): (body, hashlib.sha256(body).hexdigest())}
     assert teo("artifacts", EXE, "--download", str(tmp_path / "d"))[0] == 0
     assert (tmp_path / "d" / "logs" / "a b.bin").read_bytes() == body
     assert len(api.ranges) == 2
     assert api.ranges[1] > 0
-    api.files = {"bad": (b"other than was kept", "0" * 64)}
+    api.files = {("bad", "artifact"): (b"other than was kept", "0" * 64)}
     code, _, err = teo("artifacts", EXE, "--download", str(tmp_path / "d"))
     assert (code, "sha256" in err) == (3, True)
     assert sorted(each.name for each in (tmp_path / "d").iterdir()) == ["logs"]
 
 
 def test_an_artifact_cannot_leave_the_folder(api, teo, tmp_path):
-    api.files = {"../evil": (b"x", hashlib.sha256(b"x").hexdigest())}
+    evil = (b"evil", hashlib.sha256(b"evil").hexdigest())
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "link").symlink_to(tmp_path)
+    (tmp_path / "d" / "over").symlink_to(tmp_path / "evil")
+    api.files = {
+        (name, "artifact"): evil for name in ("../evil", "/evil", "link/evil", "a/../evil")
+    }
     code, _, err = teo("artifacts", EXE, "--download", str(tmp_path / "d"))
-    assert (code, "outside" in err) == (3, True)
+    assert (code, "outside" in err, "link" in err) == (3, True, True)
+    assert "4 of 4 artifacts were not downloaded" in err
+    api.files = {("over", "artifact"): evil}
+    assert teo("artifacts", EXE, "--download", str(tmp_path / "d"))[0] == 0
+    assert (tmp_path / "d" / "over").is_file()
+    assert not (tmp_path / "d" / "over").is_symlink()
     assert not (tmp_path / "evil").exists()
+
+
+@pytest.fixture
+def clean(tmp_path):
+    """A folder that is removed at once: pytest's own removal of old folders recurses."""
+    yield tmp_path
+    remove_tree(tmp_path / "d")
+
+
+def test_names_of_any_kind_are_downloaded_and_one_that_fails_keeps_back_no_other(api, teo, clean):
+    names = ["a", "n" * 250, "n" * 255, "電" * 85, "deep/" * 1_500 + "x", "bad\\xff", "-rf", "z"]
+    files = {(name, "artifact"): b"of " + name.encode() for name in names}
+    files["log.txt", "artifact"], files["log.txt", "log"] = b"mine", b"the output"
+    api.files = {key: (body, hashlib.sha256(body).hexdigest()) for key, body in files.items()}
+    api.files["m", "artifact"] = (b"other than was kept", "0" * 64)
+    target = clean / "d"
+    code, _, err = teo("artifacts", EXE, "--download", str(target))
+    assert (code, "sha256" in err, "1 of 11 artifacts" in err) == (3, True, True)
+    found = sorted(each.name for each in target.iterdir())
+    assert found == sorted({*(n.split("/")[0] for n in names), "log.txt", "log.txt~log"})
+    assert (target / "log.txt").read_bytes() == b"mine"
+    assert (target / "log.txt~log").read_bytes() == b"the output"
+    assert (target / "z").read_bytes() == b"of z"
+    with DownloadFolder(target) as folder, folder.file("deep/" * 1_500 + "y") as there:
+        there.write(b"reached by names alone")
+    code, out, _ = teo("artifacts", EXE, "--kind", "log", "-o", "name")
+    assert (code, out) == (0, "log.txt\n")
+    assert teo("artifacts", EXE, "--kind", "bogus")[0] == 2
+
+
+def test_a_part_left_by_nobody_stays_and_a_folder_in_the_way_is_told(api, teo, tmp_path):
+    api.files = {("a", "artifact"): (b"aa", hashlib.sha256(b"aa").hexdigest())}
+    (tmp_path / "d" / "a" / "b").mkdir(parents=True)
+    code, _, err = teo("artifacts", EXE, "--download", str(tmp_path / "d"))
+    assert (code, "cannot be written" in err) == (2, True)
+    assert [each.name for each in (tmp_path / "d").iterdir()] == ["a"]
 
 
 @pytest.mark.parametrize(

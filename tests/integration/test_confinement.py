@@ -14,6 +14,7 @@ import pytest
 
 from adapters.contract import AdapterError, Exit
 from adapters.local import cgroup, orphans
+from adapters.local.place import place_of
 from tests.integration.local_bench import Local
 from tests.integration.trees import DEADLINE_S, ON_LINUX, is_alive, wait_for
 
@@ -76,13 +77,12 @@ def no_cgroup(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def with_cgroup() -> Iterator[None]:
-    base = cgroup.base_group()
-    if base is None:
+def with_cgroup(local: Local) -> Iterator[None]:
+    if cgroup.base_group() is None:
         pytest.skip("no control group of version 2 is delegated to this process")
-    before = set(base.glob(f"{cgroup.PREFIX}*"))
     yield
-    assert set(base.glob(f"{cgroup.PREFIX}*")) <= before, "no group is left behind"
+    # Of its own: tests beside this one have theirs in the same place.
+    assert cgroup.groups_of(place_of(local.handle)) == [], "no group is left behind"
 
 
 def run_away(local: Local, out: Path, ways: list[str]) -> int:

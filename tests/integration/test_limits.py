@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from adapters.contract import Exit, Limits
+from adapters.folders import Folder
 from adapters.local import cgroup
 from adapters.local.use import disk_use
 from tests.integration.local_bench import Local
@@ -148,6 +149,16 @@ def test_the_smaller_limit_of_bench_and_run_holds(local: Local) -> None:
         assert over(local.play(attempt), "disk_max", "2 MiB")
 
 
+@pytest.mark.parametrize(
+    "hide", ['mkdir "$OLDPWD"', 'ln -s / "$OLDPWD"', "true"], ids=["folder", "link", "nothing"]
+)
+def test_a_workspace_that_is_moved_is_counted_where_it_is(local: Local, hide: str) -> None:
+    script = f'cd ..; mv "$OLDPWD" away; {hide}; head -c 3M /dev/zero > away/big'
+    limits = Limits(disk_max_bytes=2 * MIB)
+    attempt = local.attempt("sh", "-c", script, limits=limits)
+    assert over(local.play(attempt), "disk_max", "2 MiB")
+
+
 def test_what_a_folder_takes_is_what_du_says(tmp_path: Path) -> None:
     for number in range(5):
         folder = tmp_path / f"a{number}" / "b"
@@ -159,8 +170,10 @@ def test_what_a_folder_takes_is_what_du_says(tmp_path: Path) -> None:
         file.truncate(1 << 30)
     done = subprocess.run(["du", "-s", "-B1", str(tmp_path)], stdout=subprocess.PIPE, check=True)
     said = int(done.stdout.split()[0])
-    assert disk_use(tmp_path) == said - tmp_path.stat().st_blocks * 512
-    assert disk_use(tmp_path / "none") == 0
+    folder = Folder(tmp_path)
+    assert disk_use(folder) == said - tmp_path.stat().st_blocks * 512
+    folder.close()
+    assert disk_use(folder) == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a test as another user")

@@ -16,6 +16,7 @@ from adapters.contract import (
     Handle,
     InvalidHandle,
 )
+from adapters.folders import remove_tree
 from adapters.local.place import place_of
 from tests.integration.local_bench import Local
 from tests.integration.trees import DEADLINE_S, ON_LINUX
@@ -106,6 +107,25 @@ def test_a_copied_folder_is_used_up_and_its_old_reports_are_no_evidence(
     assert [file.path for file in local.collected.found] == ["fresh.xml"]
     assert (source / "stays").exists()
     assert not place_of(local.handle).folder.exists()
+
+
+def test_a_folder_that_is_too_deep_to_be_copied_is_refused_and_costs_nothing(
+    local: Local, tmp_path: Path
+) -> None:
+    deep = str(tmp_path / "source")
+    for _ in range(700):
+        os.mkdir(deep)  # noqa: PTH102 - pathlib and makedirs recurse.
+        deep += "/d"
+    attempt = local.attempt("true", config={"copy": str(tmp_path / "source")})
+    try:
+        with pytest.raises(AdapterError, match="too deep to be copied") as caught:
+            asyncio.run(local.adapter.provision(attempt))
+        assert (caught.value.code, caught.value.retriable) == ("copy_too_big", False)
+        handle = local.adapter.handle_for(attempt.id, attempt.bench)
+        asyncio.run(local.adapter.teardown(handle))
+        assert not place_of(handle).folder.exists()
+    finally:
+        remove_tree(tmp_path / "source")
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,13 @@ NEED_NOT_SURVIVE = {
     "processors/worker/fences.py": ["path.replace(self._path(leftover.bench_key))"],
     # A jar is still in the folder it is fetched into.
     "cli/local/jars.py": ["fetched.replace(target)"],
+    # What is being removed.
+    "adapters/local/removal.py": ["folder.rename(aside)"],
     # The one place that syncs before it renames.
-    "events/durable.py": ["draft.replace(path)"],
+    "events/durable.py": [
+        "draft.replace(path)",
+        "os.replace(draft, name, src_dir_fd=folder, dst_dir_fd=folder)",
+    ],
 }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from adapters.contract import AttemptId, Limits
+from adapters.folders import Folder
 from adapters.local import cgroup
 from adapters.local.place import Place
 from adapters.local.use import Use
@@ -60,7 +61,7 @@ def test_what_the_kernel_counted_is_what_is_said(tmp_path: Path) -> None:
     )
     many = with_controllers(tmp_path / "c", memory__events="oom_kill 0", pids__events="max 2")
     for group, found in ((quiet, ""), (hungry, "memory_max is 64 MiB"), (many, "processes_max")):
-        used = Use(limits=limits, guardian=os.getpid(), group=group, workspace=tmp_path)
+        used = Use(limits=limits, guardian=os.getpid(), group=group, workspace=Folder(tmp_path))
         assert used._look().startswith(found)
         assert bool(used._look()) == bool(found)
 

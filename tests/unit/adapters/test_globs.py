@@ -1,12 +1,14 @@
 """What a glob names, and what it never reaches."""
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import adapters.globs as globs
-from adapters.globs import GlobRefused, check_globs, match_files
+from adapters.folders import Folder
+from adapters.globs import GlobRefused, Matched, check_globs
 
 FILES = (
     "report.xml",
@@ -19,6 +21,14 @@ FILES = (
     "dir.d/x",
     "we[i]rd.txt",
 )
+
+
+def match_files(root: Path, patterns: list[str]) -> Matched:
+    folder = Folder(root, follow=True)
+    try:
+        return globs.match_files(folder, patterns)
+    finally:
+        folder.close()
 
 
 @pytest.fixture
@@ -107,6 +117,7 @@ def test_links_out_of_the_workspace_are_refused_and_the_rest_is_found(workspace:
         "link.txt": "outside_workspace",
         "relative.txt": "outside_workspace",
         "loop.txt": "unreadable",
+        "folder": "link_to_folder",
     }
 
 
@@ -122,10 +133,19 @@ def test_pipes_are_refused_unopened(workspace: Path) -> None:
     assert [(one.path, one.code) for one in refused] == [("pipe.txt", "not_a_file")]
 
 
-def test_a_name_that_is_not_utf8_is_refused_in_words_that_are(workspace: Path) -> None:
-    (workspace / os.fsdecode(b"bad\xff.txt")).write_text("x")
+def test_names_of_any_bytes_are_found(workspace: Path) -> None:
+    names = [os.fsdecode(b"bad\xff.txt"), "bad\n.txt", "bad\\.txt", "bad" + "n" * 248]
+    for name in names:
+        (workspace / name).write_text("x")
+    matched = match_files(workspace, ["bad*"])
+    assert matched.paths == tuple(sorted(names))
+    assert matched.refused == ()
+
+
+def test_what_is_refused_is_said_in_words_that_are_utf8(workspace: Path) -> None:
+    os.mkfifo(workspace / os.fsdecode(b"bad\xff.txt"))
     (refused,) = match_files(workspace, ["bad*"]).refused
-    assert refused.code == "invalid_name"
+    assert refused.code == "not_a_file"
     refused.path.encode()
 
 
@@ -141,3 +161,16 @@ def test_too_many_files_are_cut_and_it_is_said(
 def test_a_nasty_pattern_takes_no_time(workspace: Path) -> None:
     (workspace / ("a" * 250)).write_text("x")
     assert match_files(workspace, ["*a" * 100 + "b", "**/" * 60 + "none"]).paths == ()
+
+
+def test_a_file_of_more_names_than_one_is_of_the_test_or_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    (tmp_path / "b").hardlink_to(tmp_path / "a")
+    (tmp_path / "c").write_text("of one name")
+    with closing(Folder(tmp_path)) as folder:
+        uid = folder.status.st_uid
+        assert globs.match_files(folder, ["*"]).paths == ("a", "b", "c")
+        assert globs.match_files(folder, ["*"], uid=uid).paths == ("a", "b", "c")
+        of_another = globs.match_files(folder, ["*"], uid=uid + 1)
+    assert of_another.paths == ("c",)
+    assert {each.code for each in of_another.refused} == {"hard_link"}

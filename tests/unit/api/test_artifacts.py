@@ -135,6 +135,38 @@ def test_a_path_leads_nowhere_else(tmp_path: Path, wrong: str) -> None:
     in_lab(scene, tmp_path)
 
 
+ODD = ("new\nline.txt", "end\n", "back\\slash", "...", " ", "a?b#c%2e.txt", "電" * 85, "-rf", "~")
+
+
+def test_any_name_is_listed_and_fetched(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        names = (*ODD, "deep/" * 800 + "x")
+        _, path = await kept(lab, *names)
+        items = (await lab.call("GET", path, status=200)).json()["items"]
+        assert {each["path"] for each in items} == {*names, "log.txt"}
+        for each in items:
+            answer = await lab.call("GET", each["href"], status=200)
+            assert len(answer.content) == each["size_bytes"]
+            assert "\n" not in answer.headers["content-disposition"]
+
+    in_lab(scene, tmp_path)
+
+
+def test_a_test_s_own_log_txt_hides_no_log(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        _, path = await kept(lab, "log.txt")
+        items = (await lab.call("GET", path, status=200)).json()["items"]
+        assert [(each["path"], each["kind"]) for each in items] == [
+            ("log.txt", "artifact"),
+            ("log.txt", "log"),
+        ]
+        fetched = [(await lab.call("GET", each["href"], status=200)).content for each in items]
+        assert fetched == [DATA, b"the log\n"]
+        assert (await lab.call("GET", f"{path}/1/log.txt", status=200)).content == DATA
+
+    in_lab(scene, tmp_path)
+
+
 def test_bytes_that_are_gone_are_a_problem(tmp_path: Path) -> None:
     async def scene(lab: Lab) -> None:
         execution, path = await kept(lab, "a.bin")

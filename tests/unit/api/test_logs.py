@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from api.deps import Settings
+from events.logs import TOO_FAST
 from tests.unit.api.lab import Lab, Stream, in_lab
 
 LINES = tuple(f"line {number}" for number in range(1, 11))
@@ -169,7 +170,7 @@ def test_what_the_topic_misses_comes_from_the_archive(tmp_path: Path) -> None:
     async def scene(lab: Lab) -> None:
         execution, path = await begun(lab)
         await lab.lines(execution, 3, LINES[2:4])
-        await lab.lines(execution, 7, LINES[6:8])
+        await lab.lines(execution, 7, (LINES[6], TOO_FAST))
         whole = "".join(f"{line}\n" for line in LINES).encode()
         kept = await lab.kept(execution, "log.txt", "log", whole)
         await lab.ended(execution, artifacts=(kept,))

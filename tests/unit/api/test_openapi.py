@@ -32,7 +32,7 @@ def test_every_operation_is_there_once_with_its_path_parameters() -> None:
     names = [operation.name for operation in operations()]
     assert len(set(names)) == len(names)
     for operation in operations():
-        path = operation.path.replace(":path}", "}")
+        path = operation.path.replace(":name}", "}")
         described = DOCUMENT["paths"][path][operation.method.lower()]
         assert described["operationId"] == operation.name
         in_path = {each["name"] for each in described["parameters"] if each["in"] == "path"}
@@ -41,7 +41,7 @@ def test_every_operation_is_there_once_with_its_path_parameters() -> None:
 
 @pytest.mark.parametrize("operation", operations(), ids=lambda each: each.name)
 def test_changes_take_a_key_and_name_their_problems(operation: Any) -> None:
-    path = operation.path.replace(":path}", "}")
+    path = operation.path.replace(":name}", "}")
     described = DOCUMENT["paths"][path][operation.method.lower()]
     headers = {each["name"] for each in described["parameters"] if each["in"] == "header"}
     assert ("Idempotency-Key" in headers) is (operation.method in METHODS_THAT_CHANGE)

@@ -29,7 +29,7 @@ def check(answer: Any, status: int, code: str, *names: str) -> dict[str, Any]:
     ("path", "body", "code", "names"),
     [
         (EXECUTIONS, {}, "invalid_request", ["run", "Field required"]),
-        (EXECUTIONS, {"run": {"command": []}}, "invalid_request", ["run.command"]),
+        (EXECUTIONS, {"run": {"command": []}}, "invalid_command", ["run.command"]),
         (EXECUTIONS, {"run": {**RUN, "tmeout_s": 3}}, "invalid_request", ["tmeout_s", "timeout_s"]),
         (EXECUTIONS, {"run": RUN, "pol": "x"}, "invalid_request", ["pol", "allowed", "pool"]),
         (EXECUTIONS, {"run": RUN, "selector": "a=b=("}, "invalid_selector", ["a=b=("]),

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections import deque
+from urllib.parse import quote
 
 import uvicorn
 from starlette.applications import Starlette
@@ -282,13 +283,21 @@ class FakeApi:
 
     async def artifacts(self, request):
         found = [
-            {"attempt": 1, "path": path, "kind": "file", "size_bytes": len(body), "sha256": digest}
-            for path, (body, digest) in self.files.items()
+            {
+                "attempt": 1,
+                "path": path,
+                "kind": kind,
+                "size_bytes": len(body),
+                "sha256": digest,
+                "href": f"/v1/executions/{EXE}/artifacts/1/{quote(path)}?kind={kind}",
+            }
+            for (path, kind), (body, digest) in self.files.items()
         ]
         return JSONResponse({"items": found, "next_cursor": None})
 
     async def artifact(self, request):
-        body, digest = self.files[request.path_params["path"]]
+        key = (request.path_params["path"], request.query_params["kind"])
+        body, digest = self.files[key]
         start = int(request.headers.get("range", "bytes=0-")[6:-1])
         self.ranges.append(start)
 

@@ -1,10 +1,11 @@
-"""Selectors, ids, variables and globs are checked before anything is sent."""
+"""Selectors, ids and variables are checked before anything is sent."""
 
 import pytest
 
 from cli import arguments
+from cli.client import segment
 from cli.problems import BadUsage
-from cli.run_spec import read_spec
+from cli.run_spec import RunSpec, read_spec
 
 
 def test_selectors_are_joined_into_one():
@@ -32,24 +33,6 @@ def test_variables():
     for pair in ("A", "=1"):
         with pytest.raises(BadUsage, match="NAME=VALUE"):
             arguments.environment([pair])
-
-
-def test_an_empty_glob_is_refused():
-    with pytest.raises(BadUsage, match="--junit is empty"):
-        arguments.globs([""], name="--junit")
-
-
-@pytest.mark.parametrize("pattern", ["../x", "a/../../b", "/etc/passwd"])
-def test_a_glob_stays_in_the_workspace(pattern):
-    with pytest.raises(BadUsage, match="climbs out"):
-        arguments.globs([pattern], name="--artifact")
-
-
-def test_a_good_glob_passes():
-    assert arguments.globs(["reports/**/*.xml", "a..b"], name="--junit") == [
-        "reports/**/*.xml",
-        "a..b",
-    ]
 
 
 def test_a_secret_is_refused_with_what_to_do():
@@ -80,3 +63,28 @@ def test_a_run_file_has_limits_and_no_secret(tmp_path):
     file.write_text("command: [a]\nmemory_max: lots\n")
     with pytest.raises(BadUsage, match="is no size"):
         read_spec(str(file))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("..", "%2E%2E"),
+        (".", "%2E"),
+        ("a/b", "a%2Fb"),
+        ("...", "..."),
+        ("\udcff", "%ED%B3%BF"),
+        ("a\n", "a%0A"),
+    ],
+)
+def test_a_name_is_one_segment_of_a_path_and_leads_nowhere_else(name, said):
+    assert segment(name) == said
+
+
+@pytest.mark.parametrize(
+    "asked", [{"memory_max_bytes": 1}, {"disk_max_bytes": 1 << 60}, {"processes_max": 1 << 30}]
+)
+def test_a_limit_the_server_would_refuse_is_refused_before_it_is_sent(asked):
+    with pytest.raises(BadUsage) as refused:
+        RunSpec(command=("a",), **asked).check()
+    assert refused.value.next_step.startswith("it is from ")
+    RunSpec(command=("a",), memory_max_bytes=1 << 20, processes_max=1).check()

@@ -2,8 +2,10 @@
 
 import asyncio
 import hashlib
+import io
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -13,6 +15,7 @@ from processors.artifacts.store import (
     ArtifactRefused,
     ArtifactStore,
     ArtifactStoreUnavailable,
+    Source,
     StoredArtifact,
 )
 
@@ -23,7 +26,7 @@ def store_at(root: Path) -> ArtifactStore:
     return FileStore(root, offload=inline)
 
 
-def put(store: ArtifactStore, source: Path | bytes, key: str) -> StoredArtifact:
+def put(store: ArtifactStore, source: Source, key: str) -> StoredArtifact:
     return asyncio.run(store.put(source, key))
 
 
@@ -117,6 +120,45 @@ def test_only_regular_files_are_taken(tmp_path: Path, kind: str) -> None:
             source.mkdir()
     with pytest.raises(ArtifactRefused, match="source"):
         put(store_at(tmp_path / "root"), source, "a")
+
+
+def test_a_file_that_grows_is_stored_as_long_as_it_was(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"x" * 10)
+
+    class Growing(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            with source.open("ab") as more:
+                more.write(b"y" * 10)
+            return super().read(size) or b""
+
+    stored = put(store_at(tmp_path / "root"), lambda: Growing(source), "a")  # type: ignore[arg-type, return-value]
+    assert stored.size_bytes == 10
+
+
+def test_holes_stay_holes(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    with source.open("wb") as file:
+        file.seek(64 << 20)
+        file.write(b"x")
+        file.truncate(100 << 20)
+    store = store_at(tmp_path / "root")
+    stored = put(store, source, "a")
+    assert stored.size_bytes == 100 << 20
+    assert (tmp_path / "root" / "a").stat().st_blocks * 512 < 4 << 20
+    assert stored.sha256 == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert read(store, stored.uri, 64 << 20, (64 << 20) + 2) == b"x\0"
+
+
+def test_what_cannot_be_opened_is_refused_and_a_name_too_long_too(tmp_path: Path) -> None:
+    def gone() -> BinaryIO:
+        raise PermissionError(13, "Permission denied")
+
+    with pytest.raises(ArtifactRefused, match="Permission denied"):
+        put(store_at(tmp_path / "root"), gone, "a")
+    deep = tmp_path.joinpath(*["n" * 200] * 18)
+    with pytest.raises(ArtifactRefused, match="takes no name as long"):
+        put(store_at(deep), b"x", "k" * 250 + "/" + "k" * 250)
 
 
 def test_a_link_in_the_store_is_not_followed(tmp_path: Path) -> None:

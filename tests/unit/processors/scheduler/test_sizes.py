@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from adapters.grammar import GLOBS_MAX, VARIABLES_MAX, WORDS_MAX
 from events import facts, tasks
 from events.codec import encode
 from events.message import Message
@@ -25,9 +26,12 @@ def bench_of(size: int) -> BenchSpec:
 
 
 def run_of(size: int) -> RunSpec:
-    """Return a run of very many short texts that counts as `size` bytes."""
-    run = replace(RUN, command=("true", *["é"] * 10_000), env={"A": ""}, junit=("*.xml",))
-    return replace(run, env={"A": "a" * (size - run_bytes(run))})
+    """Return a run of as many texts as may be that counts as `size` bytes."""
+    env = dict.fromkeys((f"A{number}" for number in range(VARIABLES_MAX)), "é" * 450)
+    command = ("true", *["é"] * (WORDS_MAX - 1))
+    run = replace(RUN, command=command, env=env, junit=("*.xml",) * GLOBS_MAX)
+    missing = size - run_bytes(run)
+    return replace(run, env={**env, "A0": "a" * missing + env["A0"]})
 
 
 def test_what_is_accepted_fits_in_one_task_with_all_that_is_said_beside() -> None:

@@ -2,17 +2,20 @@
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
+from io import FileIO
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pytest
 
-from adapters.contract import Collected, Found
+from adapters.contract import Collected, Found, FoundKind
 from events.shared import AttemptRef, Case
 from processors.artifacts.files import FileStore, inline
-from processors.artifacts.store import ArtifactStoreUnavailable, StoredArtifact
+from processors.artifacts.store import ArtifactStoreUnavailable, Source, StoredArtifact
 from processors.worker.cases import Cases
-from processors.worker.evidence import Evidence, Keeper, parts_of
+from processors.worker.evidence import PATH_BYTES_MAX, Evidence, Keeper, parts_of
 from processors.worker.masking import Masker
 from processors.worker.settings import EvidenceLimits
 
@@ -112,8 +115,80 @@ def test_odd_names_are_kept(tmp_path: Path) -> None:
     names = ["a b/%2e.txt", "caf\xe9\n.bin", "back\\slash", "bad\udcff"]
     evidence = kept(tmp_path, *map(blob, names))
     assert evidence.notes == []
-    assert sorted(a.path for a in evidence.artifacts) == sorted([*names[:3], "bad?"])
+    assert sorted(a.path for a in evidence.artifacts) == sorted([*names[:3], "bad\\xff"])
     assert len({a.uri for a in evidence.artifacts}) == 4
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "電源投入後の起動時間測定結果スクリーンショット画像一覧表第一版.png",
+        "電" * 85,
+        "n" * 255,
+        "deep/" * 800 + "x",
+        "~" + "0" * 64,
+    ],
+)
+def test_any_name_the_file_system_takes_is_kept(tmp_path: Path, path: str) -> None:
+    evidence = kept(tmp_path, blob(path, b"content"))
+    assert evidence.notes == []
+    (artifact,) = evidence.artifacts
+    assert artifact.path == path
+    store = FileStore(tmp_path / "store", offload=inline)
+
+    async def read() -> bytes:
+        return b"".join([chunk async for chunk in store.open(artifact.uri)])
+
+    assert asyncio.run(read()) == b"content"
+
+
+def test_a_path_that_no_address_can_hold_is_kept_under_a_shorter_one(tmp_path: Path) -> None:
+    long = "folder/" * 1_000
+    evidence = kept(tmp_path, blob(long + "x.bin"), blob(long + "y/x.bin"))
+    first, second = (each.path for each in evidence.artifacts)
+    assert first.startswith("long-path-")
+    assert first.endswith("/x.bin")
+    assert first != second
+    assert len(first.encode()) <= PATH_BYTES_MAX
+    assert len({each.uri for each in evidence.artifacts}) == 2
+
+
+def test_names_that_look_alike_stay_two(tmp_path: Path) -> None:
+    evidence = kept(tmp_path, blob("a\\xff", b"1"), blob("a\udcff", b"22"), blob("\ud800", b"333"))
+    assert {each.path: each.size_bytes for each in evidence.artifacts} == {
+        "a\\xff": 1,
+        "a\\xff~2": 2,
+        "\\ud800": 3,
+    }
+    assert len({each.uri for each in evidence.artifacts}) == 3
+
+
+def test_a_file_is_read_by_what_opens_it_and_one_that_is_gone_is_a_note(tmp_path: Path) -> None:
+    (tmp_path / "r.xml").write_text('<testsuite><testcase name="a"/></testsuite>')
+
+    def gone() -> BinaryIO:
+        raise FileNotFoundError(2, "No such file")
+
+    def found(kind: FoundKind, path: str, opened: Callable[[], BinaryIO]) -> Found:
+        return Found(kind=kind, path=path, size_bytes=5, open=opened)
+
+    def report() -> BinaryIO:
+        return (tmp_path / "r.xml").open("rb")
+
+    evidence = kept(
+        tmp_path,
+        found("junit", "r.xml", report),
+        found("artifact", "b", gone),
+        found("junit", "c.xml", gone),
+        found("artifact", "d", report),
+    )
+    assert [each.path for each in evidence.artifacts] == ["d", "r.xml"]
+    assert evidence.cases.totals.passed == 1
+    assert [note.partition(":")[0] for note in evidence.notes] == [
+        "'b' not kept",
+        "JUnit file 'c.xml' cannot be read",
+        "'c.xml' not kept",
+    ]
 
 
 def test_limits_become_notes(tmp_path: Path) -> None:
@@ -140,7 +215,7 @@ class Moody(FileStore):
         super().__init__(root, offload=inline)
         self.bad = bad
 
-    async def put(self, source: Path | bytes, key: str) -> StoredArtifact:
+    async def put(self, source: Source, key: str) -> StoredArtifact:
         self.bad -= 1
         if self.bad >= 0:
             raise ArtifactStoreUnavailable("later")
@@ -163,3 +238,36 @@ def test_parts_of_cases() -> None:
     assert [len(part) for part in parts_of([case(0)] * 1201, LIMITS)] == [500, 500, 201]
     assert [len(part) for part in parts_of([case(200_000)] * 5, LIMITS)] == [2, 2, 1]
     assert list(parts_of([], LIMITS)) == []
+
+
+def test_a_report_that_is_opened_is_read_bit_by_bit(tmp_path: Path) -> None:
+    (tmp_path / "r.xml").write_text("<testsuite><testcase name='a hunter2'/></testsuite>")
+    asked: list[int] = []
+
+    class Watched(FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            asked.append(-1 if size is None else size)
+            return super().read(size) or b""
+
+    report = Found(
+        kind="junit",
+        path="r.xml",
+        size_bytes=52,
+        open=lambda: cast(BinaryIO, Watched(tmp_path / "r.xml")),
+    )
+    evidence = kept(tmp_path, report, asks_report=True)
+    assert [case.name for case in evidence.cases.kept] == ["a ***"]
+    assert (evidence.report_fault, [each.path for each in evidence.artifacts]) == ("", ["r.xml"])
+    assert asked
+    assert all(0 <= size <= 1 << 20 for size in asked), "never all of it at once"
+
+
+def test_a_file_that_is_opened_and_has_a_secret_in_its_name_is_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"x")
+    found = [
+        Found(kind="artifact", path=path, size_bytes=1, open=lambda: (tmp_path / "f").open("rb"))
+        for path in ("of-hunter2", "plain")
+    ]
+    evidence = kept(tmp_path, *found)
+    assert [each.path for each in evidence.artifacts] == ["plain"]
+    assert "its name holds a secret" in evidence.notes[0]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from events.logs import LogBatch
+from events.logs import TOO_FAST, LogBatch
 from events.secrets import SECRET_NAMES
 from events.shared import AttemptRef
-from processors.worker.logship import CUT_MARK, TOO_FAST, LogShipper
+from processors.worker.logship import CUT_MARK, LogShipper
 from processors.worker.masking import Masker
 from processors.worker.rate import TokenBucket
 from processors.worker.settings import LogLimits
@@ -102,6 +102,19 @@ def test_too_fast_goes_to_the_file_only_and_says_so_once(tmp_path: Path) -> None
     found = numbered(shipped(tmp_path / "log", write, limits))
     assert found == {**{n: f"line {n}" for n in range(1, 11)}, 11: TOO_FAST}
     assert len((tmp_path / "log").read_text().splitlines()) == 100
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_end_says_how_many_lines_there_were(tmp_path: Path, at_once: bool) -> None:
+    def write(shipper: LogShipper) -> None:
+        for number in range(1, 101):
+            shipper.line(f"line {number}", False)
+        if at_once:  # What is still to be sent must not take the place of the end.
+            shipper.end()
+
+    limits = replace(LogLimits(), rate_lines_s=1.0, burst_lines=10.0)
+    last = shipped(tmp_path / "log", write, limits)[-1]
+    assert (last.is_last, last.first_line + len(last.lines)) == (True, 101)
 
 
 def test_while_the_log_is_away_the_test_goes_on_and_memory_is_bounded(tmp_path: Path) -> None:

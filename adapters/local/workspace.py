@@ -1,0 +1,175 @@
+"""The workspace of an attempt: filled before the test, collected after it.
+
+Whatever the test did to it, it is the folder that was made: held open from the provision on.
+"""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from adapters.contract import AdapterError, Attempt, Collected, Found, FoundKind, Refused
+from adapters.folders import Folder, GivenUp
+from adapters.globs import WALK_S_MAX, Match, match_files
+from adapters.local.config import LocalConfig
+from adapters.local.owner import Owner
+from adapters.local.place import ARTIFACTS, Place
+
+COPY_FILES_MAX = 100_000
+_COLLECT_ALWAYS = f"{ARTIFACTS}/"
+
+T = TypeVar("T")
+IsGivenUp = Callable[[], bool]
+
+
+class Workspace:
+    """What one attempt may write, and how its files are told from those that were there before."""
+
+    def __init__(self, place: Place, config: LocalConfig, owner: Owner | None = None) -> None:
+        """Hold the folders open. Raises `AdapterError`.
+
+        With an owner the test runs as that user, and only its own files have names of their own.
+        """
+        self._config = config
+        self._owner = owner
+        try:
+            self.folder = Folder(place.workspace)
+            self._directory = (
+                None if config.directory is None else Folder(config.directory, follow=True)
+            )
+            self._made_ns = place.made.stat().st_ctime_ns
+        except OSError as error:
+            raise AdapterError(
+                f"cannot open the workspace {place.workspace}: {error}", code="no_workspace"
+            ) from error
+
+    def close(self) -> None:
+        """Give the folders up; what was found can be opened no more."""
+        self.folder.close()
+        if self._directory is not None:
+            self._directory.close()
+
+    def collect(self, attempt: Attempt, is_given_up: IsGivenUp) -> Collected:
+        """Find what the test left; a file of one path is taken from the workspace."""
+        ends_at = time.monotonic() + WALK_S_MAX
+        found: dict[tuple[str, FoundKind], Found] = {}
+        refused: list[Refused] = [*self._what_became()]
+        # The directory first, so that a file of the same path in the workspace goes before.
+        for folder in (self._directory, self.folder):
+            if folder is None:
+                continue
+            always = () if folder is self._directory else (_COLLECT_ALWAYS,)
+            wanted: list[tuple[FoundKind, tuple[str, ...]]] = [
+                ("artifact", (*always, *attempt.artifacts)),
+                ("junit", attempt.junit),
+            ]
+            for kind, globs in wanted:
+                matched = match_files(
+                    folder,
+                    globs,
+                    with_mounts=folder is self._directory,
+                    uid=None if self._owner is None else self._owner.uid,
+                    ends_at=ends_at,
+                    is_given_up=is_given_up,
+                )
+                refused += matched.refused
+                found |= {
+                    (each.path, kind): _found(folder, each, kind)
+                    for each in matched.files
+                    if not self._was_there(folder, each)
+                }
+        if attempt.junit and not any(kind == "junit" for _, kind in found):
+            globs_text = ", ".join(attempt.junit)
+            refused.append(Refused(path=globs_text, code="no_match", reason="no file matches"))
+        ordered = tuple(found[key] for key in sorted(found))
+        return Collected(found=ordered, refused=tuple(dict.fromkeys(refused)))
+
+    def _what_became(self) -> list[Refused]:
+        """Say so if the workspace is not where it was made: no error, but no evidence either."""
+        if self.folder.is_removed:
+            reason = "the test removed its workspace, so nothing is left of it to collect"
+            return [Refused(path=".", code="workspace_removed", reason=reason)]
+        if not self.folder.is_in_place:
+            reason = (
+                "the test put something else in the place of its workspace; only what is left in "
+                "the one it was given is collected"
+            )
+            return [Refused(path=".", code="workspace_replaced", reason=reason)]
+        return []
+
+    def _was_there(self, folder: Folder, match: Match) -> bool:
+        """Return whether a file was there before the test, so is no evidence of this attempt."""
+        if folder is self._directory:
+            # The time of change cannot be set by whoever unpacks or copies a file.
+            return match.status.st_ctime_ns <= self._made_ns
+        if self._config.copy is None:
+            return False
+        try:
+            before = (self._config.copy / match.path).stat()
+        except (OSError, ValueError):
+            return False  # There is no such file, or a name that no path can hold.
+        now = match.status
+        return (now.st_mtime_ns, now.st_size) == (before.st_mtime_ns, before.st_size)
+
+
+def _found(folder: Folder, match: Match, kind: FoundKind) -> Found:
+    return Found(
+        kind=kind,
+        path=match.path,
+        size_bytes=match.status.st_size,
+        open=partial(folder.open, match.path, expect=match.identity),
+    )
+
+
+async def in_thread(work: Callable[[IsGivenUp], T]) -> T:
+    """Do `work` in a thread that gives up once nobody waits for it; a cancel waits for that."""
+    is_cancelled = False
+    working = asyncio.ensure_future(asyncio.to_thread(work, lambda: is_cancelled))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        is_cancelled = True
+        await asyncio.wait({working})
+        if not working.cancelled():
+            working.exception()  # Looked at, so that nobody is told of it.
+        raise
+
+
+async def fill(workspace: Path, source: Path) -> None:
+    """Copy a folder into the workspace. Raises `AdapterError`."""
+    await in_thread(lambda is_given_up: _fill(workspace, source, is_given_up))
+
+
+def _fill(workspace: Path, source: Path, is_given_up: IsGivenUp) -> None:
+    copied = 0
+
+    def copy_file(from_: str, to: str) -> str:
+        nonlocal copied
+        copied += 1
+        if is_given_up():
+            raise GivenUp
+        if copied > COPY_FILES_MAX:
+            raise AdapterError(
+                f"{source} holds over {COPY_FILES_MAX} files: use config.directory instead",
+                code="copy_too_big",
+                retriable=False,
+            )
+        return str(shutil.copy2(from_, to))
+
+    try:
+        shutil.copytree(
+            source, workspace, symlinks=True, dirs_exist_ok=True, copy_function=copy_file
+        )
+    except (OSError, shutil.Error) as error:
+        raise AdapterError(
+            f"cannot copy {source} into the workspace: {error}", code="copy_failed"
+        ) from error
+    except RecursionError as error:
+        raise AdapterError(
+            f"{source} is too deep to be copied: use config.directory instead",
+            code="copy_too_big",
+            retriable=False,
+        ) from error
