@@ -20,8 +20,6 @@ from events.facts import (
     TeardownRequested,
     TopicsBound,
     WorkerRefused,
-    WorkerResumed,
-    WorkerSuspended,
 )
 from events.log import Position
 from events.message import EventMessage
@@ -60,8 +58,6 @@ NO_ROWS = (
     InputSetAside,
     InputsRead,
     WorkerRefused,
-    WorkerSuspended,
-    WorkerResumed,
     BenchChecksRecorded,
     ClockJumped,
     TopicsBound,

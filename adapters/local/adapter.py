@@ -5,6 +5,8 @@ Never lets a test outlive its lease, and never gives a test the worker's own env
 
 import asyncio
 import contextlib
+import errno
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,7 +56,9 @@ class LocalAdapter:
             mark_root(self._root)
         except OSError as error:
             raise AdapterError(
-                f"cannot keep workspaces in {self._root}: {error}", code="no_workspace"
+                f"cannot keep workspaces in {self._root}: {error}",
+                code="no_workspace",
+                fault="worker",
             ) from error
 
     def handle_for(self, attempt_id: AttemptId, bench: Bench) -> Handle:
@@ -80,7 +84,9 @@ class LocalAdapter:
         """Run the command in its workspace; see the contract."""
         place = place_of(handle)
         if not place.workspace.is_dir():
-            raise AdapterError(f"{place.workspace} is not there: provision it", code="no_workspace")
+            raise AdapterError(
+                f"{place.workspace} is not there: provision it", code="no_workspace", fault="worker"
+            )
         guard = Guard(_launch(attempt, place), lease)
         following = asyncio.create_task(_follow(guard, place, attempt, on_lines, lease))
         try:
@@ -105,7 +111,12 @@ class LocalAdapter:
         place = place_of(handle)
         config = local_config(attempt.bench)
         if not place.workspace.is_dir():
-            raise AdapterError(f"{place.workspace} is not there: provision it", code="no_workspace")
+            raise AdapterError(
+                f"{place.workspace} is not there: the test removed it, so nothing is collected",
+                code="workspace_removed",
+                retriable=False,
+                fault="test",
+            )
         return await asyncio.to_thread(_collect, attempt, place, config)
 
     async def teardown(self, handle: Handle) -> None:
@@ -221,8 +232,11 @@ async def _copy(source: Path, target: Path) -> None:
         await asyncio.wait({copying})
         raise
     except (OSError, shutil.Error) as error:
+        is_full = os.strerror(errno.ENOSPC) in str(error)
         raise AdapterError(
-            f"cannot copy {source} into the workspace: {error}", code="copy_failed"
+            f"cannot copy {source} into the workspace: {error}",
+            code="no_workspace" if is_full else "copy_failed",
+            fault="worker" if is_full else "bench",
         ) from error
 
 

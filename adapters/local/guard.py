@@ -25,6 +25,10 @@ _READ_BYTES = 65536
 _PIPE_BYTES = 1 << 18
 _F_SETPIPE_SZ = 1031
 
+_MACHINE_IS_OUT = frozenset(
+    {errno.EAGAIN, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC}
+)
+"""Why no process can be started, whatever it is: not the bench's fault."""
 _SCRIPT = str(Path(guardian.__file__))
 
 
@@ -54,7 +58,9 @@ class Guard:
         except OSError as error:
             pipes.close(pipes.ours)
             raise AdapterError(
-                f"cannot start a guardian on this machine: {error}", code="no_guardian"
+                f"cannot start a guardian on this machine: {error}",
+                code="no_guardian",
+                fault="worker",
             ) from error
         finally:
             pipes.close(pipes.theirs)
@@ -102,6 +108,7 @@ class Guard:
                 raise AdapterError(
                     f"cannot start a process in {self._launch.cwd}: {text} (errno {number})",
                     code="cannot_spawn",
+                    fault="worker" if int(number) in _MACHINE_IS_OUT else "bench",
                 )
         raise AdapterError(
             "the guardian of the test was killed; nobody saw how the test ended",
@@ -241,6 +248,7 @@ class _Pipes:
             raise AdapterError(
                 f"this worker has no file descriptors left: {error}; raise `ulimit -n`",
                 code="no_descriptors",
+                fault="worker",
             ) from error
         (control, to_control), (status, to_status), (out, to_out) = zip(
             made[0:6:2], made[1:6:2], strict=True

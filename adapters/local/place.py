@@ -80,10 +80,13 @@ class Place:
                 "provisioned before; tear it down first",
                 code="already_provisioned",
                 retriable=False,
+                fault="worker",
             ) from error
         except OSError as error:
             raise AdapterError(
-                f"cannot make a workspace in {self.root}: {error}", code="no_workspace"
+                f"cannot make a workspace in {self.root}: {error}",
+                code="no_workspace",
+                fault="worker",
             ) from error
 
 
@@ -96,6 +99,7 @@ def place_for(root: Path, attempt_id: AttemptId) -> Place:
             "'_' and '-', at most 100",
             code="invalid_execution_id",
             retriable=False,
+            fault="asker",
         )
     return place
 
@@ -117,6 +121,7 @@ def place_of(handle: Handle) -> Place:
             "tear it down",
             code="other_machine",
             retriable=False,
+            fault="worker",
         )
     root = folder.parent
     if folder.exists() and (folder.is_symlink() or not (root / _MARK).is_file()):

@@ -16,7 +16,8 @@ from events.log import Log, Partition, Record
 from events.message import EventMessage
 from events.topics import Topics
 from processors.audit.findings import Finding, Findings, about, ids_of
-from processors.audit.rules import Rule, rules_of
+from processors.audit.rule import Rule
+from processors.audit.rules import rules_of
 from processors.audit.snapshots import Stock, Stored, stock_of
 from processors.runtime.reading import read_until
 from processors.runtime.snapshot import fingerprint

@@ -8,11 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from events import facts
+from events.codes import again_of
 from events.facts import Event
 from events.message import EventMessage
 from events.shared import EventMeta
 from processors.scheduler.state import (
     Bench,
+    Checked,
     Cleaning,
     Ended,
     Execution,
@@ -23,6 +25,7 @@ from processors.scheduler.state import (
     Worker,
     class_of,
 )
+from processors.scheduler.workers import faults_after
 
 IDEMPOTENCY_WINDOW = timedelta(hours=24)
 """For how long, in log time, a repeat is known and a finished thing is remembered."""
@@ -70,23 +73,27 @@ def _refresh(pool: Pool, name: str) -> None:
         pool.free.discard(name)
 
 
-def _bench_registered(pool: Pool, event: facts.BenchRegistered, _: EventMeta) -> None:
+def _bench_registered(pool: Pool, event: facts.BenchRegistered, meta: EventMeta) -> None:
     bench = pool.benches.get(event.bench.name)
     if bench is None:
-        pool.benches[event.bench.name] = Bench(event.bench)
+        pool.benches[event.bench.name] = Bench(event.bench, version=meta.seq)
     else:
-        bench.spec = event.bench
+        before, bench.spec = bench.spec, event.bench
+        if (before.adapter, before.config) != (event.bench.adapter, event.bench.config):
+            bench.version = meta.seq
     pool.matches.clear()
     _refresh(pool, event.bench.name)
 
 
 def _bench_online(pool: Pool, event: facts.BenchOnline, _: EventMeta) -> None:
     pool.benches[event.bench].is_online = True
+    pool.benches[event.bench].offline = ""
     _refresh(pool, event.bench)
 
 
 def _bench_offline(pool: Pool, event: facts.BenchOffline, _: EventMeta) -> None:
     pool.benches[event.bench].is_online = False
+    pool.benches[event.bench].offline = event.reason
     _refresh(pool, event.bench)
 
 
@@ -106,6 +113,7 @@ def _bench_cleaning(pool: Pool, event: facts.BenchCleaning, meta: EventMeta) -> 
     bench = pool.benches[event.bench]
     execution = pool.executions[bench.attempt_of]
     bench.cleaning = Cleaning(
+        spec=execution.spec or bench.spec,
         execution_id=execution.id,
         attempt=execution.attempt,
         fence=event.fence,
@@ -229,7 +237,7 @@ def _execution_assigned(pool: Pool, event: facts.ExecutionAssigned, meta: EventM
     execution.assigned_at = meta.occurred_at
     execution.started_at = execution.started_at or meta.occurred_at
     bench = pool.benches[event.bench]
-    execution.steps = bench.spec.steps
+    execution.spec = bench.spec
     bench.attempt_of = execution.id
     bench.fence = event.fence
     pool.workers[event.worker].running.add(execution.id)
@@ -245,12 +253,14 @@ def _step_started(pool: Pool, event: facts.AttemptStepStarted, _: EventMeta) -> 
 def _attempt_finished(pool: Pool, event: facts.AttemptFinished, _: EventMeta) -> None:
     execution = pool.executions[event.execution_id]
     execution.state = "attempt_over"
-    execution.errors += event.verdict == "error"
+    is_counted = again_of(event.verdict, event.code, event.fault) != "free"
+    execution.errors += event.verdict == "error" and is_counted
     execution.failures += event.verdict == "failed"
     execution.last = event
     worker = pool.workers.get(event.worker)
     if worker is not None:
         worker.running.discard(execution.id)
+        worker.faults = faults_after(worker.faults, event)
     pool.benches[event.bench].attempt_of = ""
     _refresh(pool, event.bench)
 
@@ -282,11 +292,33 @@ def _worker_registered(pool: Pool, event: facts.WorkerRegistered, _: EventMeta) 
         adapters=frozenset(event.adapters),
         benches=frozenset(event.benches),
         slots=event.slots,
+        life=event.life,
     )
 
 
 def _worker_drained(pool: Pool, event: facts.WorkerDrained, _: EventMeta) -> None:
     pool.workers[event.worker].is_draining = True
+
+
+def _worker_suspended(pool: Pool, event: facts.WorkerSuspended, _: EventMeta) -> None:
+    worker = pool.workers[event.worker]
+    worker.suspended = event.code
+    worker.why_suspended = event.reason
+
+
+def _worker_resumed(pool: Pool, event: facts.WorkerResumed, meta: EventMeta) -> None:
+    """By its own word its disk works again; only somebody else's word takes back its faults."""
+    worker = pool.workers[event.worker]
+    worker.suspended = ""
+    worker.why_suspended = ""
+    if not meta.actor.startswith("worker:"):
+        worker.faults = 0
+
+
+def _checks_recorded(pool: Pool, event: facts.BenchChecksRecorded, _: EventMeta) -> None:
+    checks = pool.workers[event.worker].checks
+    for each in event.checks:
+        checks[each.bench] = Checked(each.version, each.code, each.reason)
 
 
 def _worker_ended(pool: Pool, event: facts.WorkerLost | facts.WorkerGone, _: EventMeta) -> None:
@@ -329,6 +361,9 @@ _APPLY: dict[type, Callable[[Pool, Any, EventMeta], None]] = {
     facts.ExecutionFinished: _execution_finished,
     facts.WorkerRegistered: _worker_registered,
     facts.WorkerDrained: _worker_drained,
+    facts.WorkerSuspended: _worker_suspended,
+    facts.WorkerResumed: _worker_resumed,
+    facts.BenchChecksRecorded: _checks_recorded,
     facts.WorkerGone: _worker_ended,
     facts.WorkerLost: _worker_ended,
 }
@@ -340,9 +375,6 @@ NO_CHANGE = (
     facts.DeadLetterReplayed,
     facts.DeadLetterDiscarded,
     facts.WorkerRefused,
-    facts.WorkerSuspended,
-    facts.WorkerResumed,
-    facts.BenchChecksRecorded,
     facts.ClockJumped,
     facts.TopicsBound,
     facts.InputsReset,

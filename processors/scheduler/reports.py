@@ -8,6 +8,7 @@ it changes nothing, and a worker that does not know it is stale is told so.
 from collections.abc import Sequence
 from typing import assert_never
 
+from events.codes import LAB, fault_of, fault_told
 from events.facts import (
     AttemptCasesRecorded,
     AttemptFinished,
@@ -37,7 +38,9 @@ from events.reports import (
 from events.shared import ReportMeta
 from events.tasks import StopAttempt, WorkerSuperseded
 from processors.scheduler.decision import Effect, Ignored, Order
+from processors.scheduler.service import benches_checked
 from processors.scheduler.state import Execution, Pool, Worker
+from processors.scheduler.workers import worker_faulty, worker_recovered
 
 STEPS = ("provision", "run", "collect", "teardown")
 REPEAT = Ignored(reason="repeat")
@@ -67,10 +70,23 @@ def decide_report(pool: Pool, report: Report, meta: ReportMeta) -> Sequence[Effe
             return _attempt_ended(pool, report, meta)
         case BenchTornDown():
             return _bench_torn_down(pool, report, meta)
-        case AttemptUnknown() | WorkerFaulty() | WorkerRecovered() | BenchesChecked():
+        case WorkerFaulty() | WorkerRecovered() | BenchesChecked():
+            return _service_told(pool, worker, report)
+        case AttemptUnknown():
             return [Ignored(reason="not_yet")]
         case _:
             assert_never(report)
+
+
+def _service_told(
+    pool: Pool, worker: Worker, report: WorkerFaulty | WorkerRecovered | BenchesChecked
+) -> Sequence[Effect]:
+    """Return what follows from what a worker says of what it can serve."""
+    if isinstance(report, BenchesChecked):
+        return benches_checked(pool, worker, report)
+    if isinstance(report, WorkerFaulty):
+        return worker_faulty(worker, report)
+    return worker_recovered(worker, report)
 
 
 def is_current(pool: Pool, meta: ReportMeta) -> bool:
@@ -98,6 +114,7 @@ def _worker_started(pool: Pool, report: WorkerStarted, meta: ReportMeta) -> Sequ
         benches=report.benches,
         slots=report.slots,
         version=report.version,
+        life=meta.life,
     )
     if known is None:
         return [registered]
@@ -207,11 +224,20 @@ def _attempt_ended(pool: Pool, report: AttemptEnded, meta: ReportMeta) -> Sequen
         totals=report.totals,
         artifacts=report.artifacts,
         is_retriable=report.is_retriable,
+        fault=_whose(report),
     )
     if not report.teardown_error:
         return [finished]
     reason = f"teardown of {execution.id} failed: {report.teardown_error}"
     return [finished, BenchQuarantined(bench=execution.bench, reason=reason)]
+
+
+def _whose(report: AttemptEnded) -> str:
+    """Return whose fault an end is: as its worker says, if that is in keeping with the verdict."""
+    fault = fault_told(report.verdict, report.code, report.fault)
+    if (fault in LAB) == (report.verdict == "error"):
+        return fault
+    return fault_of(report.verdict, report.code)
 
 
 def _bench_torn_down(pool: Pool, report: BenchTornDown, meta: ReportMeta) -> Sequence[Effect]:

@@ -13,6 +13,7 @@ from events.errors import LogUnavailable, TeoError
 from events.log import Log, Partition, Reader
 from events.shared import AttemptRef
 from events.topics import Topics
+from processors.artifacts.files import Offload
 from processors.artifacts.store import ArtifactStore
 from processors.worker.calls import Strays
 from processors.worker.clock import Clock
@@ -46,6 +47,7 @@ class Worker:
         *,
         clock: Clock,
         new_id: Callable[[], str],
+        offload: Offload = asyncio.to_thread,
     ) -> None:
         self._log = log
         self._topics = topics
@@ -54,6 +56,7 @@ class Worker:
         self._store = store
         self._clock = clock
         self._new_id = new_id
+        self._offload = offload
         self._leave = Leave()
         self._strays = Strays()
         self._telemetry = Telemetry(settings.worker, settings.pool)
@@ -130,6 +133,7 @@ class Worker:
             reader=reader,
             leave=self._leave,
             epoch=self.epoch,
+            offload=self._offload,
         )
         self._life = life
         log.info("worker.life_begins", worker=self._settings.worker, epoch=self.epoch)

@@ -32,12 +32,12 @@ from processors.worker.calls import StepCut, StepTimedOut, limited
 from processors.worker.cases import Cases
 from processors.worker.environment import environment
 from processors.worker.evidence import Evidence, Keeper
-from processors.worker.faults import fault_of, plain, with_exit
+from processors.worker.faults import ReportTimedOut, fault_of, plain, with_exit
 from processors.worker.logship import LogShipper
 from processors.worker.masking import Masker
 from processors.worker.parts import Parts
 from processors.worker.reporting import Reporting
-from processors.worker.state_dir import Leftover
+from processors.worker.state_dir import Leftover, StateUnreadable
 from processors.worker.telemetry import current_traceparent
 from processors.worker.tries import tried
 from processors.worker.verdict import Cut, Outcome, Seen, judge
@@ -54,6 +54,7 @@ BROKEN = Outcome(
     code="worker_bug",
     reason="the worker could not finish this attempt; its log says why",
     is_retriable=True,
+    fault="worker",
 )
 
 
@@ -132,6 +133,8 @@ class AttemptRunner:
             attempt, handle = self._prepare()
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
             self._fail("provision", error)
+            if isinstance(error, StateUnreadable):
+                await self._parts.fitness.failed(str(error))
             return
         is_provisioned = await self._guarded("provision", self._provision(attempt, handle))
         if is_provisioned and not self._cut.is_set():
@@ -179,7 +182,7 @@ class AttemptRunner:
         return True
 
     def _fail(self, step: str, error: Exception) -> None:
-        fault = fault_of(step, error)
+        fault = fault_of(step, error, adapter=self._task.bench.adapter)
         fault = replace(fault, reason=self._masker(fault.reason))
         log.warning("attempt.step_failed", step=step, reason=fault.reason, **self._names())
         if step == "collect":
@@ -191,9 +194,10 @@ class AttemptRunner:
         """Provision, once the log knows the handle: whoever compensates for us needs it."""
         number = await self._reporting.step("provision", handle)
         taken = self._parts.outbox.taken(number)
-        await self._limited(
-            "report of provision", taken, self._parts.settings.deadline_s, self._cut
-        )
+        try:
+            await self._limited("report", taken, self._parts.settings.deadline_s, self._cut)
+        except StepTimedOut as error:
+            raise ReportTimedOut(str(error)) from error
 
         async def call(limit_s: float) -> Handle:
             return await self._calls.provision(attempt, handle, limit_s, self._cut)
@@ -256,7 +260,8 @@ class AttemptRunner:
         except StepTimedOut as error:
             reason = f"over its limit of {attempt.timeout_s:g} s, and {error}"
             self._seen = replace(
-                self._seen, cut=Cut(verdict="timed_out", code="timeout", reason=reason)
+                self._seen,
+                cut=Cut(verdict="timed_out", code="timeout", reason=reason, fault="test"),
             )
             return
         self._seen = with_exit(self._seen, exit_, attempt)
@@ -331,6 +336,8 @@ class AttemptRunner:
         evidence = self._evidence
         self._seen = replace(self._seen, totals=evidence.cases.totals, notes=tuple(evidence.notes))
         outcome = judge(self._seen)
+        if outcome.fault == "worker":
+            await self._parts.fitness.look()  # Before the end is said, or more would come.
         number = await self._say_end(outcome)
         self.is_over = True
         self._remove_log()
@@ -388,4 +395,5 @@ class AttemptRunner:
 
 def _not_stored(error: Exception) -> AdapterError:
     """Return the lab's fault that a store is which does not take what the tests left."""
-    return AdapterError(f"artifacts cannot be stored: {error}", code="store_unavailable")
+    text = f"artifacts cannot be stored: {error}"
+    return AdapterError(text, code="store_unavailable", fault="store")

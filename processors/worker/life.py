@@ -14,13 +14,7 @@ import structlog
 from adapters.contract import Adapter
 from events.log import Log, Reader
 from events.message import TaskMessage
-from events.reports import (
-    AttemptEnded,
-    WorkerDraining,
-    WorkerHeartbeat,
-    WorkerStarted,
-    WorkerStopped,
-)
+from events.reports import WorkerDraining, WorkerHeartbeat, WorkerStarted, WorkerStopped
 from events.shared import AttemptRef, TaskMeta
 from events.tasks import (
     CheckBenches,
@@ -33,21 +27,25 @@ from events.tasks import (
     WorkerSuperseded,
 )
 from events.topics import Topics
+from processors.artifacts.files import Offload
 from processors.artifacts.store import ArtifactStore
+from processors.worker import fitness
 from processors.worker.attempt import AttemptRunner
 from processors.worker.calls import Strays
+from processors.worker.checks import BenchChecks
 from processors.worker.clock import Clock, monotonic_s
 from processors.worker.compensation import tear_down_bench
 from processors.worker.contact import Contact
 from processors.worker.leave import Leave
 from processors.worker.outbox import Outbox
 from processors.worker.parts import Parts
+from processors.worker.reporting import refused
 from processors.worker.settings import WorkerSettings
 from processors.worker.spool import Spool
 from processors.worker.state_dir import StateDir
 from processors.worker.tasks_in import TasksIn
 from processors.worker.telemetry import Telemetry
-from processors.worker.verdict import NO_CASES, Cut
+from processors.worker.verdict import Cut, left
 
 log = structlog.get_logger()
 Key = tuple[str, int]
@@ -84,6 +82,7 @@ class Life:
         reader: Reader,
         leave: Leave,
         epoch: int,
+        offload: Offload,
     ) -> None:
         self._settings = settings
         self._adapters = adapters
@@ -106,6 +105,21 @@ class Life:
             on_contact=self._on_contact,
             telemetry=telemetry,
         )
+        self._fitness = fitness.Fitness(
+            state,
+            epoch=epoch,
+            settings=settings,
+            outbox=self._outbox,
+            offload=offload,
+            telemetry=telemetry,
+        )
+        self._checks = BenchChecks(
+            adapters=adapters,
+            settings=settings,
+            strays=strays,
+            outbox=self._outbox,
+            is_busy=lambda bench: any(each.bench == bench for each in self._attempts.values()),
+        )
         self._parts = Parts(
             log=log,
             topics=topics,
@@ -116,6 +130,7 @@ class Life:
             state=state,
             strays=strays,
             outbox=self._outbox,
+            fitness=self._fitness,
             epoch=epoch,
         )
         self._tasks_in = TasksIn(
@@ -154,6 +169,8 @@ class Life:
                     group.create_task(self._read(), name="read"),
                     group.create_task(self._watch(), name="watch"),
                     group.create_task(self._go_when_asked(), name="leave"),
+                    group.create_task(self._fitness.watch(), name="fitness"),
+                    group.create_task(self._checks.run(), name="checks"),
                 ]
                 await self._outbox.put(self._started())
                 await self._ended.wait()
@@ -244,7 +261,9 @@ class Life:
                 self._tear_down(task, meta)
             case LeaveWhenIdle():
                 self._leave.ask(task.reason, hurry=False, soon=False)
-            case LifeAccepted() | LifeRefused() | CheckBenches():
+            case CheckBenches():
+                self._checks.order(task)
+            case LifeAccepted() | LifeRefused():
                 self._telemetry.task_refused("not_yet")
             case _:
                 assert_never(task)
@@ -288,6 +307,8 @@ class Life:
         active = [runner for runner in active if not runner.is_over]
         if self._leave.is_over:
             return "worker_draining", "the worker is about to leave"
+        if self._fitness.reason:
+            return fitness.CODE, self._fitness.reason
         if any(runner.bench == task.bench.name for runner in active):
             return "bench_busy", f"bench {task.bench.name} still has an attempt on this worker"
         if len(active) >= self._settings.slots:
@@ -296,22 +317,15 @@ class Life:
 
     async def _refuse(self, task: RunAttempt, meta: TaskMeta, code: str, reason: str) -> None:
         """Answer an attempt that is not begun: the bench was never touched."""
+        if code == fitness.CODE:
+            await self._fitness.failed(self._fitness.reason)
         log.warning("worker.attempt_refused", execution_id=task.execution_id, code=code)
         self._telemetry.task_refused(code)
-        ended = AttemptEnded(
-            execution_id=task.execution_id,
-            attempt=task.attempt,
-            fence=task.fence,
-            verdict="error",
-            code=code,
-            reason=f"{reason}: worker {self._settings.worker} did not begin it",
-            totals=NO_CASES,
-            artifacts=(),
-            is_retriable=True,
-            teardown_error="",
-        )
+        reason = f"{reason}: worker {self._settings.worker} did not begin it"
         await self._outbox.put(
-            ended, correlation_id=meta.correlation_id, traceparent=meta.traceparent
+            refused(task, code, reason),
+            correlation_id=meta.correlation_id,
+            traceparent=meta.traceparent,
         )
 
     def _stop_attempt(self, task: StopAttempt) -> None:
@@ -355,9 +369,7 @@ class Life:
         self._leave.is_over = True
         for key in sorted(self._attempts):
             reason = f"the worker left before it ended: {self._leave.reason}"
-            self._attempts[key].cut(
-                Cut(verdict="error", code="worker_draining", reason=reason, is_retriable=True)
-            )
+            self._attempts[key].cut(left(reason))
         while tasks := [*self._attempt_tasks.values(), *self._teardowns.values()]:
             await asyncio.wait(tasks)
         number = await self._outbox.put(WorkerStopped(reason=self._leave.reason))

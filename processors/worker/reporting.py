@@ -2,11 +2,29 @@
 
 from events.reports import AttemptEnded, Report, ResultsCollected, StepStarted
 from events.shared import AttemptRef, TaskMeta
+from events.tasks import RunAttempt
 from processors.worker.evidence import Evidence, parts_of
 from processors.worker.outbox import Outbox
 from processors.worker.settings import EvidenceLimits
 from processors.worker.telemetry import current_traceparent
-from processors.worker.verdict import Outcome, Seen
+from processors.worker.verdict import NO_CASES, Outcome, Seen
+
+
+def refused(task: RunAttempt, code: str, reason: str) -> AttemptEnded:
+    """Return the end of an attempt that this worker did not begin: the bench was not touched."""
+    return AttemptEnded(
+        execution_id=task.execution_id,
+        attempt=task.attempt,
+        fence=task.fence,
+        verdict="error",
+        code=code,
+        reason=reason,
+        totals=NO_CASES,
+        artifacts=(),
+        is_retriable=True,
+        teardown_error="",
+        fault="worker",
+    )
 
 
 class Reporting:
@@ -63,6 +81,7 @@ class Reporting:
                 artifacts=tuple(evidence.artifacts),
                 is_retriable=outcome.is_retriable,
                 teardown_error=teardown_error,
+                fault=outcome.fault,
             )
         )
 

@@ -17,6 +17,9 @@ import structlog
 from events.errors import TeoError
 
 log = structlog.get_logger()
+ROOM_BYTES_MIN = 1024 * 1024
+"""With less room than this the folder counts as full: an attempt would meet its end."""
+_PROBE = "0" * 4096
 
 
 class StateUnreadable(TeoError):
@@ -73,13 +76,38 @@ class StateDir:
                 "into it (`teo worker list` shows it) and start again"
             ) from error
 
+    def probe(self) -> None:
+        """Write as an attempt has to, durably; raises `StateUnreadable` saying what to do.
+
+        The folder itself is not made anew: whoever took it away, or did not mount it, brings it
+        back, and then it is gone on with.
+        """
+        try:
+            for folder in (self._handles, self.root / "attempts"):
+                folder.mkdir(exist_ok=True, mode=0o700)
+            room = os.statvfs(self.root)
+        except OSError as error:
+            raise StateUnreadable(
+                f"cannot use the state folder {self.root}: {error}; bring it back, writable: the "
+                "worker takes it up by itself"
+            ) from error
+        if room.f_bavail * room.f_frsize < ROOM_BYTES_MIN:
+            raise StateUnreadable(
+                f"the disk of the state folder {self.root} is full: free some, the worker goes on "
+                "by itself"
+            )
+        _write_durably(self.root / "probe", _PROBE)
+
     def remember(self, leftover: Leftover) -> None:
         """Note, durably, what must be torn down; to be called before anything is provisioned."""
         _write_durably(self._path(leftover), json.dumps(asdict(leftover), sort_keys=True))
 
     def forget(self, leftover: Leftover) -> None:
-        """Note that it is torn down."""
-        self._path(leftover).unlink(missing_ok=True)
+        """Note that it is torn down. A note that stays does no harm: it is torn down twice."""
+        try:
+            self._path(leftover).unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("worker.note_stays", path=str(self._path(leftover)), error=str(error))
 
     def leftovers(self) -> Sequence[Leftover]:
         """Return what earlier lives left, in a fixed order; a broken note is set aside."""

@@ -4,16 +4,19 @@ The rules, in order:
 - what cut the run (cancel, timeout, drain) is the verdict: the exit that follows a kill says
   nothing about the tests;
 - a command that cannot be started is the tests' fault, and another bench would not help;
-- an error of provision or run is the lab's;
+- a fault of provision or run is an error if it is the lab's, and a failure if it is the asker's or
+  the test's own: no other bench would change that;
 - an exit code other than 0, or a signal that was not ours, is the tests', whatever was collected;
 - after exit code 0, failing cases are the tests' failure, and a collection that failed is the
-  lab's error: without it nobody knows that the cases passed;
+  lab's error: without it nobody knows that the cases passed. If it failed by what the test did (it
+  removed what was to be collected), the exit code stands and the reason says so;
 - a JUnit file that cannot be read changes nothing: the exit code stands and the reason says so.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from events.codes import LAB, Whose
 from events.shared import Totals
 
 Verdict = Literal["passed", "failed", "error", "timed_out", "cancelled"]
@@ -29,16 +32,25 @@ class Cut:
     code: str
     reason: str
     is_retriable: bool = False
+    fault: Whose = ""
+
+
+def left(reason: str) -> Cut:
+    """Return the cut of an attempt whose worker leaves before it ended."""
+    return Cut(
+        verdict="error", code="worker_draining", reason=reason, is_retriable=True, fault="worker"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A step that broke: the lab's fault."""
+    """A step that broke, and by whose fault."""
 
     step: str
     code: str
     reason: str
     is_retriable: bool
+    whose: Whose = "bench"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +79,7 @@ class Outcome:
     exit_code: int | None = None
     signal: int | None = None
     is_retriable: bool = False
+    fault: Whose = ""
 
 
 def judge(seen: Seen) -> Outcome:
@@ -75,15 +88,7 @@ def judge(seen: Seen) -> Outcome:
     notes = seen.notes
     if seen.collect_fault is not None and outcome.code != seen.collect_fault.code:
         notes = (*notes, seen.collect_fault.reason)
-    reason = "; ".join((outcome.reason, *notes))[:REASON_CHARS_MAX]
-    return Outcome(
-        verdict=outcome.verdict,
-        code=outcome.code,
-        reason=reason,
-        exit_code=outcome.exit_code,
-        signal=outcome.signal,
-        is_retriable=outcome.is_retriable,
-    )
+    return replace(outcome, reason="; ".join((outcome.reason, *notes))[:REASON_CHARS_MAX])
 
 
 def _early(seen: Seen) -> Outcome | None:
@@ -96,41 +101,48 @@ def _early(seen: Seen) -> Outcome | None:
             reason=cut.reason,
             signal=seen.signal,
             is_retriable=cut.is_retriable,
+            fault=cut.fault,
         )
     if seen.cannot_start:
-        return Outcome(verdict="failed", code="cannot_start", reason=seen.cannot_start)
+        return _failed("cannot_start", seen.cannot_start)
     if seen.fault is not None:
-        return _error(seen.fault)
+        return _broken(seen.fault)
     return None
 
 
 def _by_exit(seen: Seen) -> Outcome:
     if seen.signal is not None:
         reason = f"ended by signal {seen.signal}{_cases(seen.totals)}"
-        return Outcome(verdict="failed", code="signal", reason=reason, signal=seen.signal)
+        return replace(_failed("signal", reason), signal=seen.signal)
     if seen.exit_code is None:
         reason = "the adapter gave neither an exit code nor a signal: the end of the run is unknown"
-        return _error(Fault(step="run", code="run_failed", reason=reason, is_retriable=True))
+        return _broken(Fault(step="run", code="run_failed", reason=reason, is_retriable=True))
     if seen.exit_code != 0:
         reason = f"exit code {seen.exit_code}{_cases(seen.totals)}"
-        return Outcome(verdict="failed", code="exit_code", reason=reason, exit_code=seen.exit_code)
+        return replace(_failed("exit_code", reason), exit_code=seen.exit_code)
     if seen.totals.failed or seen.totals.errors:
         reason = f"exit code 0{_cases(seen.totals)}"
-        return Outcome(verdict="failed", code="cases_failed", reason=reason, exit_code=0)
-    if seen.collect_fault is not None:
-        return _error(seen.collect_fault, exit_code=0)
+        return replace(_failed("cases_failed", reason), exit_code=0)
+    if seen.collect_fault is not None and seen.collect_fault.whose != "test":
+        return replace(_broken(seen.collect_fault), exit_code=0)
     return Outcome(
         verdict="passed", code="passed", reason=f"exit code 0{_cases(seen.totals)}", exit_code=0
     )
 
 
-def _error(fault: Fault, exit_code: int | None = None) -> Outcome:
+def _failed(code: str, reason: str) -> Outcome:
+    return Outcome(verdict="failed", code=code, reason=reason, fault="test")
+
+
+def _broken(fault: Fault) -> Outcome:
+    """Return the end that a fault is: an error only if the fault is the lab's."""
+    is_the_labs = fault.whose in LAB
     return Outcome(
-        verdict="error",
+        verdict="error" if is_the_labs else "failed",
         code=fault.code,
         reason=fault.reason,
-        exit_code=exit_code,
-        is_retriable=fault.is_retriable,
+        is_retriable=fault.is_retriable and is_the_labs,
+        fault=fault.whose,
     )
 
 

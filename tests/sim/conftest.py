@@ -1,9 +1,14 @@
 """What all simulations share: silence, without changing the logging of other tests."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import structlog
+
+from events.shared import ReportMeta
+from processors.worker import outbox, state_dir
+from tests.sim import disks
 
 
 @pytest.fixture(autouse=True)
@@ -13,3 +18,12 @@ def quiet() -> Iterator[None]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     yield
     structlog.configure(**before)
+
+
+@pytest.fixture(autouse=True)
+def _lives_and_disks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give workers' words a life, so that they are asked about benches, and disks that fill."""
+    monkeypatch.setattr(outbox, "ReportMeta", partial(ReportMeta, life="one"))
+    monkeypatch.setattr(state_dir, "_write_durably", disks.write_durably)
+    yield
+    disks.FULL.clear()

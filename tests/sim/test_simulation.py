@@ -7,13 +7,16 @@ stays in `corpus/seeds.txt` and is always run.
 import asyncio
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from events import facts
 from events.codec import decode
+from events.codes import CODES
 from events.log import Partition
+from events.message import EventMessage
 from processors.runtime.recovery import recover
 from projections.rebuild import fingerprint
 from projections.runtime import Projector
@@ -25,7 +28,7 @@ from tests.sim.memory_cluster import Faults
 from tests.sim.memory_log import MemoryLog
 from tests.sim.nemesis import SCHEDULERS, WORKERS, faults_of, nemesis
 from tests.sim.snapshots import damage_snapshots, judge_snapshots
-from tests.sim.world import TOPICS, World
+from tests.sim.world import POOLS, TOPICS, World
 
 SEEDS = int(os.environ.get("TEO_SIM_SEEDS", "300"))
 FIRST = int(os.environ.get("TEO_SIM_FIRST", "0"))
@@ -95,6 +98,8 @@ async def _live(world: World) -> None:
             group.create_task(world.client(number, ASKS))
     world.cluster.faults = Faults()
     world.cluster.away_until_s = 0.0
+    for pool in POOLS:
+        await world.apply_picky_bench(pool, is_right=True)
     loop = asyncio.get_running_loop()
     end_s = loop.time() + SETTLE_S
     while undecided(world) or live_in_order(world):
@@ -113,6 +118,7 @@ async def judge(world: World) -> None:
         journal = world.journal(number)
         check_journal(journal)
         judge_in_time(world, number)
+        codes_are_known(journal)
         events += journal
         await live_state_is_the_fold(world, number)
         await judge_snapshots(world, MemoryLog(world.cluster), number)
@@ -126,6 +132,16 @@ async def judge(world: World) -> None:
     prints = [await projected(world), await projected(world)]
     if prints[0] != prints[1]:
         raise Violated("two projections of one log differ")
+
+
+def codes_are_known(journal: Sequence[EventMessage]) -> None:
+    """Every end of an attempt or an execution has a word of the table, and says whose fault."""
+    for message in journal:
+        if isinstance(message.body, facts.AttemptFinished | facts.ExecutionFinished):
+            if message.body.code not in CODES:
+                raise Violated(f"nobody knows the code of {message}")
+            if message.body.verdict == "error" and not message.body.fault:
+                raise Violated(f"nobody's fault: {message}")
 
 
 async def live_state_is_the_fold(world: World, number: int) -> None:
@@ -170,15 +186,22 @@ def happen(seed: int) -> World:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("block", range((SEEDS + BLOCK - 1) // BLOCK))
 def test_seeds(block: int) -> None:
-    runs = finished = resumed = 0
+    runs = finished = resumed = suspended = refused = 0
     for seed in range(FIRST + block * BLOCK, FIRST + min((block + 1) * BLOCK, SEEDS)):
         world = happen(seed)
         runs += world.hardware.runs
         finished += len(world.cluster.all_records(TOPICS.results))
         resumed += world.counters.get("resumed", 0)
+        for number in range(world.cluster.partitions):
+            for body in (message.body for message in world.journal(number)):
+                suspended += isinstance(body, facts.WorkerSuspended)
+                if isinstance(body, facts.BenchChecksRecorded):
+                    refused += any(each.code for each in body.checks)
     assert runs > BLOCK, "tests were really run"
     assert finished > BLOCK
     assert resumed > 0, "snapshots were really used"
+    assert suspended > 0, "disks were really full"
+    assert refused > 0, "benches were really refused"
 
 
 def test_corpus() -> None:

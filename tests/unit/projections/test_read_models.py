@@ -230,6 +230,9 @@ def test_the_life_of_an_execution() -> None:
         assert (attempt.started_at, attempt.finished_at) == (at(1), at(2))
 
 
+NO_BENCH = "no bench of pool lab matches 'board=rpi4' any more: label one so, or cancel"
+
+
 def test_an_execution_that_is_tried_again_keeps_each_attempt() -> None:
     requeued = facts.ExecutionRequeued(
         execution_id="e1", next_attempt=2, not_before=at(9), avoid_bench="b1", reason="cable"
@@ -238,7 +241,7 @@ def test_an_execution_that_is_tried_again_keeps_each_attempt() -> None:
     with projected(*events) as store:
         row = queries.execution(store.db, "e1")
         assert row is not None
-        assert (row.status, row.bench, row.reason) == ("queued", None, "cable")
+        assert (row.status, row.bench, row.reason) == ("queued", None, f"cable; {NO_BENCH}")
         assert row.queue_position == 1
         project(store, decision(assigned("e1", attempt=2, fence=6), seq=4))
         row = queries.execution(store.db, "e1")

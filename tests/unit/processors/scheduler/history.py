@@ -90,7 +90,9 @@ class History:
         )
         return self._input("commands", meta, body)
 
-    def report(self, body: Report, *, worker: str = "w1", epoch: int = 1) -> list[Event]:
+    def report(
+        self, body: Report, *, worker: str = "w1", epoch: int = 1, life: str = ""
+    ) -> list[Event]:
         meta = ReportMeta(
             report_id=f"rep-{next(self.ids)}",
             pool="lab",
@@ -99,6 +101,7 @@ class History:
             sent_at=START,
             correlation_id="",
             traceparent="",
+            life=life,
         )
         return self._input("reports", meta, body)
 
@@ -125,8 +128,10 @@ def benches(*names: str, adapter: str = "mock") -> ApplyBenches:
     )
 
 
-def started(slots: int = 4, benches: tuple[str, ...] = ()) -> WorkerStarted:
-    return WorkerStarted(adapters=("mock",), benches=benches, slots=slots, version="1")
+def started(
+    slots: int = 4, benches: tuple[str, ...] = (), adapters: tuple[str, ...] = ("mock",)
+) -> WorkerStarted:
+    return WorkerStarted(adapters=adapters, benches=benches, slots=slots, version="1")
 
 
 def lab(*names: str) -> History:

@@ -76,4 +76,4 @@ def test_the_reason_tells_all_of_it() -> None:
 
 def test_a_full_disk_of_the_worker_is_not_held_against_the_bench() -> None:
     fault = fault_of("provision", StateUnreadable("cannot write epoch: no space left"))
-    assert (fault.code, fault.is_retriable) == ("worker_state_unreadable", True)
+    assert (fault.code, fault.whose, fault.is_retriable) == ("state_unusable", "worker", True)

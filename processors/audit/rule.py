@@ -1,0 +1,24 @@
+"""What a rule of the self-check is. Data and one base class; knows no rule."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar
+
+from events.message import EventMessage
+
+BenchKey = tuple[str, str]
+"""Pool and name of a bench."""
+
+
+class Rule(ABC):
+    """One rule over one partition."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def see(self, message: EventMessage) -> Iterator[str]:
+        """Yield what is wrong with the next event."""
+
+    def end(self) -> Iterator[str]:
+        """Yield what is wrong once there is no more."""
+        yield from ()

@@ -1,0 +1,88 @@
+"""Whether this worker can run attempts at all: whether its state folder takes what one must write.
+
+The worker notices it by itself, before and between attempts, says so once and takes none until the
+folder works again. Never judges a bench.
+"""
+
+import asyncio
+
+import structlog
+
+from events.reports import WorkerFaulty, WorkerRecovered
+from processors.artifacts.files import Offload
+from processors.worker.outbox import Outbox
+from processors.worker.settings import WorkerSettings
+from processors.worker.state_dir import StateDir, StateUnreadable
+from processors.worker.telemetry import Telemetry
+
+log = structlog.get_logger()
+CODE = "state_unusable"
+
+
+class Fitness:
+    """The fitness of one life. `watch` runs beside it."""
+
+    def __init__(
+        self,
+        state: StateDir,
+        *,
+        epoch: int,
+        settings: WorkerSettings,
+        outbox: Outbox,
+        offload: Offload,
+        telemetry: Telemetry,
+    ) -> None:
+        self._state = state
+        self._epoch = epoch
+        self._settings = settings
+        self._outbox = outbox
+        self._offload = offload
+        self._telemetry = telemetry
+        self._probing: asyncio.Future[str] | None = None
+        self.reason = ""
+        """Why it takes no attempts, and what to do; empty: it takes them."""
+
+    async def watch(self) -> None:
+        """Look now and then until cancelled."""
+        while True:
+            await asyncio.sleep(self._settings.probe_s)
+            await self.look()
+
+    async def look(self) -> None:
+        """Try the folder now, and say what has changed since the last time."""
+        fault = await self._fault()
+        if fault and not self.reason:
+            await self.failed(fault)
+        elif self.reason and not fault:
+            self.reason = ""
+            self._telemetry.unfit(is_unfit=False)
+            log.info("worker.fit_again", worker=self._settings.worker)
+            await self._outbox.put(WorkerRecovered(reason="its state folder works again"))
+
+    async def failed(self, reason: str) -> None:
+        """Take no attempts any more; whoever gives some is told, and told again."""
+        self.reason = reason
+        self._telemetry.unfit(is_unfit=True)
+        log.error("worker.unfit", worker=self._settings.worker, reason=reason)
+        await self._outbox.put(WorkerFaulty(code=CODE, reason=reason))
+
+    async def _fault(self) -> str:
+        """Return what is wrong. A probe that hangs is waited for no longer, and not begun again."""
+        if self._probing is None:
+            self._probing = asyncio.ensure_future(self._offload(self._tried))
+        await asyncio.wait({self._probing}, timeout=self._settings.probe_limit_s)
+        if not self._probing.done():
+            return (
+                f"the state folder {self._settings.state_dir} does not answer within "
+                f"{self._settings.probe_limit_s:g} s: look at its disk or mount"
+            )
+        probing, self._probing = self._probing, None
+        return probing.result()
+
+    def _tried(self) -> str:
+        try:
+            self._state.probe()
+            self._state.raise_epoch(self._epoch)  # A folder that came back empty learns it again.
+        except StateUnreadable as error:
+            return str(error)
+        return ""
