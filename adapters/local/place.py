@@ -71,6 +71,9 @@ class Place:
         """Make the folders. Raises `AdapterError` if they exist: nothing runs twice."""
         try:
             mark_root(self.root)
+        except OSError as error:
+            raise self._no_workspace(error) from error
+        try:
             self.folder.mkdir(mode=0o700)
             self.artifacts.mkdir(parents=True)
             self.made.touch()
@@ -83,11 +86,11 @@ class Place:
                 fault="worker",
             ) from error
         except OSError as error:
-            raise AdapterError(
-                f"cannot make a workspace in {self.root}: {error}",
-                code="no_workspace",
-                fault="worker",
-            ) from error
+            raise self._no_workspace(error) from error
+
+    def _no_workspace(self, error: OSError) -> AdapterError:
+        text = f"cannot make a workspace in {self.root}: {error}"
+        return AdapterError(text, code="no_workspace", fault="worker")
 
 
 def place_for(root: Path, attempt_id: AttemptId) -> Place:
