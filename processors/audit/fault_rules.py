@@ -52,7 +52,7 @@ class InfrastructureIsNotATestFailure(Rule):
 def _in_keeping(verdict: str, code: str, fault: str) -> Iterator[str]:
     """Yield what is wrong with a verdict and whose fault it is said to be."""
     is_given_up = code in ("worker_lost", "attempt_overdue")
-    if verdict not in ("error", "cancelled") and (is_given_up or fault in LAB):
+    if verdict != "error" and (is_given_up or fault in LAB):
         yield f"an error of the lab ({fault or code}) is told as {verdict}"
     if verdict == "error" and fault_told(verdict, code, fault) not in LAB:
         yield f"an error is told as the fault of {fault}"

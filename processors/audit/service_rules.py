@@ -77,7 +77,9 @@ class AttemptsGoWhereTheyAreServed(Rule):
                 for each in told.checks:
                     worker.taken[each.bench] = -1 if each.code else each.version
             case facts.AttemptFinished():
-                worker.faults = faults_after(worker.faults, told)
+                # Facts from before they said whose fault it was suspended nobody.
+                is_old = told.verdict == "error" and not told.fault
+                worker.faults = 0 if is_old else faults_after(worker.faults, told)
 
     def _assigned(self, pool: str, assigned: facts.ExecutionAssigned) -> Iterator[str]:
         worker = self._workers.get((pool, assigned.worker))

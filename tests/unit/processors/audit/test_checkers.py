@@ -192,8 +192,8 @@ BROKEN: list[tuple[Checker, str, Break]] = [
     ),
     (
         checkers.infrastructure_is_not_a_test_failure,
-        "and yet the fault of store",
-        lambda e: changed(e, nth(e, AttemptFinished, 0), fault="store", verdict="cancelled"),
+        "and yet the fault of test",
+        lambda e: changed(e, nth(e, AttemptFinished, 0), fault="test", verdict="cancelled"),
     ),
     (
         checkers.infrastructure_is_not_a_test_failure,

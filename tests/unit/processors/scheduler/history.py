@@ -119,10 +119,12 @@ class History:
         assert replayed == self.ledger, "folding the journal gives the live state"
 
 
-def benches(*names: str, adapter: str = "mock") -> ApplyBenches:
+def benches(*names: str, adapter: str = "mock", config: str = "{}") -> ApplyBenches:
     return ApplyBenches(
         benches=tuple(
-            BenchSpec(name=name, labels={"board": "rpi4", "n": name}, adapter=adapter, config="{}")
+            BenchSpec(
+                name=name, labels={"board": "rpi4", "n": name}, adapter=adapter, config=config
+            )
             for name in names
         )
     )

@@ -13,19 +13,23 @@ from events.commands import (
     QuarantineBench,
     ReleaseReservation,
     RestoreBench,
+    ResumeWorker,
 )
 from events.reports import (
     AttemptEnded,
+    BenchesChecked,
     BenchTornDown,
     Report,
     ResultsCollected,
     StepStarted,
     WorkerDraining,
+    WorkerFaulty,
     WorkerHeartbeat,
+    WorkerRecovered,
     WorkerStarted,
     WorkerStopped,
 )
-from events.shared import Totals
+from events.shared import BenchChecked, Totals
 from tests.unit.processors.scheduler.history import (
     CASE,
     benches,
@@ -34,6 +38,10 @@ from tests.unit.processors.scheduler.history import (
     started,
     submit,
 )
+
+LIVES = {"w1": "", "w2": "a life"}
+"""One is of a version that checks no benches."""
+RECOVERED = WorkerRecovered(reason="")
 
 
 class Chaos:
@@ -72,15 +80,16 @@ class Chaos:
                 CancelExecution(execution_id=execution, reason=""),
                 pick([QuarantineBench(bench=bench, reason="ill"), RestoreBench(bench=bench)]),
                 RestoreBench(bench=bench),
+                ResumeWorker(worker=pick(["w1", "w2"]), reason=""),
                 RestoreBench(bench=bench),
-                benches(bench),
+                benches(bench, config=pick(["{}", '{"a": 1}'])),
             ]
         )
         self.history.ask(command)
 
     def say(self, body: Report, worker: str, epoch: int) -> None:
         self.said.append((body, worker, epoch))
-        self.history.report(body, worker=worker, epoch=epoch)
+        self.history.report(body, worker=worker, epoch=epoch, life=LIVES[worker])
 
     def work(self) -> None:
         """A worker does something about one of its tasks, perhaps an old one."""
@@ -102,9 +111,20 @@ class Chaos:
                 self.epochs[meta.worker] = max(self.epochs[meta.worker], task.newest_epoch + 1)
                 body = started(2)
                 meta = replace(meta, epoch=self.epochs[meta.worker])
-            case tasks.StopAttempt():
+            case tasks.CheckBenches():
+                body = self._checked(task)
+            case _:
                 return
         self.say(body, meta.worker, meta.epoch)
+
+    def _checked(self, task: tasks.CheckBenches) -> Report:
+        code = self.random.choice(["", "", "invalid_config"])
+        return BenchesChecked(
+            checks=tuple(
+                BenchChecked(bench=each.bench.name, version=each.version, code=code, reason=code)
+                for each in task.benches
+            )
+        )
 
     def _step(self, task: tasks.RunAttempt) -> Report:
         return StepStarted(
@@ -138,11 +158,15 @@ class Chaos:
     def beat(self) -> None:
         for worker, epoch in self.epochs.items():
             self.say(WorkerHeartbeat(running=()), worker, epoch)
+        fit = self.random.choice([None, None, WorkerFaulty(code="full", reason=""), RECOVERED])
+        if fit is not None:
+            worker = self.random.choice(["w1", "w2"])
+            self.say(fit, worker, self.epochs[worker])
 
     def repeat(self) -> None:
         if self.said:
             body, worker, epoch = self.random.choice(self.said)
-            self.history.report(body, worker=worker, epoch=epoch)
+            self.history.report(body, worker=worker, epoch=epoch, life=LIVES[worker])
 
     def wait(self) -> None:
         self.history.after(self.random.choice([0.3, 0.3, 1.0, 1.0, 3.0, 3.0, 3.0, 11.0, 80.0]))
