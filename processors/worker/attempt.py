@@ -132,7 +132,7 @@ class AttemptRunner:
         try:
             attempt, handle = self._prepare()
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
-            self._fail("provision", error)
+            await self._fail("provision", error)
             if isinstance(error, StateUnreadable):
                 await self._parts.fitness.failed(str(error))
             return
@@ -177,12 +177,13 @@ class AttemptRunner:
             self._seen = replace(self._seen, cannot_start=self._masker(f"cannot start: {error}"))
             return False
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
-            self._fail(step, error)
+            await self._fail(step, error)
             return False
         return True
 
-    def _fail(self, step: str, error: Exception) -> None:
+    async def _fail(self, step: str, error: Exception) -> None:
         fault = fault_of(step, error, adapter=self._task.bench.adapter)
+        fault = await self._parts.fitness.blamed(fault, error)
         fault = replace(fault, reason=self._masker(fault.reason))
         log.warning("attempt.step_failed", step=step, reason=fault.reason, **self._names())
         if step == "collect":
@@ -279,7 +280,7 @@ class AttemptRunner:
                 log_file = keeper.keep_file(self._path, "log.txt", "log", evidence)
                 await self._limited("upload of log.txt", log_file, upload_s)
         except (ArtifactStoreUnavailable, StepTimedOut) as error:
-            self._fail("collect", _not_stored(error))
+            await self._fail("collect", _not_stored(error))
 
         async def call(limit_s: float) -> Collected:
             collect = partial(self._adapter.collect, attempt, handle)

@@ -15,18 +15,10 @@ from processors.worker.calls import StepTimedOut
 from processors.worker.state_dir import StateUnreadable
 from processors.worker.verdict import Cut, Fault, Seen
 
-MACHINE_IS_OUT = frozenset(
-    {
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EROFS,
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOMEM,
-        errno.EAGAIN,
-    }
-)
+MACHINE_IS_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """What the operating system says when the machine, whatever the bench, has none of it left."""
+DISK_IS_OUT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+"""What it says of a disk: the worker's, or one that belongs to the bench."""
 _KNOWN: frozenset[str] = frozenset(get_args(AdapterFault))
 
 
@@ -63,6 +55,13 @@ def _by_adapter(step: str, error: AdapterError) -> Fault:
 
 def _fault(step: str, code: str, reason: str, whose: Whose = "bench") -> Fault:
     return Fault(step=step, code=code, reason=reason, is_retriable=True, whose=whose)
+
+
+def is_of_a_disk(error: BaseException) -> bool:
+    """Return True if a disk did not take or give what it should, as far as `error` tells."""
+    cause = error.__cause__
+    numbers = {each.errno for each in (error, cause) if isinstance(each, OSError)}
+    return not numbers.isdisjoint(DISK_IS_OUT)
 
 
 def _is_out(error: Exception) -> bool:

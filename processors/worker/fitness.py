@@ -5,15 +5,18 @@ folder works again. Never judges a bench.
 """
 
 import asyncio
+from dataclasses import replace
 
 import structlog
 
 from events.reports import WorkerFaulty, WorkerRecovered
 from processors.artifacts.files import Offload
+from processors.worker.faults import is_of_a_disk
 from processors.worker.outbox import Outbox
 from processors.worker.settings import WorkerSettings
 from processors.worker.state_dir import StateDir, StateUnreadable
 from processors.worker.telemetry import Telemetry
+from processors.worker.verdict import Fault
 
 log = structlog.get_logger()
 CODE = "state_unusable"
@@ -58,6 +61,14 @@ class Fitness:
             self._telemetry.unfit(is_unfit=False)
             log.info("worker.fit_again", worker=self._settings.worker)
             await self._outbox.put(WorkerRecovered(reason="its state folder works again"))
+
+    async def blamed(self, fault: Fault, error: Exception) -> Fault:
+        """Return a bench's `fault` as this worker's if it was a disk, and its own does not work."""
+        if fault.whose == "bench" and is_of_a_disk(error):
+            await self.look()
+            if self.reason:
+                return replace(fault, code="worker_exhausted", whose="worker")
+        return fault
 
     async def failed(self, reason: str) -> None:
         """Take no attempts any more; whoever gives some is told, and told again."""

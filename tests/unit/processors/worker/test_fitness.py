@@ -80,6 +80,16 @@ def test_a_fault_of_its_own_has_it_look_at_its_folder_before_it_says_the_end(
     assert names(lab.reports(*FITNESS)) == ["WorkerFaulty", "AttemptEnded"]
 
 
+def test_a_disk_of_the_bench_that_is_full_is_the_bench_s_fault(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        await lab.tell(attempt(out_of="provision", errno=errno.ENOSPC))
+        ended = await lab.ended()
+        assert (ended.code, ended.fault) == ("provision_failed", "bench")
+
+    lab = in_lab(tmp_path, scene)
+    assert not lab.reports(WorkerFaulty)
+
+
 def test_a_folder_that_hangs_is_no_reason_to_be_silent(tmp_path: Path) -> None:
     """A dead mount holds whoever touches it: the probe alone, and one of it."""
     stuck, probes = threading.Event(), []
