@@ -28,7 +28,7 @@ class GlobRefused(AdapterError):
     """Raised when a glob could name something outside of the workspace, or is no glob at all."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, code="glob_refused", retriable=False)
+        super().__init__(message, code="glob_refused", retriable=False, fault="asker")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

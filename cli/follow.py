@@ -153,8 +153,8 @@ def queue_text(item: Json) -> str:
 
 def out_of_service(client: Client, execution: Json) -> str:
     """Return that no bench that matches can serve it now, with a `; ` before; else nothing."""
-    if execution.get("reservation_id"):
-        return ""
+    if execution.get("reservation_id") or "no bench" in str(execution.get("reason")):
+        return ""  # The server says it, with each bench's reason.
     asked = {"pool": execution["pool"], "selector": execution.get("selector") or None}
     try:
         benches = client.pages("/v1/benches", asked, limit=BENCHES_LOOKED_AT_MAX)

@@ -2,7 +2,7 @@
 
 from cli.client import Client, Json, segment
 from cli.problems import Problem
-from cli.render import Screen, elapsed, plain, totals
+from cli.render import Screen, elapsed, plain, totals, whose_fault
 
 _COLOURS = {"passed": "green", "failed": "red", "cancelled": "dim"}
 
@@ -23,6 +23,8 @@ def summary(client: Client, screen: Screen, execution: Json) -> list[str]:
     lines = [f"{word} {execution_id}{where}{took}{tries}"]
     if verdict != "passed" and (execution.get("reason") or execution.get("code")):
         lines.append(f"  reason:    {plain(execution.get('reason') or execution.get('code'))}")
+        if verdict == "error" or execution.get("fault") == "asker":
+            lines.append(f"  fault:     {whose_fault(execution)}")
     elif note := _beside(str(execution.get("reason") or "")):
         lines.append(f"  note:      {plain(note)}")
     counts = totals(execution.get("totals"))

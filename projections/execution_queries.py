@@ -3,6 +3,7 @@
 import sqlite3
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from events.shared import Totals
@@ -20,6 +21,7 @@ from projections.rows import (
     SuiteRow,
 )
 from projections.values import moment, moment_or_none, of_text
+from projections.waiting import Waiting
 
 Row = tuple[Any, ...]
 Key = tuple[str, str]
@@ -28,12 +30,13 @@ Key = tuple[str, str]
 _EXECUTION = (
     "SELECT id, pool, status, verdict, code, reason, owner, created_at, started_at, finished_at,"
     " bench, reservation_id, selector, priority, age, retries, retries_on_failure, verdict_by,"
-    " is_flaky, exit_code, command, passed, failed, errors, skipped, correlation_id, traceparent"
-    " FROM executions"
+    " is_flaky, exit_code, command, passed, failed, errors, skipped, correlation_id, traceparent,"
+    " fault FROM executions"
 )
 _ATTEMPT = (
     "SELECT execution_id, pool, number, bench, worker, fence, status, step, verdict, code, reason,"
-    " exit_code, signal, started_at, finished_at, passed, failed, errors, skipped FROM attempts"
+    " exit_code, signal, started_at, finished_at, passed, failed, errors, skipped, fault"
+    " FROM attempts"
 )
 _CASE = (
     "SELECT attempt, suite, classname, name, status, duration_s, message, details, number"
@@ -76,12 +79,20 @@ def _executions(db: sqlite3.Connection, rows: Sequence[Row]) -> list[ExecutionRo
         if row[2] == "queued"
     }
     places = queue_positions(db, asks.values())
+    waiting = Waiting(db)
     found: list[ExecutionRow] = []
     for row in rows:
         key = (row[0], row[1])
         place = places[asks[key]] if key in asks else None
-        found.append(_execution(row, tuple(attempts.get(key, ())), place))
+        each = _execution(row, tuple(attempts.get(key, ())), place)
+        found.append(_with_why(each, waiting) if key in asks else each)
     return found
+
+
+def _with_why(row: ExecutionRow, waiting: Waiting) -> ExecutionRow:
+    """Say of one that waits for any bench of its pool that none can serve it now."""
+    why = "" if row.reservation_id else waiting.why(row.pool, [row.selector])
+    return replace(row, reason="; ".join(filter(None, (row.reason, why)))) if why else row
 
 
 def _execution(
@@ -90,7 +101,7 @@ def _execution(
     identity, pool, status, verdict, code, reason, owner, created_at, started_at = row[:9]
     finished_at, bench, reservation_id, selector, priority, _, retries, on_failure = row[9:17]
     verdict_by, is_flaky, exit_code, command, passed, failed, errors, skipped = row[17:25]
-    correlation_id, traceparent = row[25:]
+    correlation_id, traceparent, fault = row[25:]
     return ExecutionRow(
         id=identity,
         pool=pool,
@@ -117,6 +128,7 @@ def _execution(
         attempts=attempts,
         correlation_id=correlation_id,
         traceparent=traceparent,
+        fault=fault,
     )
 
 
@@ -134,7 +146,7 @@ def _attempts(
 
 def _attempt(row: Row) -> AttemptRow:
     _, _, number, bench, worker, fence, status, step, verdict, code, reason = row[:11]
-    exit_code, signal, started_at, finished_at, passed, failed, errors, skipped = row[11:]
+    exit_code, signal, started_at, finished_at, passed, failed, errors, skipped, fault = row[11:]
     return AttemptRow(
         number=number,
         bench=bench,
@@ -150,6 +162,7 @@ def _attempt(row: Row) -> AttemptRow:
         started_at=moment(started_at),
         finished_at=moment_or_none(finished_at),
         totals=Totals(passed=passed, failed=failed, errors=errors, skipped=skipped),
+        fault=fault,
     )
 
 

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from events.shared import Grant
@@ -22,6 +23,7 @@ from projections.rows import (
     WorkerRow,
 )
 from projections.values import moment, moment_or_none, of_text
+from projections.waiting import Waiting
 
 __all__ = [
     "artifacts",
@@ -197,9 +199,13 @@ def reservations(
 def _reservations(db: sqlite3.Connection, rows: Sequence[Row]) -> list[ReservationRow]:
     asks = {(row[0], row[1]): Ask(row[1], None, row[5], row[6]) for row in rows if _waits(row)}
     places = queue_positions(db, asks.values())
-    return [
-        _reservation(row, places[asks[row[0], row[1]]] if _waits(row) else None) for row in rows
-    ]
+    waiting = Waiting(db)
+    found: list[ReservationRow] = []
+    for row in rows:
+        each = _reservation(row, places[asks[row[0], row[1]]] if _waits(row) else None)
+        why = waiting.why(each.pool, each.selectors) if _waits(row) else ""
+        found.append(replace(each, reason=why) if why else each)
+    return found
 
 
 def _waits(row: Row) -> bool:

@@ -133,6 +133,7 @@ class AttemptRow:
     started_at: datetime
     finished_at: datetime | None
     totals: Totals
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +165,7 @@ class ExecutionRow:
     attempts: tuple[AttemptRow, ...]
     correlation_id: str
     traceparent: str
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

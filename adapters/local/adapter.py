@@ -5,7 +5,9 @@ Never lets a test outlive its lease, and never gives a test the worker's own env
 
 import asyncio
 import contextlib
+import errno
 import hashlib
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -63,12 +65,7 @@ class LocalAdapter:
         """Return if tests can run here; see the contract."""
         config = local_config(bench, self._allowed)
         config.check_folders()
-        try:
-            mark_root(self._root)
-        except OSError as error:
-            raise AdapterError(
-                f"cannot keep workspaces in {self._root}: {error}", code="no_workspace"
-            ) from error
+        self._mark_root()
         self._owner(bench, config)
 
     def handle_for(self, attempt_id: AttemptId, bench: Bench) -> Handle:
@@ -103,8 +100,18 @@ class LocalAdapter:
     def _owner(self, bench: Bench, config: LocalConfig) -> Owner | None:
         if config.user is None:
             return None
-        mark_root(self._root)  # A claim of a folder that is not there counts as given up.
+        self._mark_root()  # A claim of a folder that is not there counts as given up.
         return owner_of(config.user, bench.name, self._root)
+
+    def _mark_root(self) -> None:
+        try:
+            mark_root(self._root)
+        except OSError as error:
+            raise AdapterError(
+                f"cannot keep workspaces in {self._root}: {error}",
+                code="no_workspace",
+                fault="worker",
+            ) from error
 
     async def run(
         self, attempt: Attempt, handle: Handle, *, on_lines: OnLines, lease: Lease
@@ -112,7 +119,9 @@ class LocalAdapter:
         """Run the command in its workspace; see the contract."""
         place = place_of(handle)
         if not place.workspace.is_dir():
-            raise AdapterError(f"{place.workspace} is not there: provision it", code="no_workspace")
+            raise AdapterError(
+                f"{place.workspace} is not there: provision it", code="no_workspace", fault="worker"
+            )
         config = local_config(attempt.bench, self._allowed)
         launch = launch_of(attempt, place, config, self._owner(attempt.bench, config))
         guard = Guard(launch, lease)
@@ -145,7 +154,12 @@ class LocalAdapter:
         place = place_of(handle)
         config = local_config(attempt.bench, self._allowed)
         if not place.workspace.is_dir():
-            raise AdapterError(f"{place.workspace} is not there: provision it", code="no_workspace")
+            raise AdapterError(
+                f"{place.workspace} is not there: the test removed it, so nothing is collected",
+                code="workspace_removed",
+                retriable=False,
+                fault="test",
+            )
         return await asyncio.to_thread(_collect, attempt, place, config)
 
     async def teardown(self, handle: Handle) -> None:
@@ -244,8 +258,11 @@ async def _copy(source: Path, target: Path) -> None:
         await asyncio.wait({copying})
         raise
     except (OSError, shutil.Error) as error:
+        is_full = os.strerror(errno.ENOSPC) in str(error)
         raise AdapterError(
-            f"cannot copy {source} into the workspace: {error}", code="copy_failed"
+            f"cannot copy {source} into the workspace: {error}",
+            code="no_workspace" if is_full else "copy_failed",
+            fault="worker" if is_full else "bench",
         ) from error
 
 

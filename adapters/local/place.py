@@ -82,6 +82,9 @@ class Place:
         """
         try:
             mark_root(self.root, mode=0o700 if owner is None else 0o711)
+        except OSError as error:
+            raise self._no_workspace(error) from error
+        try:
             self.folder.mkdir(mode=0o700)
             self.artifacts.mkdir(parents=True)
             self.workspace.chmod(0o700)
@@ -95,11 +98,14 @@ class Place:
                 "provisioned before; tear it down first",
                 code="already_provisioned",
                 retriable=False,
+                fault="worker",
             ) from error
         except OSError as error:
-            raise AdapterError(
-                f"cannot make a workspace in {self.root}: {error}", code="no_workspace"
-            ) from error
+            raise self._no_workspace(error) from error
+
+    def _no_workspace(self, error: OSError) -> AdapterError:
+        text = f"cannot make a workspace in {self.root}: {error}"
+        return AdapterError(text, code="no_workspace", fault="worker")
 
     def give(self, owner: Owner) -> None:
         """Give the workspace, with all there is in it, to a user; links are not followed."""
@@ -118,6 +124,7 @@ def place_for(root: Path, attempt_id: AttemptId) -> Place:
             "'_' and '-', at most 100",
             code="invalid_execution_id",
             retriable=False,
+            fault="asker",
         )
     return place
 
@@ -139,6 +146,7 @@ def place_of(handle: Handle) -> Place:
             "tear it down",
             code="other_machine",
             retriable=False,
+            fault="worker",
         )
     root = folder.parent
     if folder.exists() and (folder.is_symlink() or not (root / _MARK).is_file()):

@@ -1,6 +1,6 @@
 """Decides what operators ask of benches. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from events.commands import ApplyBenches, QuarantineBench, RestoreBench
 from events.facts import (
@@ -12,7 +12,9 @@ from events.facts import (
     HealthPolicySet,
 )
 from events.shared import BenchSpec, HealthPolicy
+from processors.scheduler.decision import Effect
 from processors.scheduler.rejection import reject
+from processors.scheduler.service import check_orders
 from processors.scheduler.sizes import BENCH_BYTES_MAX, bench_bytes
 from processors.scheduler.state import Pool
 
@@ -26,7 +28,7 @@ NAME_CHARS_SHOWN = 128
 HEALTH_WINDOW_S_MAX = 7 * 24 * 3600.0
 
 
-def apply_benches(pool: Pool, command: ApplyBenches) -> Sequence[Event]:
+def apply_benches(pool: Pool, command: ApplyBenches) -> Iterable[Effect]:
     """Register every bench as described; one that is known is changed."""
     names = [bench.name for bench in command.benches]
     has_rule_only = command.health is not None and bool(pool.benches) and not names
@@ -46,7 +48,18 @@ def apply_benches(pool: Pool, command: ApplyBenches) -> Sequence[Event]:
         if fault is not None:
             return [reject(command, "invalid_bench", fault)]
     rules = [HealthPolicySet(health=command.health)] if command.health is not None else []
-    return [*(BenchRegistered(bench=bench) for bench in command.benches), *rules]
+    return _applied(pool, command.benches, rules)
+
+
+def _applied(
+    pool: Pool, benches: Sequence[BenchSpec], rules: Sequence[HealthPolicySet]
+) -> Iterator[Effect]:
+    """Yield the facts, then the orders to look at the benches, which are registered by then."""
+    yield from (BenchRegistered(bench=bench) for bench in benches)
+    yield from rules
+    names = [bench.name for bench in benches]
+    for worker_id in sorted(pool.workers):
+        yield from check_orders(pool, pool.workers[worker_id], names)
 
 
 def _steps_fault(benches: Iterable[BenchSpec]) -> str | None:
