@@ -33,7 +33,7 @@ from adapters.contract import (
 )
 from adapters.globs import check_globs, match_files
 from adapters.limits import limit_reached
-from adapters.local import use
+from adapters.local import cgroup, use
 from adapters.local.config import LocalConfig, local_config
 from adapters.local.guard import STOP_MARGIN_S, Guard
 from adapters.local.launch import launch_of
@@ -148,6 +148,8 @@ class LocalAdapter:
                 await guard.end()
             finally:
                 await _end_unguarded(guard, place)
+                if launch.group is not None:
+                    cgroup.remove(launch.group)
 
     async def collect(self, attempt: Attempt, handle: Handle) -> Collected:
         """Find files in the workspace, and new ones in the bench's directory; see the contract."""

@@ -94,7 +94,7 @@ async def double_lives(world: World, *, strikes: int) -> None:
     dice = random.Random(f"lives/{world.seed}")
     for _ in range(strikes):
         await asyncio.sleep(dice.uniform(1.0, 12.0))
-        kind = dice.choice(["twin", "copy", "lost folder", "forgotten", "nothing"])
+        kind = dice.choice(["twin", "copy", "lost folder", "old folder", "forgotten", "nothing"])
         name = dice.choice(sorted(WORKERS))
         world.count(kind)
         if kind in ("twin", "copy"):
@@ -103,5 +103,9 @@ async def double_lives(world: World, *, strikes: int) -> None:
             await world.end_twin(twin)
         elif kind == "lost folder":
             await world.lose_folder(name, dice.choice([0.0, RESTART_S, 5.0]))
+        elif kind == "old folder":
+            kept = world.keep_folder(name)
+            await asyncio.sleep(dice.uniform(2.0, 15.0))
+            await world.lose_folder(name, dice.choice([0.0, RESTART_S, 5.0]), kept=kept)
         elif kind == "forgotten":
             world.logs[name].attempts_unheard = dice.choice([1, 2])

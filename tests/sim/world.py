@@ -184,11 +184,25 @@ class World:
         self.start_worker(twin, self._pools[name])
         return twin
 
-    async def lose_folder(self, name: str, pause_s: float) -> None:
-        """Kill a worker's process, take its state folder away, and start it again."""
-        await self.restart(
-            name, pause_s, meanwhile=lambda: shutil.rmtree(self.folder / name, ignore_errors=True)
-        )
+    def keep_folder(self, name: str) -> Path:
+        """Return a copy of a worker's state folder as it is now."""
+        kept = self.folder / f"{name}-kept-{self.new_id()}"
+        if (self.folder / name).exists():
+            shutil.copytree(self.folder / name, kept)
+        return kept
+
+    async def lose_folder(self, name: str, pause_s: float, *, kept: Path | None = None) -> None:
+        """Kill a worker's process, take its state folder away, and start it again.
+
+        `kept` is a copy of before that is put in its place.
+        """
+
+        def swap() -> None:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            if kept is not None and kept.exists():
+                shutil.copytree(kept, self.folder / name)
+
+        await self.restart(name, pause_s, meanwhile=swap)
 
     def _connect(self, name: str) -> MemoryLog:
         if name in self.logs:

@@ -36,7 +36,7 @@ class Lab:
 
     def __init__(self) -> None:
         chaos = Chaos(11)
-        for _ in range(200):
+        for _ in range(300):
             chaos.step()
         self.cluster = MemoryCluster(topics=TOPICS, partitions=1)
         self.log = MemoryLog(self.cluster)
