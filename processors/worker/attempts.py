@@ -4,7 +4,7 @@ Never decides when that is, and never waits for the log: whoever reads tasks mus
 """
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -108,7 +108,7 @@ class Attempts:
             task, meta, adapter=adapter, parts=self._parts, lease_until=lease_until
         )
         self._runners[key] = runner
-        self._do(key, self._attend(key, runner, task, meta), name="attempt")
+        self._do(key, lambda: self._attend(key, runner, task, meta), name="attempt")
         self.report_slots()
 
     def stop(self, task: StopAttempt, meta: TaskMeta) -> None:
@@ -123,7 +123,7 @@ class Attempts:
             runner.cut(Cut(verdict="cancelled", code=task.code, reason=task.reason))
         elif key not in self._tasks:
             self._saw(key)  # It is over now, whatever might still come.
-            self._do(key, self._say_unknown(task, meta), name="unknown")
+            self._do(key, lambda: self._say_unknown(task, meta), name="unknown")
 
     def tear_down(self, task: TearDownBench, meta: TaskMeta) -> None:
         """Tear down what an attempt left. Twice is once."""
@@ -137,10 +137,10 @@ class Attempts:
         if len(self._seen) > self._settings.seen_max:
             del self._seen[next(iter(self._seen))]
 
-    def _do(self, key: Key, work: Coroutine[Any, Any, None], *, name: str) -> None:
+    def _do(self, key: Key, work: Callable[[], Coroutine[Any, Any, None]], *, name: str) -> None:
         async def done() -> None:
             try:
-                await work
+                await work()
             finally:
                 self._runners.pop(key, None)
                 self._not_begun.pop(key, None)
@@ -199,7 +199,7 @@ class Attempts:
         ref = AttemptRef(execution_id=task.execution_id, attempt=task.attempt)
         key = (ref.execution_id, ref.attempt)
         self._not_begun[key] = ref
-        self._do(key, self._say_not_begun(task, meta, code, reason), name="refuse")
+        self._do(key, lambda: self._say_not_begun(task, meta, code, reason), name="refuse")
 
     async def _say_not_begun(
         self, task: RunAttempt, meta: TaskMeta, code: str, reason: str

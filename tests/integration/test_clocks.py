@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from cli.local import cluster as embedded
 from cli.local.cluster import ClusterConfig, EmbeddedKafka
 from events import facts
 from events.codec import decode_event
@@ -55,6 +56,7 @@ def broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
     built = [COMPILER, "-shared", "-fPIC", "-O1", "-o", str(library), str(SOURCE), "-ldl"]
     subprocess.run(built, check=True)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedded, "JVM_ENV", embedded.JVM_ENV | {"LD_PRELOAD", "TEO_TEST_CLOCK"})
         patch.setitem(os.environ, "LD_PRELOAD", str(library))
         patch.setitem(os.environ, "TEO_TEST_CLOCK", str(file))
         kafka = embedded_kafka(ClusterConfig(data_dir=tmp_path / "kafka"))

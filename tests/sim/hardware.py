@@ -69,7 +69,7 @@ class Hardware:
     def judge(self) -> None:
         """Raise the first objection, if there is any."""
         if self.objections:
-            raise Violated(self.objections[0])
+            raise Violated("; ".join(self.objections))
 
 
 def _place(attempt: Attempt) -> str:
