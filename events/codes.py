@@ -173,7 +173,7 @@ CODES: Mapping[str, Code] = {
     ),
     "fence_fell": Code(
         "worker",
-        "free",
+        "error",
         "The bench came with a lower fence than its worker saw: the log has lost facts.",
         "see with `teo fsck` what it lost; the worker has stopped and its log says the way back",
     ),

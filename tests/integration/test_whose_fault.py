@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import Adapter
+from adapters.contract import Adapter, Allowed
 from adapters.local import LocalAdapter
 from events.codec import decode
 from events.commands import SubmitExecution
@@ -217,8 +217,13 @@ def test_sixteen_mistakes_of_an_asker_cost_no_bench_and_leave_no_letter(play: An
 def test_a_bench_whose_config_is_refused_is_out_before_a_run_meets_it(
     play: Any, tmp_path: Path
 ) -> None:
+    def giving(state: Path) -> Mapping[str, Adapter]:
+        adapter = LocalAdapter(state / "local")
+        adapter.allow(Allowed(folders=(tmp_path,)))
+        return {"local": adapter}
+
     async def scene(lab: SmallLab) -> None:
-        lab.worker("w", adapters=local, check_again_s=1.0)
+        lab.worker("w", adapters=giving, check_again_s=1.0)
         await worker_is(lab, "w", "online")
         await apply(lab, "a", directry="/x")
         missing = tmp_path / "no" / "such"
