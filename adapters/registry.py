@@ -16,14 +16,14 @@ class UnknownAdapter(AdapterError):
     """Raised when no installed distribution has an adapter of that name."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, code="unknown_adapter", retriable=False)
+        super().__init__(message, code="unknown_adapter", retriable=False, fault="worker")
 
 
 class BrokenAdapter(AdapterError):
     """Raised when an adapter is installed but cannot be loaded or made."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, code="broken_adapter", retriable=False)
+        super().__init__(message, code="broken_adapter", retriable=False, fault="worker")
 
 
 class Registry:

@@ -1,5 +1,6 @@
 """`teo bench`: adds benches, shows them, takes them out of service and back."""
 
+import time
 from typing import Annotated
 
 import typer
@@ -13,6 +14,9 @@ from cli.durations import humanise
 from cli.problems import Problem
 from cli.render import Column, Format, Screen, age, field, labels, plain, show_list, show_one
 from cli.session import RESOURCE_FORMATS, Session
+
+CHECK_WAIT_S = 2.0
+CHECK_POLL_S = 0.2
 
 BenchName = Annotated[str, typer.Argument(metavar="BENCH", help="Name of a bench.")]
 
@@ -64,6 +68,7 @@ def apply(
                 body: Json = {"benches": benches, **health}
                 answer = client.write("PUT", f"/v1/pools/{segment(pool)}/benches", body)
                 applied += answer["benches"]
+            applied = _checked(client, applied)
             _warn_of_adapters(session.screen, client, applied)
     show_list(
         session.screen, applied, _COLUMNS, output=output, empty="the file has no bench", name="name"
@@ -121,12 +126,50 @@ app = group(
 )
 
 
+def _checked(client: Client, applied: list[Json]) -> list[Json]:
+    """Return the benches as their workers found them, if those look at them within a moment."""
+    until_s = time.monotonic() + CHECK_WAIT_S
+    try:
+        workers = _workers(client, applied)
+        while time.monotonic() < until_s and any(_is_looked_at(each, workers) for each in applied):
+            time.sleep(CHECK_POLL_S)
+            applied = _as_now(client, applied)
+    except Problem:  # They are applied: what cannot be said beside that is left out.
+        pass
+    return applied
+
+
+def _workers(client: Client, benches: list[Json]) -> list[Json]:
+    """Return the workers there are, if one of the benches may wait for them."""
+    if all(bench.get("state") != "offline" for bench in benches):
+        return []
+    return client.pages("/v1/workers", has_limit=False)
+
+
+def _is_looked_at(bench: Json, workers: list[Json]) -> bool:
+    if bench.get("state") != "offline" or str(bench.get("reason")).startswith("refused by"):
+        return False
+    return any(
+        each["pool"] == bench["pool"]
+        and each["state"] == "online"
+        and bench["adapter"] in each["adapters"]
+        for each in workers
+    )
+
+
+def _as_now(client: Client, benches: list[Json]) -> list[Json]:
+    found = {
+        (each["pool"], each["name"]): each
+        for pool in sorted({str(bench["pool"]) for bench in benches})
+        for each in client.pages("/v1/benches", {"pool": pool})
+    }
+    return [found.get((each["pool"], each["name"]), each) for each in benches]
+
+
 def _warn_of_adapters(screen: Screen, client: Client, benches: list[Json]) -> None:
     """Say which benches wait for an adapter that no worker has: most often a typing error."""
-    if all(bench.get("state") != "offline" for bench in benches):
-        return
     try:
-        workers = client.pages("/v1/workers", has_limit=False)
+        workers = _workers(client, benches)
     except Problem:  # The benches are applied: what cannot be said beside that is left out.
         return
     known = sorted({name for each in workers for name in each["adapters"]})

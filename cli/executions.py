@@ -20,6 +20,7 @@ from cli.render import (
     show_one,
     table,
     totals,
+    whose_fault,
 )
 from cli.session import Session
 from cli.summary import summary
@@ -41,6 +42,7 @@ _ROWS: list[Column] = [
     ("status", field("status")),
     ("verdict", field("verdict")),
     ("reason", lambda item: plain(waits_for(item) or item.get("code"))),
+    ("whose fault", whose_fault),
     ("pool", field("pool")),
     ("bench", field("bench")),
     ("selector", field("selector")),
@@ -63,6 +65,7 @@ _ATTEMPT_COLUMNS: list[Column] = [
     ("STATUS", field("status")),
     ("VERDICT", field("verdict")),
     ("TOOK", lambda item: elapsed(item.get("started_at"), item.get("finished_at"))),
+    ("WHOSE FAULT", whose_fault),
     ("REASON", lambda item: plain(item.get("reason") or item.get("code"))),
 ]
 
@@ -137,7 +140,9 @@ def wait(
                 session.screen.note(line)
         else:
             show_execution(session.screen, finished, output=output)
-    return exit_codes.of_execution(finished.get("verdict"), finished.get("code"))
+    return exit_codes.of_execution(
+        finished.get("verdict"), finished.get("code"), finished.get("fault")
+    )
 
 
 def _unless_both(verdict_by: object) -> str:

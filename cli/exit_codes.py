@@ -40,11 +40,14 @@ _BY_VERDICT = {
 }
 
 
-def of_execution(verdict: str | None, code: str | None) -> ExitCode:
+def of_execution(verdict: str | None, code: str | None, fault: str | None = None) -> ExitCode:
     """Return what a finished execution exits with.
 
-    The code refines `error`, `timed_out` and `cancelled` only: what the tests said stands.
+    The code refines `error`, `timed_out` and `cancelled` only: what the tests said stands. What
+    was asked for in a way that cannot be is no failure of the tests.
     """
+    if verdict == "failed" and fault == "asker":
+        return ExitCode.USAGE
     if verdict in ("passed", "failed"):
         return _BY_VERDICT[verdict]
     if code in _BY_CODE:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, TextIO, cast
 
 from cli.durations import humanise
 from cli.problems import OutputLost
+from events.codes import told
 
 Json = dict[str, Any]
 Format = Literal["table", "json", "yaml", "name", "junit"]
@@ -34,6 +35,7 @@ _COLOUR_OF = {
     "running": "cyan",
     "queued": "cyan",
     "draining": "yellow",
+    "suspended": "red",
     "cleaning": "yellow",
     "quarantined": "red",
     "lost": "red",
@@ -180,6 +182,13 @@ def totals(value: object) -> str:
         return "-"
     said = [f"{count} {word}" for word, count in value.items() if count]
     return ", ".join(said) or "-"
+
+
+def whose_fault(item: Json) -> str:
+    """Return in a few words whose fault the end of an execution or of an attempt is."""
+    last = (item.get("attempts") or [item])[-1]
+    fault = str(item.get("fault") or "")
+    return plain(told(fault, bench=last.get("bench") or "", worker=last.get("worker") or ""))
 
 
 def instant(text: object) -> datetime | None:

@@ -174,7 +174,9 @@ class _Run:
             self._screen.note(line)
         if self._output != "table":
             self._show(execution)
-        return exit_codes.of_execution(execution.get("verdict"), execution.get("code"))
+        return exit_codes.of_execution(
+            execution.get("verdict"), execution.get("code"), execution.get("fault")
+        )
 
     def _write(self, text: str, is_error: bool) -> None:
         # With -o json the result alone is on stdout.

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from cli.client import Client, Json, segment
 from cli.problems import Problem
-from cli.render import Screen, elapsed, plain, totals
+from cli.render import Screen, elapsed, plain, totals, whose_fault
 
 NOTHING: Mapping[int, int] = {}
 _COLOURS = {"passed": "green", "failed": "red", "cancelled": "dim"}
@@ -31,6 +31,8 @@ def summary(
     lines = [f"{word} {execution_id}{where}{took}{tries}"]
     if verdict != "passed" and (execution.get("reason") or execution.get("code")):
         lines.append(f"  reason:    {plain(execution.get('reason') or execution.get('code'))}")
+        if verdict == "error" or execution.get("fault") == "asker":
+            lines.append(f"  fault:     {whose_fault(execution)}")
     elif note := _beside(str(execution.get("reason") or "")):
         lines.append(f"  note:      {plain(note)}")
     counts = totals(execution.get("totals"))

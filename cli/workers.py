@@ -1,4 +1,4 @@
-"""`teo worker`: shows workers, and has them leave in good order."""
+"""`teo worker`: shows workers, has them leave in good order, and has suspended ones back."""
 
 import time
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from cli.session import Session
 POLL_S = 0.5
 LIFE_CHARS_SHOWN = 8
 """The last ones: the first say when the life began."""
-LIVE = ("online", "draining")
+LIVE = ("online", "suspended", "draining")
 WAY_BACK = (
     "to have it back, start its process again: by your supervisor, "
     "`docker compose restart worker`, or `teo down` and `teo up`"
@@ -46,7 +46,7 @@ def list_(
     session: Session,
     pool: arguments.Pool = None,
     state: Annotated[
-        str | None, typer.Option(help="online, draining, lost, gone; several by commas.")
+        str | None, typer.Option(help="online, suspended, draining, lost, gone; by commas.")
     ] = None,
 ) -> None:
     """List workers: the life each is in, how many of its slots are used, what it serves."""
@@ -69,6 +69,24 @@ def show(session: Session, worker: WorkerName, pool: arguments.Pool = None) -> N
         found = client.get(f"/v1/pools/{segment(in_pool)}/workers/{segment(worker)}")
     rows = [*_COLUMNS, ("REFUSED", _refused)]
     show_one(session.screen, found, rows, output=output, name="worker")
+
+
+def resume(
+    session: Session,
+    worker: WorkerName,
+    pool: arguments.Pool = None,
+    reason: Annotated[str, typer.Option(help="What was mended, for the record.")] = "",
+) -> None:
+    """Let a worker have attempts again that was suspended because its own faults piled up."""
+    output = session.output()
+    with session.client() as client:
+        in_pool = pool or _pool_of(client, worker)
+        path = f"/v1/pools/{segment(in_pool)}/workers/{segment(worker)}/resume"
+        answer = client.write("POST", path, {"reason": reason})
+    if output == "table":
+        session.screen.note(f"{plain(worker)} is {plain(answer['state'])}")
+    else:
+        show_one(session.screen, answer, _COLUMNS, output=output, name="worker")
 
 
 def drain(
@@ -97,7 +115,7 @@ def drain(
         show_one(session.screen, found, _COLUMNS, output=output, name="worker")
 
 
-app = group("Show and drain workers.", list=list_, show=show, drain=drain)
+app = group("Show, drain and resume workers.", list=list_, show=show, drain=drain, resume=resume)
 
 
 def _refused(item: Json) -> str:

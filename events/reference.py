@@ -1,6 +1,7 @@
-"""The reference of all messages for people, made from `schemas/`; never written by hand.
+"""The references for people: messages from `schemas/`, codes from `events/codes.py`.
 
-`python -m events.reference` renews `docs/events.md`; a test compares the two.
+Never written by hand: `python -m events.reference` renews `docs/events.md` and `docs/codes.md`,
+and tests compare.
 """
 
 import json
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from events import registry
+from events.codes import CODES, LAB
 from events.topics import Topics
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "events.md"
+CODES_PAGE = REFERENCE.with_name("codes.md")
 
 _TITLES: Mapping[str, tuple[str, str]] = {
     "commands": ("Commands", "What users ask. Key: pool. Written by the API."),
@@ -120,6 +123,31 @@ def _anchor(title: str) -> str:
     return title.lower().replace(" ", "-")
 
 
+_CODES_HEAD = """\
+# Codes
+
+<!-- Made by `python -m events.reference` from events/codes.py. Do not edit. -->
+
+The stable word with which an attempt or an execution ends, whose fault that is, and whether another
+attempt is made: `error` uses up one of `--retries`, `failure` one of `--retries-on-failure`, `free`
+none, because nothing was begun. Only faults of the lab ({lab}) are tried again unasked or leave a
+dead letter; only those of a bench count against it, only those of a worker against that worker.
+An adapter may have words of its own; it says whose fault each is.
+
+| code | whose | tried again | means | next |
+|---|---|---|---|---|"""
+
+
+def codes_page() -> str:
+    """Return the whole text of `docs/codes.md`."""
+    rows = [
+        f"| `{name}` | {code.fault or '-'} | {code.again} | {code.meaning} | {code.next_step} |"
+        for name, code in CODES.items()
+    ]
+    return "\n".join([_CODES_HEAD.format(lab=", ".join(LAB)), *rows, ""])
+
+
 if __name__ == "__main__":
     REFERENCE.write_text(reference())
-    sys.stdout.write(f"wrote {REFERENCE}\n")
+    CODES_PAGE.write_text(codes_page())
+    sys.stdout.write(f"wrote {REFERENCE} and {CODES_PAGE}\n")

@@ -40,6 +40,7 @@ COMMAND_OF: Mapping[type, str] = {
     facts.ExecutionCancelRequested: "CancelExecution",
     facts.ExecutionFinished: "CancelExecution",
     facts.WorkerDrained: "DrainWorker",
+    facts.WorkerResumed: "ResumeWorker",
     facts.DeadLetterReplayed: "ReplayDeadLetter",
     facts.DeadLetterDiscarded: "DiscardDeadLetter",
 }

@@ -29,12 +29,13 @@ Key = tuple[str, str]
 _EXECUTION = (
     "SELECT id, pool, status, verdict, code, reason, owner, created_at, started_at, finished_at,"
     " bench, reservation_id, selector, priority, age, retries, retries_on_failure, verdict_by,"
-    " is_flaky, exit_code, command, passed, failed, errors, skipped, correlation_id, traceparent"
-    " FROM executions"
+    " is_flaky, exit_code, command, passed, failed, errors, skipped, correlation_id, traceparent,"
+    " fault FROM executions"
 )
 _ATTEMPT = (
     "SELECT execution_id, pool, number, bench, worker, fence, status, step, verdict, code, reason,"
-    " exit_code, signal, started_at, finished_at, passed, failed, errors, skipped FROM attempts"
+    " exit_code, signal, started_at, finished_at, passed, failed, errors, skipped, fault"
+    " FROM attempts"
 )
 _CASE = (
     "SELECT attempt, suite, classname, name, status, duration_s, message, details, number"
@@ -100,7 +101,7 @@ def _execution(
     identity, pool, status, verdict, code, reason, owner, created_at, started_at = row[:9]
     finished_at, bench, reservation_id, selector, priority, _, retries, on_failure = row[9:17]
     verdict_by, is_flaky, exit_code, command, passed, failed, errors, skipped = row[17:25]
-    correlation_id, traceparent = row[25:]
+    correlation_id, traceparent, fault = row[25:]
     return ExecutionRow(
         id=identity,
         pool=pool,
@@ -128,6 +129,7 @@ def _execution(
         correlation_id=correlation_id,
         traceparent=traceparent,
         stuck=stuck,
+        fault=fault,
     )
 
 
@@ -145,7 +147,7 @@ def _attempts(
 
 def _attempt(row: Row) -> AttemptRow:
     _, _, number, bench, worker, fence, status, step, verdict, code, reason = row[:11]
-    exit_code, signal, started_at, finished_at, passed, failed, errors, skipped = row[11:]
+    exit_code, signal, started_at, finished_at, passed, failed, errors, skipped, fault = row[11:]
     return AttemptRow(
         number=number,
         bench=bench,
@@ -161,6 +163,7 @@ def _attempt(row: Row) -> AttemptRow:
         started_at=moment(started_at),
         finished_at=moment_or_none(finished_at),
         totals=Totals(passed=passed, failed=failed, errors=errors, skipped=skipped),
+        fault=fault,
     )
 
 

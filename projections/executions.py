@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from events import facts
+from events.codes import fault_told
 from events.shared import EventMeta
 from projections.values import micros, micros_or_none, text_of
 
@@ -30,6 +31,7 @@ CREATE TABLE executions (
     retries_on_failure INTEGER NOT NULL,
     verdict_by TEXT NOT NULL,
     is_flaky INTEGER NOT NULL DEFAULT 0,
+    fault TEXT NOT NULL DEFAULT '',
     exit_code INTEGER,
     command TEXT NOT NULL,
     passed INTEGER NOT NULL DEFAULT 0,
@@ -60,6 +62,7 @@ CREATE TABLE attempts (
     verdict TEXT,
     code TEXT NOT NULL DEFAULT '',
     reason TEXT NOT NULL DEFAULT '',
+    fault TEXT NOT NULL DEFAULT '',
     exit_code INTEGER,
     signal INTEGER,
     started_at INTEGER NOT NULL,
@@ -191,13 +194,14 @@ def _attempt_finished(
     totals = event.totals
     key = (event.execution_id, meta.pool, event.attempt)
     db.execute(
-        "UPDATE attempts SET status = 'finished', verdict = ?, code = ?, reason = ?,"
+        "UPDATE attempts SET status = 'finished', verdict = ?, code = ?, reason = ?, fault = ?,"
         " exit_code = ?, signal = ?, finished_at = ?, passed = ?, failed = ?, errors = ?,"
         " skipped = ? WHERE execution_id = ? AND pool = ? AND number = ?",
         (
             event.verdict,
             event.code,
             event.reason,
+            fault_told(event.verdict, event.code, event.fault),
             event.exit_code,
             event.signal,
             micros(meta.occurred_at),
@@ -236,7 +240,7 @@ def _finished(db: sqlite3.Connection, meta: EventMeta, event: facts.ExecutionFin
     db.execute(
         "UPDATE executions SET status = 'finished', verdict = ?, code = ?, reason = ?,"
         " exit_code = ?, finished_at = ?, passed = ?, failed = ?, errors = ?, skipped = ?,"
-        " is_flaky = ? WHERE id = ? AND pool = ?",
+        " is_flaky = ?, fault = ? WHERE id = ? AND pool = ?",
         (
             event.verdict,
             event.code,
@@ -248,6 +252,7 @@ def _finished(db: sqlite3.Connection, meta: EventMeta, event: facts.ExecutionFin
             totals.errors,
             totals.skipped,
             event.is_flaky,
+            fault_told(event.verdict, event.code, event.fault),
             event.execution_id,
             meta.pool,
         ),

@@ -18,7 +18,7 @@ _COUNTS = {
     " GROUP BY pool",
     "executions_active": "SELECT pool, count(*) FROM executions"
     " WHERE status <> 'finished' AND status <> 'queued' GROUP BY pool",
-    "workers": "SELECT pool, count(*) FROM workers WHERE state IN ('online', 'draining')"
+    "workers": "SELECT pool, count(*) FROM workers WHERE state NOT IN ('lost', 'gone')"
     " GROUP BY pool",
 }
 

@@ -135,6 +135,7 @@ class AttemptRow:
     started_at: datetime
     finished_at: datetime | None
     totals: Totals
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +169,7 @@ class ExecutionRow:
     traceparent: str
     stuck: str = ""
     """Why no bench there is now can serve it while it waits; empty: one can."""
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,6 @@ from events.facts import (
     RecordQuarantined,
     TeardownRequested,
     TopicsBound,
-    WorkerResumed,
-    WorkerSuspended,
 )
 from events.log import Position
 from events.message import EventMessage
@@ -58,8 +56,6 @@ TABLES = "\n".join([_META_TABLES, *(model.TABLES for model in _MODELS), commands
 NO_ROWS = (
     TeardownRequested,
     InputsRead,
-    WorkerSuspended,
-    WorkerResumed,
     BenchChecksRecorded,
     TopicsBound,
     InputsReset,

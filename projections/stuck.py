@@ -85,7 +85,7 @@ class Benches:
             if not names:
                 where = of or f"pool {pool}"
                 return (
-                    f"no bench of {where} matches {text or 'any'} any more; `{hint}` shows the "
+                    f"no bench matches {text or 'any'} any more in {where}; `{hint}` shows the "
                     "labels there are: give a bench such labels, or cancel"
                 )
         if match_all(fitting) is None:

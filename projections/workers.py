@@ -78,6 +78,32 @@ def _changed(
     )
 
 
+def _suspended(db: sqlite3.Connection, meta: EventMeta, event: facts.WorkerSuspended) -> None:
+    """A worker that is leaving is shown as leaving, whatever else is wrong with it."""
+    _move(db, meta, event, "suspended", event.reason, of=("online", "suspended"))
+
+
+def _resumed(db: sqlite3.Connection, meta: EventMeta, event: facts.WorkerResumed) -> None:
+    _move(db, meta, event, "online", "", of=("suspended",))
+
+
+def _move(
+    db: sqlite3.Connection,
+    meta: EventMeta,
+    event: facts.WorkerSuspended | facts.WorkerResumed,
+    state: str,
+    reason: str,
+    *,
+    of: tuple[str, ...],
+) -> None:
+    marks = ", ".join("?" * len(of))
+    db.execute(
+        "UPDATE workers SET state = ?, reason = ?, since = ?"  # noqa: S608 - marks alone.
+        f" WHERE pool = ? AND worker = ? AND epoch = ? AND state IN ({marks})",
+        (state, reason, micros(meta.occurred_at), meta.pool, event.worker, event.epoch, *of),
+    )
+
+
 _STATE_WORDS: Mapping[type, str] = {
     facts.WorkerDrained: "draining",
     facts.WorkerGone: "gone",
@@ -90,4 +116,6 @@ APPLY: Mapping[type, Any] = {
     facts.WorkerDrained: _changed,
     facts.WorkerGone: _changed,
     facts.WorkerLost: _changed,
+    facts.WorkerSuspended: _suspended,
+    facts.WorkerResumed: _resumed,
 }

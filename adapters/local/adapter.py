@@ -74,12 +74,7 @@ class LocalAdapter:
         """Return if tests can run here; see the contract."""
         config = local_config(bench, self._allowed)
         config.check_folders()
-        try:
-            mark_root(self._root)
-        except OSError as error:
-            raise AdapterError(
-                f"cannot keep workspaces in {self._root}: {error}", code="no_workspace"
-            ) from error
+        self._mark_root()
         self._owner(bench, config)
 
     def handle_for(self, attempt_id: AttemptId, bench: Bench) -> Handle:
@@ -112,14 +107,26 @@ class LocalAdapter:
     def _workspace_in(self, place: Place) -> Workspace:
         """Return what is held of the attempt. Raises `AdapterError` if this life made nothing."""
         if (workspace := self._mine.get(place.folder)) is None:
-            raise AdapterError(f"{place.folder} is not there: provision it", code="no_workspace")
+            raise AdapterError(
+                f"{place.folder} is not there: provision it", code="no_workspace", fault="worker"
+            )
         return workspace
 
     def _owner(self, bench: Bench, config: LocalConfig) -> Owner | None:
         if config.user is None:
             return None
-        mark_root(self._root)  # A claim of a folder that is not there counts as given up.
+        self._mark_root()  # A claim of a folder that is not there counts as given up.
         return owner_of(config.user, bench.name, self._root)
+
+    def _mark_root(self) -> None:
+        try:
+            mark_root(self._root)
+        except OSError as error:
+            raise AdapterError(
+                f"cannot keep workspaces in {self._root}: {error}",
+                code="no_workspace",
+                fault="worker",
+            ) from error
 
     async def run(
         self, attempt: Attempt, handle: Handle, *, on_lines: OnLines, lease: Lease

@@ -31,6 +31,10 @@ _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); import guardian; guar
 _FOLDER = str(Path(guardian.__file__).parent)
 # Where the interpreter's own libraries are may be told by this alone; the test gets it too.
 _LOADER_ENV = "LD_LIBRARY_PATH"
+_MACHINE_IS_OUT = frozenset(
+    {errno.EAGAIN, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC}
+)
+"""Why no process can be started, whatever it is: not the bench's fault."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +138,7 @@ class Guard:
                 raise AdapterError(
                     f"cannot start a process in {self._launch.cwd}: {text} (errno {number})",
                     code="cannot_spawn",
-                    fault="worker",
+                    fault="worker" if int(number) in _MACHINE_IS_OUT else "bench",
                 )
         raise AdapterError(
             "the guardian of the test was killed; nobody saw how the test ended",

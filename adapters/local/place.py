@@ -94,6 +94,9 @@ class Place:
         """
         try:
             mark_root(self.root, mode=mode)
+        except OSError as error:
+            raise self._no_workspace(error) from error
+        try:
             self.folder.mkdir(mode=CLOSED)
             self.artifacts.mkdir(parents=True)
             self.workspace.chmod(CLOSED)
@@ -105,11 +108,14 @@ class Place:
                 "provisioned before; tear it down first",
                 code="already_provisioned",
                 retriable=False,
+                fault="worker",
             ) from error
         except OSError as error:
-            raise AdapterError(
-                f"cannot make a workspace in {self.root}: {error}", code="no_workspace"
-            ) from error
+            raise self._no_workspace(error) from error
+
+    def _no_workspace(self, error: OSError) -> AdapterError:
+        text = f"cannot make a workspace in {self.root}: {error}"
+        return AdapterError(text, code="no_workspace", fault="worker")
 
     def give(self, owner: Owner, is_given_up: Callable[[], bool] = lambda: False) -> None:
         """Give the workspace, with all there is in it, to a user. Raises `AdapterError`.
@@ -120,7 +126,9 @@ class Place:
             give_tree(self.workspace, owner.uid, owner.gid, is_given_up=is_given_up)
         except OSError as error:
             raise AdapterError(
-                f"cannot give {self.workspace} to {owner.name}: {error}", code="no_workspace"
+                f"cannot give {self.workspace} to {owner.name}: {error}",
+                code="no_workspace",
+                fault="worker",
             ) from error
 
 
@@ -145,6 +153,7 @@ def place_for(root: Path, attempt_id: AttemptId) -> Place:
             "'_' and '-', at most 100",
             code="invalid_execution_id",
             retriable=False,
+            fault="asker",
         )
     return place
 
@@ -169,6 +178,7 @@ def place_of(handle: Handle, *, own: Container[Path] = ()) -> Place:
             "tear it down",
             code="other_machine",
             retriable=False,
+            fault="worker",
         )
     root = folder.parent
     if root not in own and os.path.lexists(folder) and not (root / _MARK).is_file():

@@ -4,6 +4,8 @@ Whatever the test did to it, it is the folder that was made: held open from the 
 """
 
 import asyncio
+import errno
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -43,7 +45,9 @@ class Workspace:
             self._made_ns = place.made.stat().st_ctime_ns
         except OSError as error:
             raise AdapterError(
-                f"cannot open the workspace {place.workspace}: {error}", code="no_workspace"
+                f"cannot open the workspace {place.workspace}: {error}",
+                code="no_workspace",
+                fault="worker",
             ) from error
 
     def close(self) -> None:
@@ -164,8 +168,11 @@ def _fill(workspace: Path, source: Path, is_given_up: IsGivenUp) -> None:
             source, workspace, symlinks=True, dirs_exist_ok=True, copy_function=copy_file
         )
     except (OSError, shutil.Error) as error:
+        is_full = os.strerror(errno.ENOSPC) in str(error)
         raise AdapterError(
-            f"cannot copy {source} into the workspace: {error}", code="copy_failed"
+            f"cannot copy {source} into the workspace: {error}",
+            code="no_workspace" if is_full else "copy_failed",
+            fault="worker" if is_full else "bench",
         ) from error
     except RecursionError as error:
         raise AdapterError(

@@ -12,6 +12,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup, escape
 from starlette.responses import Response
 
+from events.codes import told
+from projections.rows import AttemptRow, ExecutionRow
+
 PAGE_HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
@@ -88,6 +91,14 @@ def command_line(command: Sequence[str]) -> str:
     return shlex.join(command)
 
 
+def whose_fault(found: ExecutionRow | AttemptRow) -> str:
+    """Return in a few words whose fault an end is; empty: nobody's."""
+    last = found if isinstance(found, AttemptRow) else next(iter(found.attempts[-1:]), None)
+    if last is None:
+        return told(found.fault)
+    return told(found.fault, bench=last.bench, worker=last.worker)
+
+
 def marked(text: str) -> Markup:
     """Return text with its `words` set as code."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped.
@@ -103,6 +114,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        ago=ago, took=took, span=span, size=size, command_line=command_line, marked=marked
+        ago=ago,
+        took=took,
+        span=span,
+        size=size,
+        command_line=command_line,
+        marked=marked,
+        whose_fault=whose_fault,
     )
     return environment

@@ -125,7 +125,7 @@ async def _pool(service: Service, pool: PoolRow) -> PoolView:
     benches = await service.reads.benches(
         BenchFilter(pool=pool.pool), Slice(limit=DASHBOARD_BENCHES_MAX)
     )
-    live = WorkerFilter(pool=pool.pool, states=("online", "draining"))
+    live = WorkerFilter(pool=pool.pool, states=("online", "suspended", "draining"))
     workers = await service.reads.workers(live, Slice(limit=DASHBOARD_ROWS_MAX))
     total = sum(pool.benches_by_state.values())
     return PoolView(

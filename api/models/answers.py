@@ -166,6 +166,7 @@ class Attempt(Answer):
     verdict: str | None
     code: str
     reason: str
+    fault: str
     exit_code: int | None
     signal: int | None
     started_at: datetime
@@ -182,6 +183,7 @@ class Execution(Answer):
     verdict: str | None
     code: str
     reason: str
+    fault: str
     owner: str
     created_at: datetime
     started_at: datetime | None

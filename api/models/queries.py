@@ -95,7 +95,8 @@ class WorkersQuery(ListQuery):
 
     pool: Text | None = None
     state: Words = Field(
-        default="", description="`online`, `draining`, `lost`, `gone`; several joined by commas."
+        default="",
+        description="`online`, `suspended`, `draining`, `lost`, `gone`; several joined by commas.",
     )
 
 

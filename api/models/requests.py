@@ -178,6 +178,12 @@ class DrainBody(RequestBody):
     reason: Reason = ""
 
 
+class ResumeBody(RequestBody):
+    """Why a suspended worker may have attempts again."""
+
+    reason: Reason = ""
+
+
 class ReplayBody(RequestBody):
     """Why a dead letter is put back, and whether also if it still cannot be read."""
 

@@ -1,4 +1,4 @@
-"""Workers: who runs tests and in which state, and having one leave in good order."""
+"""Workers: who runs tests and in which state, having one leave, and having one back."""
 
 from starlette.responses import Response
 
@@ -8,11 +8,11 @@ from api.call import Call
 from api.encoding import json_response
 from api.models.answers import Items, Worker
 from api.models.queries import WorkersQuery
-from api.models.requests import DrainBody
+from api.models.requests import DrainBody, ResumeBody
 from api.operations import Operation
 from api.problems import not_found
 from api.routes.benches import words
-from events.commands import DrainWorker
+from events.commands import Command, DrainWorker, ResumeWorker
 from projections.rows import WorkerFilter, WorkerRow
 
 
@@ -30,8 +30,18 @@ async def get_worker(call: Call) -> Response:
 
 async def drain(call: Call) -> Response:
     """Have a worker take no new attempts, and leave once it runs none."""
+    reason = call.body_as(DrainBody).reason
+    return await _change(call, DrainWorker(worker=call.path("worker"), reason=reason))
+
+
+async def resume(call: Call) -> Response:
+    """Let a worker have attempts again that was suspended for its own faults."""
+    reason = call.body_as(ResumeBody).reason
+    return await _change(call, ResumeWorker(worker=call.path("worker"), reason=reason))
+
+
+async def _change(call: Call, command: Command) -> Response:
     await _worker(call)
-    command = DrainWorker(worker=call.path("worker"), reason=call.body_as(DrainBody).reason)
 
     async def read(_: str) -> Worker:
         return Worker.model_validate(await _worker(call))
@@ -85,5 +95,19 @@ OPERATIONS = (
         answer=Worker,
         is_command=True,
         problems=(404, 422),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/pools/{pool}/workers/{worker}/resume",
+        name="resumeWorker",
+        summary="Let a suspended worker have attempts again",
+        handler=resume,
+        tag=_TAG,
+        role=Role.operator,
+        body=ResumeBody,
+        is_body_optional=True,
+        answer=Worker,
+        is_command=True,
+        problems=(404, 409, 422),
     ),
 )

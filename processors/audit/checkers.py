@@ -11,8 +11,10 @@ from events.dlq import DeadLetter
 from events.message import EventMessage, ReportMessage
 from events.results import ExecutionResult
 from processors.audit import durations, rules
+from processors.audit.fault_rules import InfrastructureIsNotATestFailure, OnlyFaultsOfBenchesCount
 from processors.audit.lives import OneLifeOfAWorker, OneProcessPerWorker
 from processors.audit.rule import Rule
+from processors.audit.service_rules import AttemptsGoWhereTheyAreServed
 
 
 class Violated(AssertionError):
@@ -63,8 +65,18 @@ def one_verdict_per_execution(events: Sequence[EventMessage]) -> None:
 
 
 def infrastructure_is_not_a_test_failure(events: Sequence[EventMessage]) -> None:
-    """A lost worker never fails a test; failed tests are retried only if asked (invariant 9)."""
-    _obey(rules.InfrastructureIsNotATestFailure(), events)
+    """An error is the lab's, a failure never is, and is retried only if asked (invariant 9)."""
+    _obey(InfrastructureIsNotATestFailure(), events)
+
+
+def only_faults_of_benches_count(events: Sequence[EventMessage]) -> None:
+    """The watcher takes no bench out that had no fault of its own."""
+    _obey(OnlyFaultsOfBenchesCount(), events)
+
+
+def attempts_go_where_they_are_served(events: Sequence[EventMessage]) -> None:
+    """Attempts go to workers that are fit, on benches that they took as they are."""
+    _obey(AttemptsGoWhereTheyAreServed(), events)
 
 
 def gangs_are_all_or_nothing(events: Sequence[EventMessage]) -> None:
@@ -96,6 +108,8 @@ CHECKERS: tuple[Checker, ...] = (
     one_outcome_per_command,
     one_verdict_per_execution,
     infrastructure_is_not_a_test_failure,
+    only_faults_of_benches_count,
+    attempts_go_where_they_are_served,
     gangs_are_all_or_nothing,
     words_are_of_the_one_who_was_asked,
     one_life_of_a_worker,

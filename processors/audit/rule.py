@@ -1,10 +1,13 @@
-"""What a rule over the journal of one partition is."""
+"""What a rule of the self-check is. Data and one base class; knows no rule."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
 
 from events.message import EventMessage
+
+BenchKey = tuple[str, str]
+"""Pool and name of a bench."""
 
 
 class Rule(ABC):

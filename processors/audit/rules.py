@@ -10,13 +10,12 @@ from datetime import datetime
 from events import facts
 from events.message import EventMessage
 from processors.audit.durations import LeasesLastAsAsked
+from processors.audit.fault_rules import InfrastructureIsNotATestFailure, OnlyFaultsOfBenchesCount
 from processors.audit.lives import OneLifeOfAWorker
-from processors.audit.rule import Rule
+from processors.audit.rule import BenchKey, Rule
+from processors.audit.service_rules import AttemptsGoWhereTheyAreServed
 from processors.scheduler.ids import derived_id
 from processors.scheduler.state import EPOCH
-
-BenchKey = tuple[str, str]
-"""Pool and name of a bench."""
 
 
 class JournalIsDenseAndWhole(Rule):
@@ -247,44 +246,6 @@ class OneVerdictPerExecution(Rule):
                 self._over.add(finished.execution_id)
 
 
-class InfrastructureIsNotATestFailure(Rule):
-    """A lost worker never fails a test; failed tests are retried only if asked (invariant 9)."""
-
-    name = "infrastructure_is_not_a_test_failure"
-
-    def __init__(self) -> None:
-        self._last: dict[str, str] = {}
-        """Verdict of the last attempt of each open execution."""
-        self._asked: dict[str, int] = {}
-
-    def see(self, message: EventMessage) -> Iterator[str]:
-        """Yield what is wrong with the next event."""
-        match message.body:
-            case facts.ExecutionSubmitted() as submitted:
-                self._asked[submitted.execution_id] = submitted.retries_on_failure
-            case facts.AttemptFinished() as finished:
-                is_the_labs = finished.code in ("worker_lost", "attempt_overdue", "attempt_unknown")
-                if is_the_labs and finished.verdict != "error":
-                    yield "an error of the lab"
-                self._last[finished.execution_id] = finished.verdict
-            case facts.ExecutionRequeued() as requeued:
-                yield from self._requeued(requeued.execution_id)
-            case facts.ExecutionFinished() as ended:
-                last = self._last.pop(ended.execution_id, "")
-                self._asked.pop(ended.execution_id, None)
-                if ended.verdict == "failed" and last != "failed":
-                    yield "a failure comes from an attempt"
-
-    def _requeued(self, name: str) -> Iterator[str]:
-        verdict = self._last.get(name, "")
-        if verdict == "failed":
-            self._asked[name] = self._asked.get(name, 0) - 1
-            if self._asked[name] < 0:
-                yield "retried unasked"
-        elif verdict != "error":
-            yield "only errors of the lab are retried"
-
-
 class GangsAreAllOrNothing(Rule):
     """A reservation gets all its benches in the decision that grants it (invariant 5)."""
 
@@ -371,6 +332,8 @@ def rules_of(partition: int) -> list[Rule]:
         OneOutcomePerCommand(),
         OneVerdictPerExecution(),
         InfrastructureIsNotATestFailure(),
+        OnlyFaultsOfBenchesCount(),
+        AttemptsGoWhereTheyAreServed(),
         GangsAreAllOrNothing(),
         WordsAreOfTheOneWhoWasAsked(),
         OneLifeOfAWorker(),

@@ -58,6 +58,11 @@ class Scheduler:
         meter.create_observable_gauge(
             "teo_scheduler_executions", callbacks=[self._executions], description="Live ones"
         )
+        meter.create_observable_gauge(
+            "teo_scheduler_workers_suspended",
+            callbacks=[self._suspended],
+            description="Workers that get no attempts, by pool",
+        )
 
     @property
     def owners(self) -> dict[int, Owner]:
@@ -151,6 +156,12 @@ class Scheduler:
 
     def _reservations(self, _: CallbackOptions) -> list[Observation]:
         return [Observation(len(p.reservations), {"pool": p.name}) for p in self._pools()]
+
+    def _suspended(self, _: CallbackOptions) -> list[Observation]:
+        return [
+            Observation(sum(bool(w.suspended) for w in pool.workers.values()), {"pool": pool.name})
+            for pool in self._pools()
+        ]
 
     def _executions(self, _: CallbackOptions) -> list[Observation]:
         return [Observation(len(p.executions), {"pool": p.name}) for p in self._pools()]

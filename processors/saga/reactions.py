@@ -9,17 +9,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from events import facts
+from events.codes import again_of
 from events.facts import Event
 from events.tasks import LifeAccepted, RunAttempt, StopAttempt, TearDownBench
 from processors.scheduler.deadlines import give_up
 from processors.scheduler.decision import Effect, Order
 from processors.scheduler.executions import end_early
+from processors.scheduler.service import check_orders, presence
 from processors.scheduler.state import Bench, Execution, Pool
+from processors.scheduler.workers import too_many_faults
 
 BACKOFF_S_FIRST = 1.0
 BACKOFF_S_MAX = 60.0
-CANNOT_START = "cannot_start"
-"""Code of an attempt whose command was not found or is not executable."""
+UNSERVED = "no live worker takes attempts for it"
 
 
 def react(pool: Pool, event: Event, now: datetime) -> Sequence[Effect]:
@@ -55,24 +57,31 @@ def _cancel_requested(
 
 def _attempt_finished(pool: Pool, event: facts.AttemptFinished, now: datetime) -> Sequence[Effect]:
     execution = pool.executions[event.execution_id]
-    return [_next(execution, event, now), *_settle(pool, [pool.benches[event.bench]])]
+    suspended = too_many_faults(pool.workers.get(event.worker), event)
+    return [*suspended, _next(execution, event, now), *_settle(pool, [pool.benches[event.bench]])]
 
 
 def _next(execution: Execution, event: facts.AttemptFinished, now: datetime) -> Event:
     """Return what follows an attempt: another one, or the end.
 
     An error of the lab is tried again elsewhere, after a pause; tests that failed only if that
-    was asked for, at once and anywhere. A command that cannot be started fails every time.
+    was asked for, at once and anywhere. What nothing was begun of uses up no try, and what fails
+    every time (a command that cannot be started, a glob that names nothing) is not tried again.
     """
+    again = again_of(event.verdict, event.code, event.fault)
     if execution.cancel is not None:
         if event.verdict in ("cancelled", "error"):
             return _end(execution, event, "cancelled", *execution.cancel)
-    elif event.verdict == "error" and event.is_retriable and execution.errors <= execution.retries:
-        backoff_s = min(BACKOFF_S_MAX, BACKOFF_S_FIRST * 2 ** (execution.errors - 1))
+    elif (
+        event.verdict == "error"
+        and event.is_retriable
+        and (again == "free" or execution.errors <= execution.retries)
+    ):
+        backoff_s = min(BACKOFF_S_MAX, BACKOFF_S_FIRST * 2 ** max(0, execution.errors - 1))
         return _again(event, now + timedelta(seconds=backoff_s), avoid_bench=event.bench)
     elif (
         event.verdict == "failed"
-        and event.code != CANNOT_START
+        and again == "failure"
         and execution.failures <= execution.retries_on_failure
     ):
         return _again(event, now, avoid_bench="")
@@ -101,6 +110,7 @@ def _end(
         attempts=event.attempt,
         totals=event.totals,
         is_flaky=verdict == "passed" and execution.failures > 0,
+        fault=event.fault if verdict == event.verdict else "",
     )
 
 
@@ -156,18 +166,35 @@ def _reservation_ended(
     return [*ends, *_settle(pool, pool.held_by(event.reservation_id))]
 
 
-def _registered(pool: Pool, event: facts.WorkerRegistered, now: datetime) -> Sequence[Effect]:
-    """Tell the life that it is accepted before it is told anything else."""
+def _bench_registered(pool: Pool, event: facts.BenchRegistered, _: datetime) -> Sequence[Effect]:
+    name = event.bench.name
+    changed = presence(pool, [name], UNSERVED, is_news=True)
+    return [*changed, *_request_teardown(pool, pool.benches[name])]
+
+
+def _worker_registered(pool: Pool, event: facts.WorkerRegistered, _: datetime) -> Sequence[Effect]:
+    """Tell the life that it is accepted before it is told anything else; then have it look at its
+    benches. One that checks none serves them at once."""
     accepted = Order(worker=event.worker, epoch=event.epoch, life=event.life, task=LifeAccepted())
-    return [*([accepted] if event.life else []), *_service_changed(pool, event, now)]
+    orders = check_orders(pool, pool.workers[event.worker], pool.benches)
+    return [
+        *([accepted] if event.life else []),
+        *presence(pool, pool.benches, UNSERVED),
+        *_owed_teardowns(pool),
+        *orders,
+    ]
 
 
 def _service_changed(
     pool: Pool,
-    _event: facts.BenchRegistered | facts.WorkerRegistered | facts.WorkerDrained,
+    _event: facts.WorkerDrained | facts.WorkerSuspended | facts.WorkerResumed,
     _: datetime,
 ) -> Sequence[Effect]:
-    return [*_presence(pool, "no live worker takes attempts for it"), *_owed_teardowns(pool)]
+    return [*presence(pool, pool.benches, UNSERVED), *_owed_teardowns(pool)]
+
+
+def _checks_recorded(pool: Pool, event: facts.BenchChecksRecorded, _: datetime) -> Sequence[Effect]:
+    return presence(pool, [each.bench for each in event.checks], UNSERVED)
 
 
 def _worker_ended(
@@ -180,21 +207,8 @@ def _worker_ended(
         if execution is not None and execution.worker == event.worker:
             reason = f"worker {event.worker} was lost: {event.reason}"
             ended += give_up(execution, "worker_lost", reason)
-    gone = _presence(pool, f"worker {event.worker} is gone: {event.reason}")
+    gone = presence(pool, pool.benches, f"worker {event.worker} is gone: {event.reason}")
     return [*ended, *gone, *_owed_teardowns(pool)]
-
-
-def _presence(pool: Pool, reason: str) -> Sequence[Event]:
-    """Return which benches came online or went offline."""
-    changed: list[Event] = []
-    for name in sorted(pool.benches):
-        bench = pool.benches[name]
-        is_served = pool.is_served(bench)
-        if is_served and not bench.is_online:
-            changed.append(facts.BenchOnline(bench=name))
-        elif bench.is_online and not is_served:
-            changed.append(facts.BenchOffline(bench=name, reason=reason))
-    return changed
 
 
 def _cleaning(pool: Pool, event: facts.BenchCleaning, _: datetime) -> Sequence[Effect]:
@@ -209,18 +223,23 @@ def _owed_teardowns(pool: Pool) -> Sequence[Event]:
 
 
 def _request_teardown(pool: Pool, bench: Bench, *, first: str = "") -> Sequence[Event]:
-    """Ask a worker that serves the bench; the worker `first` also if it is draining."""
+    """Ask a worker with the adapter that made what is to be torn down; a suspended one may too,
+    and the worker `first` also if it is draining."""
     cleaning = bench.cleaning
     if cleaning is None or cleaning.worker:
         return []
     fit = [
         worker
         for worker in pool.workers.values()
-        if worker.serves(bench) or (worker.id == first and worker.reaches(bench))
+        if worker.is_for(cleaning.spec.adapter, bench.spec.name)
+        and (not worker.is_draining or worker.id == first)
     ]
     if not fit:
         return []
-    worker = min(fit, key=lambda each: (each.id != first, len(each.running), each.id))
+    worker = min(
+        fit,
+        key=lambda each: (each.id != first, bool(each.suspended), len(each.running), each.id),
+    )
     return [
         facts.TeardownRequested(
             execution_id=cleaning.execution_id,
@@ -241,7 +260,7 @@ def _teardown_requested(
         execution_id=event.execution_id,
         attempt=event.attempt,
         fence=event.fence,
-        bench=bench.spec,
+        bench=bench.cleaning.spec if bench.cleaning is not None else bench.spec,
         handle=bench.cleaning.handle if bench.cleaning is not None else None,
     )
     return [Order(worker=event.worker, epoch=event.epoch, task=task)]
@@ -259,9 +278,12 @@ _REACTIONS: dict[type, Callable[[Pool, Any, datetime], Sequence[Effect]]] = {
     facts.ReservationExpired: _reservation_ended,
     facts.ReservationCancelled: _reservation_ended,
     facts.ReservationRevoked: _reservation_ended,
-    facts.BenchRegistered: _service_changed,
-    facts.WorkerRegistered: _registered,
+    facts.BenchRegistered: _bench_registered,
+    facts.WorkerRegistered: _worker_registered,
     facts.WorkerDrained: _service_changed,
+    facts.WorkerSuspended: _service_changed,
+    facts.WorkerResumed: _service_changed,
+    facts.BenchChecksRecorded: _checks_recorded,
     facts.WorkerLost: _worker_ended,
     facts.WorkerGone: _worker_ended,
     facts.BenchCleaning: _cleaning,

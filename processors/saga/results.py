@@ -32,4 +32,5 @@ def result_of(
         correlation_id=meta.correlation_id,
         traceparent=meta.traceparent,
         is_flaky=event.is_flaky,
+        fault=event.fault,
     )

@@ -1,6 +1,6 @@
 """Decides what operators ask of benches. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from adapters.grammar import shown, wrong_labels, wrong_name
 from events.commands import ApplyBenches, QuarantineBench, RestoreBench
@@ -21,7 +21,9 @@ from events.limits import (
     STEP_S_MAX,
 )
 from events.shared import BenchSpec, HealthPolicy
+from processors.scheduler.decision import Effect
 from processors.scheduler.rejection import reject
+from processors.scheduler.service import check_orders
 from processors.scheduler.sizes import BENCH_BYTES_MAX, bench_bytes
 from processors.scheduler.state import Pool
 
@@ -29,7 +31,7 @@ STEPS_WITH_POLICY = ("provision", "collect", "teardown")
 """The run step is not among them: its limit comes with the run, and tests are not run twice."""
 
 
-def apply_benches(pool: Pool, command: ApplyBenches) -> Sequence[Event]:
+def apply_benches(pool: Pool, command: ApplyBenches) -> Iterable[Effect]:
     """Register every bench as described; one that is known is changed."""
     names = [bench.name for bench in command.benches]
     has_rule_only = command.health is not None and bool(pool.benches) and not names
@@ -50,7 +52,18 @@ def apply_benches(pool: Pool, command: ApplyBenches) -> Sequence[Event]:
         if fault is not None:
             return [reject(command, "invalid_bench", fault)]
     rules = [HealthPolicySet(health=command.health)] if command.health is not None else []
-    return [*(BenchRegistered(bench=bench) for bench in command.benches), *rules]
+    return _applied(pool, command.benches, rules)
+
+
+def _applied(
+    pool: Pool, benches: Sequence[BenchSpec], rules: Sequence[HealthPolicySet]
+) -> Iterator[Effect]:
+    """Yield the facts, then the orders to look at the benches, which are registered by then."""
+    yield from (BenchRegistered(bench=bench) for bench in benches)
+    yield from rules
+    names = [bench.name for bench in benches]
+    for worker_id in sorted(pool.workers):
+        yield from check_orders(pool, pool.workers[worker_id], names)
 
 
 def _text_fault(pool: Pool, benches: Iterable[BenchSpec]) -> str | None:

@@ -1,6 +1,6 @@
 """Decides what users ask: one `match`, each branch named after its command. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import assert_never
 
@@ -39,8 +39,11 @@ WITHOUT_BENCHES = (ApplyBenches, DrainWorker, ReplayDeadLetter, DiscardDeadLette
 
 def decide_command(
     pool: Pool, command: Command, meta: CommandMeta, now: datetime
-) -> Sequence[Effect]:
-    """Return what follows from a command that was not decided before: at least one event."""
+) -> Iterable[Effect]:
+    """Return what follows from a command that was not decided before: at least one event.
+
+    The caller applies each before it asks for the next.
+    """
     if not pool.benches and not isinstance(command, WITHOUT_BENCHES):
         reason = f"there is no pool {meta.pool}; `teo pool list` shows the pools there are"
         return [reject(command, "no_such_pool", reason, meta.pool)]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from events.codes import fault_of
 from events.facts import (
     AttemptFinished,
     BenchCleaning,
@@ -107,6 +108,7 @@ def _end_without_another(execution: Execution) -> Event:
         exit_code=last.exit_code,
         attempts=execution.attempt,
         totals=last.totals,
+        fault=last.fault,
     )
 
 
@@ -219,6 +221,7 @@ def give_up(execution: Execution, code: str, reason: str) -> Sequence[Event]:
             totals=NO_TOTALS,
             artifacts=(),
             is_retriable=True,
+            fault=fault_of("error", code),
         ),
     ]
 
@@ -229,7 +232,7 @@ def _overdue_cleanings(pool: Pool, now: datetime) -> Iterator[Event]:
         cleaning = bench.cleaning
         if cleaning is None or not cleaning.worker or bench.quarantine:
             continue  # While nobody can be asked it is not usable, and nobody fails at it.
-        teardown = (policy for policy in bench.spec.steps if policy.step == "teardown")
+        teardown = (policy for policy in cleaning.spec.steps if policy.step == "teardown")
         limit_s = CLEANING_S_MAX + sum(map(_step_limit_s, teardown))
         if cleaning.since + timedelta(seconds=limit_s) <= now:
             reason = f"not cleaned within {limit_s:.0f} s; look at it, then restore it"

@@ -8,9 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from events import facts
+from events.codes import again_of
 from events.facts import Event
 from events.message import EventMessage
 from events.shared import EventMeta
+from processors.scheduler import evolve_workers
 from processors.scheduler.jumps import shift
 from processors.scheduler.state import (
     Bench,
@@ -22,14 +24,12 @@ from processors.scheduler.state import (
     Pool,
     Reservation,
     Trace,
-    Worker,
     class_of,
 )
+from processors.scheduler.workers import faults_after
 
 IDEMPOTENCY_WINDOW = timedelta(hours=24)
 """For how long, in log time, a repeat is known and a finished thing is remembered."""
-REFUSED_LIVES_MAX = 32
-"""Of one worker: more processes that ask at once under one id than anybody will start."""
 
 
 def fold(ledger: Ledger, message: EventMessage) -> None:
@@ -87,23 +87,27 @@ def _refresh(pool: Pool, name: str) -> None:
         pool.free.discard(name)
 
 
-def _bench_registered(pool: Pool, event: facts.BenchRegistered, _: EventMeta) -> None:
+def _bench_registered(pool: Pool, event: facts.BenchRegistered, meta: EventMeta) -> None:
     bench = pool.benches.get(event.bench.name)
     if bench is None:
-        pool.benches[event.bench.name] = Bench(event.bench)
+        pool.benches[event.bench.name] = Bench(event.bench, version=meta.seq)
     else:
-        bench.spec = event.bench
+        before, bench.spec = bench.spec, event.bench
+        if (before.adapter, before.config) != (event.bench.adapter, event.bench.config):
+            bench.version = meta.seq
     pool.matches.clear()
     _refresh(pool, event.bench.name)
 
 
 def _bench_online(pool: Pool, event: facts.BenchOnline, _: EventMeta) -> None:
     pool.benches[event.bench].is_online = True
+    pool.benches[event.bench].offline = ""
     _refresh(pool, event.bench)
 
 
 def _bench_offline(pool: Pool, event: facts.BenchOffline, _: EventMeta) -> None:
     pool.benches[event.bench].is_online = False
+    pool.benches[event.bench].offline = event.reason
     _refresh(pool, event.bench)
 
 
@@ -123,6 +127,7 @@ def _bench_cleaning(pool: Pool, event: facts.BenchCleaning, meta: EventMeta) -> 
     bench = pool.benches[event.bench]
     execution = pool.executions[bench.attempt_of]
     bench.cleaning = Cleaning(
+        spec=execution.spec or bench.spec,
         execution_id=execution.id,
         attempt=execution.attempt,
         fence=event.fence,
@@ -246,7 +251,7 @@ def _execution_assigned(pool: Pool, event: facts.ExecutionAssigned, meta: EventM
     execution.assigned_at = meta.occurred_at
     execution.started_at = execution.started_at or meta.occurred_at
     bench = pool.benches[event.bench]
-    execution.steps = bench.spec.steps
+    execution.spec = bench.spec
     bench.attempt_of = execution.id
     bench.fence = event.fence
     pool.workers[event.worker].running.add(execution.id)
@@ -262,12 +267,14 @@ def _step_started(pool: Pool, event: facts.AttemptStepStarted, _: EventMeta) -> 
 def _attempt_finished(pool: Pool, event: facts.AttemptFinished, _: EventMeta) -> None:
     execution = pool.executions[event.execution_id]
     execution.state = "attempt_over"
-    execution.errors += event.verdict == "error"
+    is_counted = again_of(event.verdict, event.code, event.fault) != "free"
+    execution.errors += event.verdict == "error" and is_counted
     execution.failures += event.verdict == "failed"
     execution.last = event
     worker = pool.workers.get(event.worker)
     if worker is not None:
         worker.running.discard(execution.id)
+        worker.faults = faults_after(worker.faults, event)
     pool.benches[event.bench].attempt_of = ""
     _refresh(pool, event.bench)
 
@@ -289,38 +296,6 @@ def _execution_finished(pool: Pool, event: facts.ExecutionFinished, meta: EventM
     _unqueue(pool, execution)
     pool.backoff.discard(execution.id)
     _remember(pool, execution.id, Ended("execution", event.verdict, meta.occurred_at))
-
-
-def _worker_registered(pool: Pool, event: facts.WorkerRegistered, _: EventMeta) -> None:
-    pool.epochs[event.worker] = event.epoch
-    pool.lives[event.worker] = event.life
-    pool.workers[event.worker] = Worker(
-        id=event.worker,
-        epoch=event.epoch,
-        adapters=frozenset(event.adapters),
-        benches=frozenset(event.benches),
-        slots=event.slots,
-        life=event.life,
-        host=event.host,
-    )
-
-
-def _worker_refused(pool: Pool, event: facts.WorkerRefused, _: EventMeta) -> None:
-    worker = pool.workers.get(event.worker)
-    if worker is not None:
-        worker.refused = (*worker.refused, event.life)[-REFUSED_LIVES_MAX:]
-
-
-def _worker_drained(pool: Pool, event: facts.WorkerDrained, _: EventMeta) -> None:
-    pool.workers[event.worker].is_draining = True
-
-
-def _worker_ended(pool: Pool, event: facts.WorkerLost | facts.WorkerGone, _: EventMeta) -> None:
-    pool.workers.pop(event.worker)
-    for bench in pool.benches.values():
-        if bench.cleaning is not None and bench.cleaning.worker == event.worker:
-            bench.cleaning.worker = ""
-            bench.cleaning.epoch = -1
 
 
 def _cases_recorded(pool: Pool, event: facts.AttemptCasesRecorded, _: EventMeta) -> None:
@@ -353,11 +328,7 @@ _APPLY: dict[type, Callable[[Pool, Any, EventMeta], None]] = {
     facts.ExecutionRequeued: _execution_requeued,
     facts.ExecutionCancelRequested: _cancel_requested,
     facts.ExecutionFinished: _execution_finished,
-    facts.WorkerRegistered: _worker_registered,
-    facts.WorkerRefused: _worker_refused,
-    facts.WorkerDrained: _worker_drained,
-    facts.WorkerGone: _worker_ended,
-    facts.WorkerLost: _worker_ended,
+    **evolve_workers.APPLY,
 }
 NO_CHANGE = (
     facts.CommandRejected,
@@ -366,9 +337,6 @@ NO_CHANGE = (
     facts.HealthPolicySet,
     facts.DeadLetterReplayed,
     facts.DeadLetterDiscarded,
-    facts.WorkerSuspended,
-    facts.WorkerResumed,
-    facts.BenchChecksRecorded,
     facts.ClockJumped,  # It is the ledger's, of all pools: `fold` applies it.
     facts.TopicsBound,
     facts.InputsReset,

@@ -83,11 +83,31 @@ def _assign(pool: Pool, execution: Execution) -> Sequence[Event]:
 
 
 def _bench_and_worker(pool: Pool, execution: Execution) -> tuple[Bench, Worker] | None:
-    """Return the first fit; the bench of the last failure only if there is no other."""
+    """Return the first fit: of what failed last, bench and worker come last.
+
+    A worker with faults of its own is passed over while another bench has one without.
+    """
     names = [name for name in pool.matching(execution.selector) if _is_open(pool, execution, name)]
-    for name in sorted(names, key=lambda each: (each == execution.avoid_bench, each)):
+    others = [name for name in names if name != execution.avoid_bench]
+    last = [name for name in names if name == execution.avoid_bench]
+    avoid = execution.avoid_worker
+    if avoid or any(worker.faults for worker in pool.workers.values()):
+        found = (
+            _first(pool, others, avoid=avoid, is_wary=True)
+            or _first(pool, others, avoid=avoid)
+            or _first(pool, last, avoid=avoid)
+        )
+        if found is not None:
+            return found
+    return _first(pool, others + last)
+
+
+def _first(
+    pool: Pool, names: Sequence[str], *, avoid: str = "", is_wary: bool = False
+) -> tuple[Bench, Worker] | None:
+    for name in names:
         bench = pool.benches[name]
-        worker = pool.worker_for(bench)
+        worker = pool.worker_for(bench, avoid=avoid, is_wary=is_wary)
         if worker is not None:
             return bench, worker
     return None

@@ -8,6 +8,7 @@ it changes nothing, and a worker that does not know it is stale is told so.
 from collections.abc import Sequence
 from typing import assert_never
 
+from events.codes import LAB, fault_of, fault_told
 from events.facts import (
     AttemptCasesRecorded,
     AttemptFinished,
@@ -37,7 +38,9 @@ from events.tasks import StopAttempt
 from processors.scheduler.deadlines import ATTEMPT_UNKNOWN, give_up
 from processors.scheduler.decision import Effect, Ignored, Order
 from processors.scheduler.lives import is_of, superseded, worker_started
+from processors.scheduler.service import benches_checked
 from processors.scheduler.state import Execution, Pool, Worker
+from processors.scheduler.workers import worker_faulty, worker_recovered
 
 STEPS = ("provision", "run", "collect", "teardown")
 REPEAT = Ignored(reason="repeat")
@@ -70,9 +73,20 @@ def decide_report(pool: Pool, report: Report, meta: ReportMeta) -> Sequence[Effe
         case AttemptUnknown():
             return _attempt_unknown(pool, report, meta)
         case WorkerFaulty() | WorkerRecovered() | BenchesChecked():
-            return [Ignored(reason="not_yet")]
+            return _service_told(pool, worker, report)
         case _:
             assert_never(report)
+
+
+def _service_told(
+    pool: Pool, worker: Worker, report: WorkerFaulty | WorkerRecovered | BenchesChecked
+) -> Sequence[Effect]:
+    """Return what follows from what a worker says of what it can serve."""
+    if isinstance(report, BenchesChecked):
+        return benches_checked(pool, worker, report)
+    if isinstance(report, WorkerFaulty):
+        return worker_faulty(worker, report)
+    return worker_recovered(worker, report)
 
 
 def _why_foreign(worker: Worker | None, meta: ReportMeta) -> str:
@@ -185,11 +199,20 @@ def _attempt_ended(pool: Pool, report: AttemptEnded, meta: ReportMeta) -> Sequen
         totals=report.totals,
         artifacts=report.artifacts,
         is_retriable=report.is_retriable,
+        fault=_whose(report),
     )
     if not report.teardown_error:
         return [finished]
     reason = f"teardown of {execution.id} failed: {report.teardown_error}"
     return [finished, BenchQuarantined(bench=execution.bench, reason=reason)]
+
+
+def _whose(report: AttemptEnded) -> str:
+    """Return whose fault an end is: as its worker says, if that is in keeping with the verdict."""
+    fault = fault_told(report.verdict, report.code, report.fault)
+    if (fault in LAB) == (report.verdict == "error"):
+        return fault
+    return fault_of(report.verdict, report.code)
 
 
 def _attempt_unknown(pool: Pool, report: AttemptUnknown, meta: ReportMeta) -> Sequence[Effect]:

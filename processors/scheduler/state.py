@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+from events.codes import OF_NO_BENCH
 from events.facts import AttemptFinished
 from events.selector import parse
 from events.shared import BenchSpec, RunSpec, StepPolicy
@@ -19,6 +20,9 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 @dataclass(slots=True)
 class Cleaning:
     """A teardown that is owed by somebody else than the attempt itself."""
+
+    spec: BenchSpec
+    """The bench as it was when the attempt began: its adapter made the handle."""
 
     execution_id: str
     attempt: int
@@ -35,7 +39,11 @@ class Bench:
     """A bench, its holder and its fence."""
 
     spec: BenchSpec
+    version: int = 0
+    """Seq of the event since which its adapter and config are as they are."""
     is_online: bool = False
+    offline: str = ""
+    """Why it is offline, as it was told last; empty: it is online, or nobody served it yet."""
     fence: int = 0
     holder: str = ""
     """Id of the reservation or execution that holds it; empty: nobody."""
@@ -121,8 +129,9 @@ class Execution:
     fence: int = 0
     worker: str = ""
     epoch: int = -1
-    steps: tuple[StepPolicy, ...] = ()
-    """What its bench allowed for its steps when the attempt began: its worker keeps to these."""
+    spec: BenchSpec | None = None
+    """Its bench as it was when the attempt began: its worker keeps to these limits, and only that
+    adapter can tear down what it made."""
     step: str = ""
     handle: str | None = None
     cases: int = 0
@@ -130,6 +139,28 @@ class Execution:
     cancel: tuple[str, str] | None = None
     """Code and reason, once its end was asked for."""
     last: AttemptFinished | None = None
+
+    @property
+    def steps(self) -> tuple[StepPolicy, ...]:
+        """What its bench allowed for its steps when the attempt began."""
+        return self.spec.steps if self.spec is not None else ()
+
+    @property
+    def avoid_worker(self) -> str:
+        """The worker that another attempt had better not go to; empty: there is none."""
+        last = self.last
+        if last is None or last.verdict != "error" or last.fault not in OF_NO_BENCH:
+            return ""
+        return last.worker
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a worker said of a bench; an empty code: it takes it."""
+
+    version: int
+    code: str
+    reason: str
 
 
 @dataclass(slots=True)
@@ -141,25 +172,43 @@ class Worker:
     adapters: frozenset[str]
     benches: frozenset[str]
     slots: int
-    is_draining: bool = False
-    running: set[str] = field(default_factory=set)
-    """Executions whose attempt it has."""
     life: str = ""
-    """Id of the life that is registered; empty: of a worker from before lives had ids."""
+    """Id of the life that is registered; empty: of a worker from before lives had ids, which checks
+    no benches."""
     host: str = ""
     """Where it runs, for whoever is told that this worker's id is in use."""
+    is_draining: bool = False
+    suspended: str = ""
+    """Code of why it gets no attempts; empty: it gets them."""
+    why_suspended: str = ""
+    faults: int = 0
+    """How many attempts in a row ended by its own fault."""
+    checks: dict[str, Checked] = field(default_factory=dict)
+    """What it said of each bench that it was to look at."""
+    running: set[str] = field(default_factory=set)
+    """Executions whose attempt it has."""
     refused: tuple[str, ...] = ()
     """Lives that were turned away while this one is registered, the last ones: each is one fact."""
 
     def serves(self, bench: Bench) -> bool:
         """Return True if an attempt on `bench` may go to it, slots aside."""
-        return not self.is_draining and self.reaches(bench)
-
-    def reaches(self, bench: Bench) -> bool:
-        """Return True if it could tear down what is on `bench`, draining or not."""
-        return bench.spec.adapter in self.adapters and (
-            not self.benches or bench.spec.name in self.benches
+        return (
+            not self.is_draining
+            and not self.suspended
+            and self.is_for(bench.spec.adapter, bench.spec.name)
+            and self.accepts(bench)
         )
+
+    def is_for(self, adapter: str, bench: str) -> bool:
+        """Return True if it has the adapter and is to serve a bench of that name."""
+        return adapter in self.adapters and (not self.benches or bench in self.benches)
+
+    def accepts(self, bench: Bench) -> bool:
+        """Return True if its adapter took the bench as it is registered now."""
+        if not self.life:
+            return True
+        checked = self.checks.get(bench.spec.name)
+        return checked is not None and checked.version == bench.version and not checked.code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,10 +316,21 @@ class Pool:
         found = (e for e in self.executions.values() if e.reservation_id == reservation_id)
         return sorted(found, key=lambda execution: execution.order)
 
-    def worker_for(self, bench: Bench) -> Worker | None:
-        """Return the least loaded worker with a free slot that serves `bench`; None: no one."""
-        fit = (w for w in self.workers.values() if len(w.running) < w.slots and w.serves(bench))
-        return min(fit, key=lambda worker: (len(worker.running), worker.id), default=None)
+    def worker_for(self, bench: Bench, *, avoid: str = "", is_wary: bool = False) -> Worker | None:
+        """Return the worker with a free slot for an attempt on `bench`; None: no one.
+
+        It is the one with the fewest faults of its own, then the least loaded; never `avoid`, and
+        if `is_wary`, none that has any fault.
+        """
+        fit = (
+            worker
+            for worker in self.workers.values()
+            if len(worker.running) < worker.slots
+            and worker.id != avoid
+            and not (is_wary and worker.faults)
+            and worker.serves(bench)
+        )
+        return min(fit, key=lambda each: (each.faults, len(each.running), each.id), default=None)
 
     def is_served(self, bench: Bench) -> bool:
         """Return True if a registered worker serves `bench`, slots aside."""

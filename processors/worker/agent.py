@@ -13,6 +13,7 @@ from events.errors import LogUnavailable, TeoError
 from events.log import Log, Partition, Reader
 from events.shared import AttemptRef
 from events.topics import Topics
+from processors.artifacts.files import Offload
 from processors.artifacts.store import ArtifactStore
 from processors.worker.calls import Strays
 from processors.worker.clock import Clock
@@ -22,7 +23,7 @@ from processors.worker.life import Ending, Life
 from processors.worker.registration import IdInUse
 from processors.worker.settings import WorkerSettings
 from processors.worker.spool import count_left
-from processors.worker.state_dir import StateDir
+from processors.worker.state_dir import Begun, StateDir, StateUnreadable
 from processors.worker.telemetry import Telemetry
 
 log = structlog.get_logger()
@@ -47,6 +48,7 @@ class Worker:
         *,
         clock: Clock,
         new_id: Callable[[], str],
+        offload: Offload = asyncio.to_thread,
     ) -> None:
         self._log = log
         self._topics = topics
@@ -55,6 +57,7 @@ class Worker:
         self._store = store
         self._clock = clock
         self._new_id = new_id
+        self._offload = offload
         self._leave = Leave()
         self._strays = Strays()
         self._telemetry = Telemetry(settings.worker, settings.pool)
@@ -130,7 +133,9 @@ class Worker:
 
     async def _live(self, state: StateDir, reader: Reader) -> None:
         self.life = self._new_id()
-        begun = state.begin(self.life)
+        begun = await self._begin(state)
+        if begun is None:
+            return
         self._drop_old(state, begun.epoch)
         life = Life(
             log=self._log,
@@ -148,6 +153,7 @@ class Worker:
             life=self.life,
             begun=begun,
             clear=lambda: self._clear(state),
+            offload=self._offload,
         )
         self._life = life
         told = {"worker": self._settings.worker, "pool": self._settings.pool, "life": self.life}
@@ -160,6 +166,25 @@ class Worker:
         if ending.why == "superseded":
             state.raise_epoch(ending.newest_epoch)
         self._refuse_to_go_on(ending)
+
+    async def _begin(self, state: StateDir) -> Begun | None:
+        """Note that a life begins; None: asked to leave meanwhile.
+
+        A worker that served before waits for a folder that breaks between two lives, aloud, as it
+        does for one that breaks within a life; one that starts ends with the error.
+        """
+        while not self._leave.asked.is_set():
+            try:
+                if self.epoch:
+                    state.probe()
+                return state.begin(self.life)
+            except StateUnreadable as error:
+                if not self.epoch:
+                    raise
+                fault = error
+            log.error("worker.unfit", worker=self._settings.worker, reason=str(fault))
+            await self._pause(self._settings.probe_s)
+        return None
 
     def _refuse_to_go_on(self, ending: Ending) -> None:
         """Raise `Superseded` or `IdInUse` if another process has this worker's id."""

@@ -15,7 +15,6 @@ import structlog
 
 from adapters.contract import (
     Adapter,
-    AdapterError,
     Attempt,
     CannotStart,
     Collected,
@@ -32,15 +31,23 @@ from processors.worker.calls import StepCut, StepTimedOut, limited
 from processors.worker.cases import Cases
 from processors.worker.environment import environment
 from processors.worker.evidence import Evidence, Keeper
-from processors.worker.faults import fault_of, plain, with_exit
+from processors.worker.faults import (
+    NotStored,
+    ReportTimedOut,
+    fault_of,
+    plain,
+    with_exit,
+    with_fault,
+)
 from processors.worker.logship import LogShipper
 from processors.worker.masking import Masker
 from processors.worker.notes import Leftover
 from processors.worker.parts import Parts
 from processors.worker.reporting import Reporting
+from processors.worker.state_dir import StateUnreadable
 from processors.worker.telemetry import current_traceparent
 from processors.worker.tries import tried
-from processors.worker.verdict import Cut, Outcome, Seen, judge
+from processors.worker.verdict import BROKEN, Cut, Outcome, Seen, judge
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -49,12 +56,6 @@ LINES_PER_BREATH = 1_000
 TEARDOWN_ERROR_CHARS_MAX = 1_000
 SHIP_END_S = 1.0
 """What a shipper of lines gets to stop once it is told to."""
-BROKEN = Outcome(
-    verdict="error",
-    code="worker_bug",
-    reason="the worker could not finish this attempt; its log says why",
-    is_retriable=True,
-)
 
 
 class AttemptRunner:
@@ -131,7 +132,9 @@ class AttemptRunner:
         try:
             attempt, handle = self._prepare()
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
-            self._fail("provision", error)
+            await self._fail("provision", error)
+            if isinstance(error, StateUnreadable):
+                await self._parts.fitness.failed(str(error))
             return
         is_provisioned = await self._guarded("provision", self._provision(attempt, handle))
         if is_provisioned and not self._cut.is_set():
@@ -176,26 +179,27 @@ class AttemptRunner:
             self._seen = replace(self._seen, cannot_start=self._masker(f"cannot start: {error}"))
             return False
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
-            self._fail(step, error)
+            await self._fail(step, error)
             return False
         return True
 
-    def _fail(self, step: str, error: Exception) -> None:
-        fault = fault_of(step, error)
+    async def _fail(self, step: str, error: Exception) -> None:
+        fault = fault_of(step, error, adapter=self._task.bench.adapter)
+        fault = await self._parts.fitness.blamed(fault, error)
         fault = replace(fault, reason=self._masker(fault.reason))
         log.warning("attempt.step_failed", step=step, reason=fault.reason, **self._names())
-        if step == "collect":
-            self._seen = replace(self._seen, collect_fault=fault)
-        else:
-            self._seen = replace(self._seen, fault=fault)
+        self._seen = with_fault(self._seen, fault)
+        if step == "collect" and fault.whose == "test" and self._task.run.junit:
+            self._evidence.report_fault = "report_missing"  # By what the test did.
 
     async def _provision(self, attempt: Attempt, handle: Handle) -> None:
         """Provision, once the log knows the handle: whoever compensates for us needs it."""
         number = await self._reporting.step("provision", handle)
         taken = self._parts.outbox.taken(number)
-        await self._limited(
-            "report of provision", taken, self._parts.settings.deadline_s, self._cut
-        )
+        try:
+            await self._limited("report", taken, self._parts.settings.deadline_s, self._cut)
+        except StepTimedOut as error:
+            raise ReportTimedOut(str(error)) from error
 
         async def call(limit_s: float) -> Handle:
             return await self._calls.provision(attempt, handle, limit_s, self._cut)
@@ -258,7 +262,8 @@ class AttemptRunner:
         except StepTimedOut as error:
             reason = f"over its limit of {attempt.timeout_s:g} s, and {error}"
             self._seen = replace(
-                self._seen, cut=Cut(verdict="timed_out", code="timeout", reason=reason)
+                self._seen,
+                cut=Cut(verdict="timed_out", code="timeout", reason=reason, fault="test"),
             )
             return
         self._seen = with_exit(self._seen, exit_, attempt)
@@ -280,7 +285,7 @@ class AttemptRunner:
                 log_file = keeper.keep_file(self._path, "log.txt", "log", evidence)
                 await self._limited("upload of log.txt", log_file, upload_s)
         except (ArtifactStoreUnavailable, StepTimedOut) as error:
-            self._fail("collect", _not_stored(error))
+            await self._fail("collect", NotStored(error))
 
         async def call(limit_s: float) -> Collected:
             collect = partial(self._adapter.collect, attempt, handle)
@@ -293,7 +298,7 @@ class AttemptRunner:
             keeping = keeper.keep(collected, evidence, asks_report=bool(attempt.junit))
             await self._limited("upload", keeping, upload_s)
         except (ArtifactStoreUnavailable, StepTimedOut) as error:
-            raise _not_stored(error) from error
+            raise NotStored(error) from error
         finally:
             await self._reporting.cases(self._evidence, settings.evidence)
 
@@ -338,6 +343,8 @@ class AttemptRunner:
         verdict_by = self._task.run.verdict_by
         self._seen = self._evidence.added_to(self._seen, verdict_by=verdict_by)
         outcome = judge(self._seen)
+        if outcome.fault == "worker":
+            await self._parts.fitness.look()  # Before the end is said, or more would come.
         number = await self._say_end(outcome)
         self.is_over = True
         self._remove_log()
@@ -391,8 +398,3 @@ class AttemptRunner:
             "bench": self.bench,
             "fence": self.fence,
         }
-
-
-def _not_stored(error: Exception) -> AdapterError:
-    """Return the lab's fault that a store is which does not take what the tests left."""
-    return AdapterError(f"artifacts cannot be stored: {error}", code="store_unavailable")

@@ -13,6 +13,7 @@ from adapters.contract import Adapter
 from events.reports import AttemptUnknown
 from events.shared import AttemptRef, TaskMeta
 from events.tasks import RunAttempt, StopAttempt, TearDownBench
+from processors.worker import fitness
 from processors.worker.attempt import AttemptRunner
 from processors.worker.compensation import tear_down_bench
 from processors.worker.leave import Leave
@@ -65,9 +66,17 @@ class Attempts:
         """All that is done."""
         return [*self._tasks.values(), *self._teardowns.values()]
 
+    def is_on(self, bench: str) -> bool:
+        """Return True if an attempt is on the bench, or about to be."""
+        return any(runner.bench == bench for runner in self._runners.values())
+
     def begin(self) -> None:
         """Let what is noted begin: benches may be touched from now on."""
         self._may_begin.set()
+
+    async def begun(self) -> None:
+        """Return once benches may be touched."""
+        await self._may_begin.wait()
 
     def renew(self, until: float) -> None:
         """Let what runs go on until then."""
@@ -175,6 +184,8 @@ class Attempts:
         active = [runner for runner in active if not runner.is_over]
         if self._leave.is_over:
             return "worker_draining", "the worker is about to leave"
+        if self._parts.fitness.reason:
+            return fitness.CODE, self._parts.fitness.reason
         if any(runner.bench == task.bench.name for runner in active):
             return "bench_busy", f"bench {task.bench.name} still has an attempt on this worker"
         if len(active) >= self._settings.slots:
@@ -193,7 +204,9 @@ class Attempts:
     async def _say_not_begun(
         self, task: RunAttempt, meta: TaskMeta, code: str, reason: str
     ) -> None:
-        """Say so; return once the log has it."""
+        """Say so; return once the log has it. Whoever gives attempts to an unfit worker is told."""
+        if code == fitness.CODE:
+            await self._parts.fitness.failed(reason)
         ended = not_begun(task, code, f"{reason}: worker {self._settings.worker} did not begin it")
         outbox = self._parts.outbox
         number = await outbox.put(

@@ -36,21 +36,24 @@ from events.tasks import (
     WorkerSuperseded,
 )
 from events.topics import Topics
+from processors.artifacts.files import Offload
 from processors.artifacts.store import ArtifactStore
 from processors.worker.attempts import Attempts
 from processors.worker.calls import Strays
+from processors.worker.checks import BenchChecks
 from processors.worker.clock import Clock, monotonic_s
 from processors.worker.contact import Contact
+from processors.worker.fitness import Fitness
 from processors.worker.leave import Leave
 from processors.worker.outbox import Outbox
 from processors.worker.parts import Parts
 from processors.worker.registration import Identity, Refusals
 from processors.worker.settings import WorkerSettings
 from processors.worker.spool import Spool
-from processors.worker.state_dir import Begun, StateDir
+from processors.worker.state_dir import Begun, StateDir, StateUnreadable
 from processors.worker.tasks_in import TasksIn
 from processors.worker.telemetry import Telemetry
-from processors.worker.verdict import Cut
+from processors.worker.verdict import left
 
 log = structlog.get_logger()
 Why = Literal["fenced", "unheard", "lost", "superseded", "refused", "left"]
@@ -90,6 +93,7 @@ class Life:
         life: str,
         begun: Begun,
         clear: Callable[[], Awaitable[None]],
+        offload: Offload,
     ) -> None:
         self._settings = settings
         self._adapters = adapters
@@ -115,6 +119,21 @@ class Life:
             on_contact=self._on_contact,
             telemetry=telemetry,
         )
+        self._fitness = Fitness(
+            state,
+            identity=self._identity,
+            settings=settings,
+            outbox=self._outbox,
+            offload=offload,
+            telemetry=telemetry,
+        )
+        self._checks = BenchChecks(
+            adapters=adapters,
+            settings=settings,
+            strays=strays,
+            outbox=self._outbox,
+            is_busy=lambda bench: self._attempts.is_on(bench),
+        )
         self._parts = Parts(
             log=log,
             topics=topics,
@@ -125,6 +144,7 @@ class Life:
             state=state,
             strays=strays,
             outbox=self._outbox,
+            fitness=self._fitness,
             epoch=begun.epoch,
         )
         self._tasks_in = TasksIn(
@@ -166,7 +186,9 @@ class Life:
                     group.create_task(self._read(), name="read"),
                     group.create_task(self._watch(), name="watch"),
                     group.create_task(self._go_when_asked(), name="leave"),
+                    group.create_task(self._stay_fit(), name="fitness"),
                     group.create_task(self._clear_when_accepted(), name="clear"),
+                    group.create_task(self._check_benches(), name="checks"),
                 ]
                 await self._ended.wait()
                 for task in background:
@@ -266,7 +288,7 @@ class Life:
             case LeaveWhenIdle():
                 self._leave.ask(task.reason, hurry=False, soon=False)
             case CheckBenches():
-                self._telemetry.task_refused("not_yet")
+                self._checks.order(task)
             case _:
                 assert_never(task)
 
@@ -286,12 +308,19 @@ class Life:
             self._end("fenced")
         elif not self._registered.is_set():
             self._identity.epoch = meta.epoch
-            self._state.raise_epoch(meta.epoch)
+            self._keep_epoch()
             self._registered.set()
             self._outbox.beat_now()
             log.info("worker.accepted", worker=self._settings.worker, epoch=self.epoch)
         elif meta.epoch != self.epoch:
             self._end("lost")
+
+    def _keep_epoch(self) -> None:
+        """Keep what the log gave; a folder that does not take it now is told of by the fitness."""
+        try:
+            self._state.raise_epoch(self.epoch)
+        except StateUnreadable as error:
+            log.warning("worker.epoch_not_kept", epoch=self.epoch, error=str(error))
 
     def _superseded(self, task: WorkerSuperseded) -> None:
         if task.newest_life not in ("", self._identity.life):
@@ -300,10 +329,20 @@ class Life:
             log.warning("worker.lost", epoch=self.epoch)
             self._end("lost")
 
+    async def _stay_fit(self) -> None:
+        """Say what this worker can run, once somebody believes it."""
+        await self._registered.wait()
+        await self._fitness.watch()
+
     async def _clear_when_accepted(self) -> None:
         await self._registered.wait()
         await self._clear()
         self._attempts.begin()
+
+    async def _check_benches(self) -> None:
+        """Look at benches once nothing of earlier lives is on them."""
+        await self._attempts.begun()
+        await self._checks.run()
 
     async def _go_when_asked(self) -> None:
         """Leave in good order: no new attempts, what runs may end, then a last word."""
@@ -312,10 +351,7 @@ class Life:
             await self._outbox.put(WorkerDraining(reason=self._leave.reason))
             await self._until_idle()
         self._leave.is_over = True
-        reason = f"the worker left before it ended: {self._leave.reason}"
-        self._attempts.cut(
-            Cut(verdict="error", code="worker_draining", reason=reason, is_retriable=True)
-        )
+        self._attempts.cut(left(f"the worker left before it ended: {self._leave.reason}"))
         while tasks := self._attempts.work:
             await asyncio.wait(tasks)
         number = await self._outbox.put(WorkerStopped(reason=self._leave.reason))

@@ -7,6 +7,7 @@ from events.topics import Topics
 from processors.artifacts.store import ArtifactStore
 from processors.worker.calls import Strays
 from processors.worker.clock import Clock
+from processors.worker.fitness import Fitness
 from processors.worker.outbox import Outbox
 from processors.worker.settings import WorkerSettings
 from processors.worker.state_dir import StateDir
@@ -26,4 +27,5 @@ class Parts:
     state: StateDir
     strays: Strays
     outbox: Outbox
+    fitness: Fitness
     epoch: int

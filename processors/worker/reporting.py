@@ -11,7 +11,7 @@ from processors.worker.verdict import NO_CASES, Outcome, Seen
 
 
 def not_begun(task: RunAttempt, code: str, reason: str) -> AttemptEnded:
-    """Return the end of an attempt that was not begun: the lab's error, to be tried elsewhere."""
+    """Return the end of an attempt that this worker did not begin: the bench was not touched."""
     return AttemptEnded(
         execution_id=task.execution_id,
         attempt=task.attempt,
@@ -23,6 +23,7 @@ def not_begun(task: RunAttempt, code: str, reason: str) -> AttemptEnded:
         artifacts=(),
         is_retriable=True,
         teardown_error="",
+        fault="worker",
     )
 
 
@@ -80,6 +81,7 @@ class Reporting:
                 artifacts=tuple(evidence.artifacts),
                 is_retriable=outcome.is_retriable,
                 teardown_error=teardown_error,
+                fault=outcome.fault,
             )
         )
 

@@ -24,6 +24,8 @@ class StepLimits:
     teardown_s: float = 60.0
     grace_s: float = 5.0
     """Between SIGTERM and SIGKILL of a test that is stopped."""
+    check_s: float = 20.0
+    """Of looking at a bench before anything runs there."""
     kill_s: float = 10.0
     """From cancelling an adapter's `run` until it is given up; more than `grace_s`."""
     cancel_s: float = 5.0
@@ -112,6 +114,11 @@ class WorkerSettings:
     """It begins by forgetting which fences it saw: the log was begun anew on purpose."""
     teardowns_max: int = 16
     """Compensations done at once."""
+    probe_s: float = 3.0
+    """How often the state folder is tried, whether attempts run or not."""
+    probe_limit_s: float = 5.0
+    check_again_s: float = 30.0
+    """How often benches are looked at again that an adapter refused."""
     seen_max: int = 10_000
     """Attempts of this life remembered, to know a repeat."""
     secret_names: tuple[str, ...] = SECRET_NAMES

@@ -22,6 +22,9 @@ from processors.worker.notes import Leftover, read_notes, text_of
 
 log = structlog.get_logger()
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+ROOM_BYTES_MIN = 1024 * 1024
+"""With less room than this the folder counts as full: an attempt would meet its end."""
+_PROBE = "0" * 4096
 
 
 class StateUnreadable(TeoError):
@@ -134,14 +137,39 @@ class StateDir:
                 "into it (`teo worker list` shows it) and start again"
             ) from error
 
+    def probe(self) -> None:
+        """Write as an attempt has to, durably; raises `StateUnreadable` saying what to do.
+
+        The folder itself is not made anew: whoever took it away, or did not mount it, brings it
+        back, and then it is gone on with.
+        """
+        try:
+            for folder in (self._handles, self.root / "attempts", self.root / "fences"):
+                folder.mkdir(exist_ok=True, mode=0o700)
+            room = os.statvfs(self.root)
+        except OSError as error:
+            raise StateUnreadable(
+                f"cannot use the state folder {self.root}: {error}; bring it back, writable: the "
+                "worker takes it up by itself"
+            ) from error
+        if room.f_bavail * room.f_frsize < ROOM_BYTES_MIN:
+            raise StateUnreadable(
+                f"the disk of the state folder {self.root} is full: free some, the worker goes on "
+                "by itself"
+            )
+        _write_durably(self.root / "probe", _PROBE)
+
     def remember(self, leftover: Leftover) -> None:
         """Note, durably, what must be torn down; to be called before anything is provisioned."""
         _write_durably(self._path(leftover), text_of(leftover))
         self.fences.saw(leftover)
 
     def forget(self, leftover: Leftover) -> None:
-        """Note that it is torn down."""
-        self.fences.keep(leftover, self._path(leftover))
+        """Note that it is torn down. A note that stays does no harm: it is torn down twice."""
+        try:
+            self.fences.keep(leftover, self._path(leftover))
+        except OSError as error:
+            log.warning("worker.note_stays", path=str(self._path(leftover)), error=str(error))
 
     def forget_fences(self) -> None:
         """Forget every fence that was seen, and that the worker was stopped for one."""

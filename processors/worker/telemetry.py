@@ -23,6 +23,9 @@ class Telemetry:
         self._clock_offset = meter.create_gauge(CLOCK_OFFSET, unit="s")
         self._slots_total = meter.create_gauge("teo.worker.slots.total", unit="{slot}")
         self._slots_used = meter.create_gauge("teo.worker.slots.used", unit="{slot}")
+        self._unfit = meter.create_gauge(
+            "teo.worker.unfit", description="1 while the worker can run no attempt"
+        )
         self._attempts = meter.create_counter("teo.worker.attempts", unit="{attempt}")
         self._fences = meter.create_counter("teo.worker.lives.ended", unit="{life}")
         self._refused = meter.create_counter("teo.worker.tasks.refused", unit="{task}")
@@ -41,6 +44,10 @@ class Telemetry:
         """Note how many slots are in use."""
         self._slots_total.set(total, self._labels)
         self._slots_used.set(used, self._labels)
+
+    def unfit(self, *, is_unfit: bool) -> None:
+        """Note whether the worker can run attempts."""
+        self._unfit.set(int(is_unfit), self._labels)
 
     def attempt_ended(self, *, verdict: str, code: str) -> None:
         """Count an attempt."""

@@ -49,14 +49,20 @@ async def tried(
         except (StepCut, CannotStart):
             raise
         except Exception as error:
-            is_final = isinstance(error, AdapterError) and not error.retriable
-            if is_final or number > policy.retries:
+            if _is_final(error) or number > policy.retries:
                 raise
             log.warning("step.try_failed", step=policy.step, number=number, error=str(error))
         if between is not None:
             await between()
         await _pause(policy.backoff_s * 2 ** (number - 1), cut, policy.step)
     raise AssertionError("the last try returns or raises")
+
+
+def _is_final(error: Exception) -> bool:
+    """Return True if no other try can help: the adapter says so, or the fault is not the lab's."""
+    if not isinstance(error, AdapterError):
+        return False
+    return not error.retriable or error.fault in ("asker", "test")
 
 
 async def _pause(pause_s: float, cut: asyncio.Event | None, step: str) -> None:

@@ -4,7 +4,8 @@ The rules, in order:
 - what cut the run (cancel, timeout, limit, drain) is the verdict: the exit that follows a kill says
   nothing about the tests;
 - a command that cannot be started is the tests' fault, and another bench would not help;
-- an error of provision or run is the lab's;
+- a fault of provision or run is an error if it is the lab's, and a failure if it is the asker's or
+  the test's own: no other bench would change that;
 - a signal that was not ours is the tests' failure, whatever was collected;
 - exit code and report decide as the run asked (`verdict_by`). `both`: it passed if both say so;
   `exit-code`: the report is only shown; `report`: the exit code counts only if the report has no
@@ -13,12 +14,14 @@ The rules, in order:
   for and is not there, or is broken, is the tests' failure: they write it, and another bench would
   not help;
 - a collection that failed is the lab's error, unless the exit code or a case failed already:
-  without it nobody knows that the cases passed.
+  without it nobody knows that the cases passed. If it failed by what the test did (it removed what
+  was to be collected), exit code and report decide, and the reason says so.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from events.codes import LAB, Whose
 from events.shared import Totals
 
 Verdict = Literal["passed", "failed", "error", "timed_out", "cancelled"]
@@ -39,16 +42,25 @@ class Cut:
     code: str
     reason: str
     is_retriable: bool = False
+    fault: Whose = ""
+
+
+def left(reason: str) -> Cut:
+    """Return the cut of an attempt whose worker leaves before it ended."""
+    return Cut(
+        verdict="error", code="worker_draining", reason=reason, is_retriable=True, fault="worker"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A step that broke: the lab's fault."""
+    """A step that broke, and by whose fault."""
 
     step: str
     code: str
     reason: str
     is_retriable: bool
+    whose: Whose = "bench"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +93,16 @@ class Outcome:
     exit_code: int | None = None
     signal: int | None = None
     is_retriable: bool = False
+    fault: Whose = ""
+
+
+BROKEN = Outcome(
+    verdict="error",
+    code="worker_bug",
+    reason="the worker could not finish this attempt; its log says why",
+    is_retriable=True,
+    fault="worker",
+)
 
 
 def judge(seen: Seen) -> Outcome:
@@ -89,15 +111,7 @@ def judge(seen: Seen) -> Outcome:
     notes = seen.notes
     if seen.collect_fault is not None and outcome.code != seen.collect_fault.code:
         notes = (*notes, seen.collect_fault.reason)
-    reason = "; ".join((outcome.reason, *notes))[:REASON_CHARS_MAX]
-    return Outcome(
-        verdict=outcome.verdict,
-        code=outcome.code,
-        reason=reason,
-        exit_code=outcome.exit_code,
-        signal=outcome.signal,
-        is_retriable=outcome.is_retriable,
-    )
+    return replace(outcome, reason="; ".join((outcome.reason, *notes))[:REASON_CHARS_MAX])
 
 
 def _early(seen: Seen) -> Outcome | None:
@@ -110,21 +124,22 @@ def _early(seen: Seen) -> Outcome | None:
             reason=cut.reason,
             signal=seen.signal,
             is_retriable=cut.is_retriable,
+            fault=cut.fault,
         )
     if seen.cannot_start:
-        return Outcome(verdict="failed", code="cannot_start", reason=seen.cannot_start)
+        return _failed("cannot_start", seen.cannot_start)
     if seen.fault is not None:
-        return _error(seen.fault)
+        return _broken(seen.fault)
     return None
 
 
 def _by_exit(seen: Seen) -> Outcome:
     if seen.signal is not None:
         reason = f"ended by signal {seen.signal}{_cases(seen)}"
-        return Outcome(verdict="failed", code="signal", reason=reason, signal=seen.signal)
+        return replace(_failed("signal", reason), signal=seen.signal)
     if seen.exit_code is None:
         reason = "the adapter gave neither an exit code nor a signal: the end of the run is unknown"
-        return _error(Fault(step="run", code="run_failed", reason=reason, is_retriable=True))
+        return _broken(Fault(step="run", code="run_failed", reason=reason, is_retriable=True))
     return _by_exit_code_and_report(seen)
 
 
@@ -132,7 +147,8 @@ def _by_exit_code_and_report(seen: Seen) -> Outcome:
     """Return the outcome of a command that ended by itself, as `verdict_by` has it."""
     has_bad = bool(seen.totals.failed or seen.totals.errors)
     has_cases = seen.totals != NO_CASES
-    is_told = has_cases or seen.report_fault or seen.collect_fault
+    not_collected = _not_collected(seen)
+    is_told = has_cases or seen.report_fault or not_collected
     exit_decides = seen.verdict_by != "report" or not is_told
     report_decides = seen.verdict_by != "exit-code"
     code = ""
@@ -140,8 +156,8 @@ def _by_exit_code_and_report(seen: Seen) -> Outcome:
         code = "exit_code"
     elif report_decides and has_bad:
         code = "cases_failed"
-    elif seen.collect_fault is not None:
-        return _error(seen.collect_fault, exit_code=seen.exit_code)
+    elif not_collected is not None:
+        return replace(_broken(not_collected), exit_code=seen.exit_code)
     elif report_decides and seen.report_fault:
         code = seen.report_fault
     reason = f"exit code {seen.exit_code}{_cases(seen)}"
@@ -150,21 +166,30 @@ def _by_exit_code_and_report(seen: Seen) -> Outcome:
     elif has_cases and has_bad != (seen.exit_code != 0):
         by_exit = code == "exit_code" or not report_decides
         reason = f"{reason}; the {'exit code' if by_exit else 'report'} decided"
-    return Outcome(
-        verdict="failed" if code else "passed",
-        code=code or "passed",
-        reason=reason,
-        exit_code=seen.exit_code,
-    )
+    if code:
+        return replace(_failed(code, reason), exit_code=seen.exit_code)
+    return Outcome(verdict="passed", code="passed", reason=reason, exit_code=seen.exit_code)
 
 
-def _error(fault: Fault, exit_code: int | None = None) -> Outcome:
+def _not_collected(seen: Seen) -> Fault | None:
+    """Return why it is not known what the test left, unless the test itself did that."""
+    fault = seen.collect_fault
+    return None if fault is None or fault.whose == "test" else fault
+
+
+def _failed(code: str, reason: str) -> Outcome:
+    return Outcome(verdict="failed", code=code, reason=reason, fault="test")
+
+
+def _broken(fault: Fault) -> Outcome:
+    """Return the end that a fault is: an error only if the fault is the lab's."""
+    is_the_labs = fault.whose in LAB
     return Outcome(
-        verdict="error",
+        verdict="error" if is_the_labs else "failed",
         code=fault.code,
         reason=fault.reason,
-        exit_code=exit_code,
-        is_retriable=fault.is_retriable,
+        is_retriable=fault.is_retriable and is_the_labs,
+        fault=fault.whose,
     )
 
 

@@ -102,11 +102,12 @@ def test_a_bench_that_cannot_work_says_why(lab: Lab) -> None:
     )
     done = lab.teo("bench", "apply", "-f", "-", stdin=file)
     assert done.returncode == 0
-    lab.teo("run", "--pool", "lab-c", "-l", "n=config", "--", "true")  # A worker serves the pool.
+    run = ("run", "--pool", "lab-c", "-l", "n=config", "--wait-timeout", "5s", "--", "true")
+    lab.teo(*run)  # A worker serves the pool.
     done = lab.teo("bench", "apply", "-f", "-", stdin=file)
     assert "typo: no worker has the adapter 'lokal'" in done.stderr
-    done = lab.teo("run", "--pool", "lab-c", "-l", "n=config", "--", "true")
-    assert done.returncode == 3
+    done = lab.teo(*run)
+    assert done.returncode == 7, "refused before a run meets it"
     assert "knows no config foo" in done.stderr
 
 

@@ -282,8 +282,17 @@ def test_a_killed_kafka_is_started_again_and_the_facts_are_there(lab: Lab) -> No
 
 
 def test_the_state_file_names_the_process_that_a_role_has_now(lab: Lab) -> None:
-    before = lab.up["roles"]["worker"]
+    def epoch() -> int:
+        (worker,) = lab.json("worker", "list", "--pool", "lab-a")
+        return int(worker["epoch"])
+
+    before, life_before = lab.up["roles"]["worker"], epoch()
     lab.kill("worker")
     until(lambda: lab.up["roles"]["worker"] != before, "the file names the new worker")
     (now,) = lab.pids("worker")
     assert lab.up["roles"]["worker"] == now
+    until(lambda: epoch() > life_before, "its life is registered")
+    until(
+        lambda: all(each["state"] == "idle" for each in lab.json("bench", "list")),
+        "it took the benches",
+    )

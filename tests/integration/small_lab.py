@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,6 +14,7 @@ import httpx
 from opentelemetry.metrics import NoOpMeterProvider
 from prometheus_client import CollectorRegistry
 
+from adapters.contract import Adapter
 from adapters.mock import MockAdapter
 from api.app import create_app
 from api.deps import Deps, Settings
@@ -107,14 +108,21 @@ class SmallLab:
         execution: dict[str, Any] = await self.until(is_finished, f"{execution_id} finished")
         return execution
 
-    def worker(self, name: str, *, pool: str = "lab", **settings: Any) -> Worker:
-        """Start a worker with the mock adapter."""
+    def worker(
+        self,
+        name: str,
+        *,
+        pool: str = "lab",
+        adapters: Callable[[Path], Mapping[str, Adapter]] | None = None,
+        **settings: Any,
+    ) -> Worker:
+        """Start a worker, with the mock adapter unless others are made of its state folder."""
         state = self.folder / "workers" / name
         worker = Worker(
             self.log,
             self.topics,
             WorkerSettings(worker=name, pool=pool, state_dir=state, version="1", **settings),
-            {"mock": MockAdapter(state / "mock")},
+            adapters(state) if adapters else {"mock": MockAdapter(state / "mock")},
             FileStore(self.folder / "artifacts"),
             clock=WallClock(),
             new_id=lambda: str(uuid.uuid4()),

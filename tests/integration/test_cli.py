@@ -126,6 +126,30 @@ def test_run_and_wait_exit_with_the_verdict(api, teo, verdict, code, exit_code):
     assert teo("wait", EXE)[0] == exit_code
 
 
+@pytest.mark.parametrize(
+    ("verdict", "code", "fault", "said", "exit_code"),
+    [
+        ("error", "provision_failed", "bench", "the lab's: bench b1", 3),
+        ("error", "state_unusable", "worker", "the lab's: worker w1", 3),
+        ("error", "store_unavailable", "store", "the lab's: store of artifacts", 3),
+        ("failed", "glob_refused", "asker", "yours: how it was asked for", 2),
+    ],
+)
+def test_it_is_said_whose_fault_it_was(api, teo, verdict, code, fault, said, exit_code):
+    attempt = {"number": 1, "bench": "b1", "worker": "w1", "verdict": verdict, "fault": fault}
+    api.at_end = finished(verdict, code, reason="because", fault=fault, attempts=[attempt])
+    ran, _, err = teo("run", "true")
+    assert (ran, f"  fault:     {said}" in err) == (exit_code, True)
+    _, out, _ = teo("status", EXE)
+    assert said in out
+
+
+def test_a_failure_of_the_tests_is_nobody_elses(api, teo):
+    api.at_end = finished("failed", "exit_code", reason="exit code 1", fault="test")
+    ran, _, err = teo("run", "true")
+    assert (ran, "fault:" in err) == (1, False)
+
+
 def test_a_broken_stream_is_resumed_without_loss_or_repeat(api, teo):
     api.frames = [lines(1, n, f"line {n}") for n in range(1, 6)]
     api.cuts = {1, 3}

@@ -230,3 +230,31 @@ def test_drain_waits_until_the_worker_is_gone(api, teo):
     api.workers, api.is_stubborn = [worker("w-1")], True
     code, _, err = teo("worker", "drain", "w-1", "--wait", "--timeout", "100ms")
     assert (code, "still runs 1" in err) == (7, True)
+
+
+def test_a_suspended_worker_is_shown_with_its_reason_and_resumed(api, teo):
+    api.is_stubborn = True
+    api.workers = [worker("w-1", state="suspended", reason="5 attempts in a row; mend it")]
+    code, out, _ = teo("worker", "show", "w-1", "--pool", "lab-a")
+    assert code == 0
+    assert "suspended" in out
+    assert "5 attempts in a row; mend it" in out
+    code, _, err = teo("worker", "resume", "w-1", "--reason", "new disk")
+    assert (code, err.strip()) == (0, "w-1 is online")
+    assert api.bodies("POST", "/v1/pools/lab-a/workers/w-1/resume") == [{"reason": "new disk"}]
+    code, _, err = teo("worker", "resume", "w-9")
+    assert (code, "teo worker list" in err) == (2, True)
+
+
+def test_apply_waits_a_moment_for_what_the_adapters_say(api, teo, tmp_path):
+    file = tmp_path / "benches.yaml"
+    file.write_text("pool: lab-a\nbenches: [{name: b1, adapter: local, config: {directry: /x}}]\n")
+    api.workers = [worker("w-1")]
+    api.as_applied = {"state": "offline", "reason": "no worker has served it yet"}
+    why = "refused by worker w-1: the local adapter knows no config directry (invalid_config)"
+    api.benches = [
+        {"pool": "lab-a", "name": "b1", "adapter": "local", "state": "offline", "reason": why}
+    ]
+    code, out, _ = teo("bench", "apply", "-f", str(file))
+    assert code == 0
+    assert why in out

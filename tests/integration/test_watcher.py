@@ -20,7 +20,7 @@ from events.log import Log
 from events.message import EventMessage
 from events.shared import BenchSpec, HealthPolicy, RunSpec
 from events.topics import Topics, specs
-from processors.watchers.bench_health.rule import ACTOR, BENCH_CODES
+from processors.watchers.bench_health.rule import ACTOR
 from tests.integration.roles import Process, role, watcher
 from tests.on_log import ask, read_all
 
@@ -98,7 +98,7 @@ def windows(events: list[EventMessage]) -> dict[tuple[str, str], list[tuple[int,
     for message in events:
         body, pool = message.body, message.meta.pool
         match body:
-            case AttemptFinished(verdict="error", code=code) if code in BENCH_CODES:
+            case AttemptFinished(verdict="error", fault="bench"):
                 errors, asked = found[pool, body.bench][-1]
                 found[pool, body.bench][-1] = [errors + (asked == 0), asked]
             case BenchQuarantined():

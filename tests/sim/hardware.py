@@ -33,6 +33,9 @@ class Hardware:
             self.objections.append(f"{who} drives {bench} while {self.driven_by[bench]} does")
         if attempt.id.fence <= self.fences.get(bench, 0):
             self.objections.append(f"{who} drives {bench} with a stale fence {attempt.id.fence}")
+        check = attempt.bench.config.get("check")
+        if isinstance(check, dict) and check.get("fail"):
+            self.objections.append(f"{who} drives {bench}, which its adapter refuses")
         self.fences[bench] = attempt.id.fence
         self.driven_by[bench] = who
         self.driven_with[handle] = who

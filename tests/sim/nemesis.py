@@ -30,6 +30,21 @@ def faults_of(seed: int) -> Faults:
     )
 
 
+KINDS = (
+    "scheduler",
+    "worker",
+    "pause",
+    "pause",
+    "away",
+    "clock",
+    "disk",
+    "disk",
+    "config",
+    "config",
+    "nothing",
+)
+
+
 async def clocks(world: World) -> None:
     """Set the clocks of a seed: of most never, of the others up to two times."""
     dice = random.Random(f"clocks/{world.seed}")
@@ -38,27 +53,40 @@ async def clocks(world: World) -> None:
         world.set_clock(dice.choice([-2, 2]) * HOUR_S)
 
 
+async def fill(world: World, name: str, full_s: float) -> None:
+    """Fill the disk of a worker for a while."""
+    world.fill_disk(name)
+    await asyncio.sleep(full_s)
+    world.free_disk(name)
+
+
 async def nemesis(world: World, *, strikes: int) -> None:
     """Strike a number of times, one after the other."""
     dice = random.Random(f"nemesis/{world.seed}")
-    for _ in range(strikes):
-        await asyncio.sleep(dice.uniform(0.5, 8.0))
-        kind = dice.choice(["scheduler", "worker", "pause", "pause", "away", "clock", "nothing"])
-        world.count(kind)
-        if kind == "scheduler":
-            await world.restart(dice.choice(SCHEDULERS), dice.uniform(0, RESTART_S))
-        elif kind == "worker":
-            name = dice.choice(sorted(WORKERS))
-            await world.restart(name, dice.choice([0.0, RESTART_S, 14.0]))
-        elif kind == "pause":
-            name = dice.choice([*SCHEDULERS, *sorted(WORKERS)])
-            world.logs[name].pause(dice.choice([0.5, 3.0, 7.0, 12.0, 20.0]))
-        elif kind == "clock":
-            name = dice.choice([*SCHEDULERS, *sorted(WORKERS)])
-            world.clock_offsets_s[name] = dice.choice([-3600.0, -5.0, 2.0, 15.0])
-        elif kind == "away":
-            until_s = asyncio.get_running_loop().time() + dice.choice([0.5, 3.0, 9.0])
-            world.cluster.away_until_s = until_s
+    async with asyncio.TaskGroup() as group:
+        for _ in range(strikes):
+            await asyncio.sleep(dice.uniform(0.5, 8.0))
+            kind = dice.choice(KINDS)
+            world.count(kind)
+            if kind == "scheduler":
+                await world.restart(dice.choice(SCHEDULERS), dice.uniform(0, RESTART_S))
+            elif kind == "worker":
+                name = dice.choice(sorted(WORKERS))
+                await world.restart(name, dice.choice([0.0, RESTART_S, 14.0]))
+            elif kind == "pause":
+                name = dice.choice([*SCHEDULERS, *sorted(WORKERS)])
+                world.logs[name].pause(dice.choice([0.5, 3.0, 7.0, 12.0, 20.0]))
+            elif kind == "clock":
+                name = dice.choice([*SCHEDULERS, *sorted(WORKERS)])
+                world.clock_offsets_s[name] = dice.choice([-3600.0, -5.0, 2.0, 15.0])
+            elif kind == "disk":
+                task = fill(world, dice.choice(sorted(WORKERS)), dice.choice([0.5, 6.0, 25.0]))
+                group.create_task(task)
+            elif kind == "config":
+                await world.apply_picky_bench(dice.choice(POOLS), is_right=dice.random() < 0.6)
+            elif kind == "away":
+                until_s = asyncio.get_running_loop().time() + dice.choice([0.5, 3.0, 9.0])
+                world.cluster.away_until_s = until_s
 
 
 async def double_lives(world: World, *, strikes: int) -> None:

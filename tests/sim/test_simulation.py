@@ -7,13 +7,17 @@ stays in `corpus/seeds.txt` and is always run.
 import asyncio
 import os
 import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from events import facts
 from events.codec import decode, decode_report
+from events.codes import CODES
 from events.log import Partition
+from events.message import EventMessage
 from processors.runtime.recovery import recover
 from processors.scheduler import deadlines
 from projections.rebuild import fingerprint
@@ -34,7 +38,7 @@ from tests.sim.memory_cluster import Faults
 from tests.sim.memory_log import MemoryLog
 from tests.sim.nemesis import SCHEDULERS, WORKERS, clocks, double_lives, faults_of, nemesis
 from tests.sim.snapshots import damage_snapshots, judge_snapshots
-from tests.sim.world import TOPICS, World
+from tests.sim.world import POOLS, TOPICS, World
 
 SEEDS = int(os.environ.get("TEO_SIM_SEEDS", "300"))
 FIRST = int(os.environ.get("TEO_SIM_FIRST", "0"))
@@ -107,6 +111,8 @@ async def _live(world: World) -> None:
             group.create_task(world.key_for_all_pools(number))
     world.cluster.faults = Faults()
     world.cluster.away_until_s = 0.0
+    for pool in POOLS:
+        await world.apply_picky_bench(pool, is_right=True)
     loop = asyncio.get_running_loop()
     end_s = loop.time() + SETTLE_S
     while undecided(world) or live_in_order(world):
@@ -126,6 +132,7 @@ async def judge(world: World) -> None:
         check_journal(journal)
         judge_in_time(world, number)
         judge_durations(world, number)
+        codes_are_known(journal)
         events += journal
         await live_state_is_the_fold(world, number)
         await judge_snapshots(world, MemoryLog(world.cluster), number)
@@ -141,6 +148,16 @@ async def judge(world: World) -> None:
     prints = [await projected(world), await projected(world)]
     if prints[0] != prints[1]:
         raise Violated("two projections of one log differ")
+
+
+def codes_are_known(journal: Sequence[EventMessage]) -> None:
+    """Every end of an attempt or an execution has a word of the table, and says whose fault."""
+    for message in journal:
+        if isinstance(message.body, facts.AttemptFinished | facts.ExecutionFinished):
+            if message.body.code not in CODES:
+                raise Violated(f"nobody knows the code of {message}")
+            if message.body.verdict == "error" and not message.body.fault:
+                raise Violated(f"nobody's fault: {message}")
 
 
 async def live_state_is_the_fold(world: World, number: int) -> None:
@@ -185,20 +202,34 @@ def happen(seed: int) -> World:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("block", range((SEEDS + BLOCK - 1) // BLOCK))
 def test_seeds(block: int) -> None:
-    runs = finished = resumed = refused = unknown = 0
+    runs = finished = resumed = 0
+    seen: Counter[str] = Counter()
     for seed in range(FIRST + block * BLOCK, FIRST + min((block + 1) * BLOCK, SEEDS)):
         world = happen(seed)
         runs += world.hardware.runs
         finished += len(world.cluster.all_records(TOPICS.results))
         resumed += world.counters.get("resumed", 0)
-        for each in (each for number in range(2) for each in world.journal(number)):
-            refused += isinstance(each.body, facts.WorkerRefused)
-            unknown += getattr(each.body, "code", "") == deadlines.ATTEMPT_UNKNOWN
+        for number in range(world.cluster.partitions):
+            seen.update(kind for each in world.journal(number) for kind in kinds_of(each.body))
     assert runs > BLOCK, "tests were really run"
     assert finished > BLOCK
     assert resumed > 0, "snapshots were really used"
-    assert refused > 0, "somebody was really turned away"
-    assert unknown > 0, "something was really forgotten"
+    assert seen["life refused"] > 0, "somebody was really turned away"
+    assert seen["unknown"] > 0, "something was really forgotten"
+    assert seen["suspended"] > 0, "disks were really full"
+    assert seen["bench refused"] > 0, "benches were really refused"
+
+
+def kinds_of(body: facts.Event) -> Iterator[str]:
+    """Yield what must have happened now and then that a fact tells of."""
+    if isinstance(body, facts.WorkerRefused):
+        yield "life refused"
+    if isinstance(body, facts.WorkerSuspended):
+        yield "suspended"
+    if isinstance(body, facts.BenchChecksRecorded) and any(each.code for each in body.checks):
+        yield "bench refused"
+    if getattr(body, "code", "") == deadlines.ATTEMPT_UNKNOWN:
+        yield "unknown"
 
 
 def test_corpus() -> None:

@@ -39,6 +39,8 @@ from processors.runtime.service import Scheduler
 from processors.worker.agent import Superseded, Worker
 from processors.worker.registration import IdInUse
 from processors.worker.settings import WorkerSettings
+from processors.worker.state_dir import StateUnreadable
+from tests.sim import disks
 from tests.sim.hardware import Hardware, HardwareAdapter, config
 from tests.sim.memory_cluster import Faults, MemoryCluster, partition_of
 from tests.sim.memory_log import MemoryLog
@@ -49,6 +51,8 @@ CLIENT_RETRY_S = 1.0
 RESTART_S = 1.5
 STEADY_S = 20.0
 """So long before and after a moment no scheduler is struck, if nobody takes over around it."""
+PICKY_SHARE = 0.2
+REFUSED = {"fail": "no such port"}
 STEPS = (StepPolicy(step="provision", timeout_s=20.0, retries=1, backoff_s=0.5),)
 
 
@@ -152,6 +156,7 @@ class World:
             FileStore(self.folder / "artifacts", offload=inline),
             clock=LoopClock(self, name),
             new_id=self.new_id,
+            offload=inline,
         )
         self._tasks[name] = asyncio.get_running_loop().create_task(self._work(worker))
 
@@ -161,6 +166,9 @@ class World:
                 await worker.run()
             except (Superseded, IdInUse) as error:
                 self.count(error.code)
+            except StateUnreadable:
+                self.count("no state")  # It cannot begin a life; whoever watches over it tries on.
+                await asyncio.sleep(RESTART_S)
             else:
                 return
 
@@ -317,6 +325,10 @@ class World:
         pool = POOLS[number % len(POOLS)]
         for turn in range(asks):
             await asyncio.sleep(mine.uniform(0, 4))
+            if mine.random() < PICKY_SHARE:
+                # Nobody knows when somebody corrects that bench: so this one waits for a while.
+                command = self._execution(f"p{number}-{turn}", "n=b4", 20.0, None)
+                await self.ask(pool, command)
             name = f"{number}-{turn}"
             await self.ask(pool, self._command(mine, name, f"{number}-{mine.randrange(asks)}"))
 
@@ -374,6 +386,7 @@ class World:
                 provision={"fail": "no power", "fail_times": 1},
                 teardown={"delay_s": 0.5},
             ),
+            "b4": config(run={"delay_s": 1.0}, check=REFUSED),
         }
         for pool in POOLS:
             benches = tuple(
@@ -387,6 +400,21 @@ class World:
                 for name, temper in tempers.items()
             )
             await self.ask(pool, ApplyBenches(benches=benches))
+
+    async def apply_picky_bench(self, pool: str, *, is_right: bool) -> None:
+        """Describe the bench that adapters refuse as it is, or wrong again."""
+        temper = config(run={"delay_s": 1.0}, check={} if is_right else REFUSED)
+        labels = {"n": "b4", "flaky": "no", "pool": pool}
+        spec = BenchSpec(name="b4", labels=labels, adapter="mock", config=temper)
+        await self.ask(pool, ApplyBenches(benches=(spec,)))
+
+    def fill_disk(self, name: str) -> None:
+        """Leave a worker no room to write down anything durably."""
+        disks.FULL.add(self.folder / name)
+
+    def free_disk(self, name: str) -> None:
+        """Make room again."""
+        disks.FULL.discard(self.folder / name)
 
     async def restore_benches(self) -> None:
         """Do what an operator does with benches in quarantine."""

@@ -7,6 +7,7 @@ id, is the same after any crash and in any process. Time is the events', never a
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from events.codes import fault_told
 from events.commands import QuarantineBench
 from events.facts import (
     AttemptFinished,
@@ -25,23 +26,6 @@ ACTOR = "watcher:bench_health"
 ROLES = ("operator",)
 POLICY_DEFAULT = HealthPolicy(errors_max=3, window_s=600.0)
 """Of a pool that was given no rule of its own."""
-BENCH_CODES = frozenset(
-    {
-        "provision_failed",
-        "provision_timeout",
-        "run_failed",
-        "run_timeout",
-        "attempt_overdue",
-    }
-)
-"""Codes of errors that are held against the bench.
-
-Not among them, because one cause that lies elsewhere would take many sound benches out at once:
-`worker_lost`, `worker_draining`, `worker_bug` and `lease_expired` are the worker's, or its
-network's; `collect_failed` and `collect_timeout` are also what an artifact store that is down
-gives, and say nothing that tells the two apart. A teardown that fails needs no counting: the
-scheduler quarantines its bench at the first.
-"""
 ASK_LAPSES = timedelta(hours=12)
 """A command that has no outcome for so long is void: a watcher that comes late, or for the first
 time, takes no bench out for what it did long ago. Less than the day for which the scheduler knows
@@ -117,7 +101,7 @@ def apply(health: Health, message: EventMessage) -> tuple[Ask, ...]:
     """
     meta = message.meta
     match message.body:
-        case AttemptFinished(verdict="error", code=code) as event if code in BENCH_CODES:
+        case AttemptFinished(verdict="error") as event if _is_the_benchs(event):
             bench = health.bench(meta.pool, event.bench)
             if bench.is_quarantined:
                 return ()
@@ -149,6 +133,13 @@ def _refused(health: Health, command_id: str) -> None:
     for bench in health.benches.values():
         if bench.asked and bench.asked.meta.command_id == command_id:
             bench.begin_anew(is_quarantined=False)
+
+
+def _is_the_benchs(event: AttemptFinished) -> bool:
+    """Return True for the bench's own fault. Anybody else's (the worker's, its network's, that of
+    a store that is down, the asker's) would take many sound benches out at once. A teardown that
+    fails needs no counting: the scheduler quarantines its bench at the first."""
+    return fault_told(event.verdict, event.code, event.fault) == "bench"
 
 
 def _judge(health: Health, meta: EventMeta, name: str) -> tuple[Ask, ...]:

@@ -200,6 +200,7 @@ class Lab:
         artifacts: tuple[Artifact, ...] = (),
         is_retriable: bool = False,
         totals: Totals = NO_TOTALS,
+        fault: str = "",
     ) -> None:
         """End the last attempt."""
         attempt = execution["attempts"][-1]
@@ -221,6 +222,7 @@ class Lab:
                 artifacts=artifacts,
                 is_retriable=is_retriable,
                 teardown_error="",
+                fault=fault,
             ),
             pool=execution["pool"],
         )

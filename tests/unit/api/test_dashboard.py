@@ -6,7 +6,7 @@ from pathlib import Path
 
 from markupsafe import escape
 
-from events.reports import WorkerStarted
+from events.reports import WorkerFaulty, WorkerStarted
 from events.shared import Case
 from tests.unit.api.lab import Lab, in_lab
 
@@ -152,5 +152,38 @@ def test_what_passed_after_a_failure_is_called_flaky(tmp_path: Path) -> None:
         assert escape(shlex.join(command)) in page
         overview = (await lab.call("GET", "/ui/overview", status=200)).text
         assert overview.count('class="badge flaky"') == 1
+
+    in_lab(scene, tmp_path)
+
+
+def test_it_is_shown_whose_fault_it_was_and_why_a_worker_is_out(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        await lab.benches("bench-1")
+        execution = await lab.started((await lab.submit(retries=0))["id"])
+        await lab.ended(execution, verdict="error", fault="bench")
+        await lab.finished(execution["id"])
+        words = str(escape("the lab's: bench bench-1"))
+        assert words in (await lab.call("GET", f"/executions/{execution['id']}", status=200)).text
+        assert words in (await lab.call("GET", "/ui/overview", status=200)).text
+
+        await lab.report(WorkerFaulty(code="state_unusable", reason="the disk is full"))
+
+        async def is_suspended() -> bool:
+            row = await lab.deps.reads.worker("lab", "worker-lab")
+            return row is not None and row.state == "suspended"
+
+        await lab.until(is_suspended)
+        waiting = await lab.submit()
+        overview = (await lab.call("GET", "/ui/overview", status=200)).text
+        assert "the disk is full" in overview
+        assert "no bench can serve it now: bench-1 is offline" in overview
+        found = (await lab.call("GET", f"/v1/executions/{waiting['id']}", status=200)).json()
+        assert "worker worker-lab is suspended: the disk is full" in found["reason"]
+        path = "/v1/pools/lab/workers/worker-lab/resume"
+        await lab.call("POST", path, status=403)
+        await lab.call("POST", "/v1/pools/lab/workers/w9/resume", token="t-olga", status=404)
+        answer = await lab.call("POST", path, token="t-olga", status=200)
+        assert answer.json()["state"] == "online"
+        await lab.call("POST", path, token="t-olga", status=409)
 
     in_lab(scene, tmp_path)

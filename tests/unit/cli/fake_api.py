@@ -81,6 +81,8 @@ class FakeApi:
         self.pools = ["lab-a"]
         self.rules = {}
         self.benches = [BENCH]
+        self.as_applied = {}
+        """What the answer to an `apply` says of each bench beside what was sent."""
         self.frames = []
         """What the log stream sends: events, raw text, or a coroutine function that is awaited."""
         self.cuts = set()
@@ -119,6 +121,7 @@ class FakeApi:
                 Route("/v1/dead-letters/{letter}/{verb}", self.settle, methods=["POST"]),
                 Route("/v1/workers", self.list_workers),
                 Route("/v1/pools/{pool}/workers/{worker}/drain", self.drain, methods=["POST"]),
+                Route("/v1/pools/{pool}/workers/{worker}/resume", self.resume, methods=["POST"]),
                 Route("/v1/pools/{pool}/workers/{worker}", self.one_worker),
                 Route("/v1/commands/cmd-1", self.command),
                 Route("/v1/events", self.events),
@@ -228,6 +231,11 @@ class FakeApi:
         found["state"] = "draining"
         return JSONResponse(found)
 
+    async def resume(self, request):
+        found = next(w for w in self.workers if w["worker"] == request.path_params["worker"])
+        found |= {"state": "online", "reason": ""}
+        return JSONResponse(found)
+
     async def one_worker(self, request):
         found = next(w for w in self.workers if w["worker"] == request.path_params["worker"])
         if not self.is_stubborn:
@@ -273,6 +281,7 @@ class FakeApi:
         benches = (await request.json())["benches"]
         pool = request.path_params["pool"]
         made = [{**bench, "pool": pool, "state": "idle"} for bench in benches]
+        made = [{**bench, **self.as_applied} for bench in made]
         return JSONResponse({"pool": pool, "benches": made})
 
     async def junit(self, request):

@@ -94,11 +94,14 @@ def check_queue(store: Store, pool: Pool) -> None:
 
 def check_workers(store: Store, pool: Pool) -> None:
     rows = queries.workers(store.db, WorkerFilter(), ALL).items
-    live = {row.worker: row for row in rows if row.state in ("online", "draining")}
+    live = {row.worker: row for row in rows if row.state not in ("lost", "gone")}
     assert set(live) == set(pool.workers)
     for name, worker in pool.workers.items():
         assert (live[name].epoch, live[name].slots) == (worker.epoch, worker.slots)
         assert (live[name].state == "draining") == worker.is_draining
+        is_suspended = bool(worker.suspended) and not worker.is_draining
+        assert (live[name].state == "suspended") == is_suspended
+        assert (live[name].reason == worker.why_suspended) or not is_suspended
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -153,6 +156,7 @@ def check_outcomes(store: Store, events: list[EventMessage]) -> None:
         "ReleaseReservation",
         "SubmitExecution",
         "CancelExecution",
+        "ResumeWorker",
     }
 
 

@@ -1,5 +1,6 @@
 """Each read model: given events, then rows."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -239,6 +240,9 @@ def test_the_life_of_an_execution() -> None:
         assert (attempt.started_at, attempt.finished_at) == (at(1), at(2))
 
 
+NO_BENCH = "no bench of pool lab matches 'board=rpi4' any more: label one so, or cancel"
+
+
 def test_an_execution_that_is_tried_again_keeps_each_attempt() -> None:
     requeued = facts.ExecutionRequeued(
         execution_id="e1", next_attempt=2, not_before=at(9), avoid_bench="b1", reason="cable"
@@ -247,7 +251,7 @@ def test_an_execution_that_is_tried_again_keeps_each_attempt() -> None:
     with projected(*events) as store:
         row = queries.execution(store.db, "e1")
         assert row is not None
-        assert (row.status, row.bench, row.reason) == ("queued", None, "cable")
+        assert (row.status, row.bench, row.reason) == ("queued", None, f"cable; {NO_BENCH}")
         assert row.queue_position == 1
         project(store, decision(assigned("e1", attempt=2, fence=6), seq=4))
         row = queries.execution(store.db, "e1")
@@ -353,6 +357,69 @@ def test_a_worker_shows_its_life_and_who_was_refused_until_the_next_life() -> No
         row = queries.worker(store.db, "lab", "w1")
         assert row is not None
         assert row.refused is None
+
+
+def test_a_suspended_worker_and_its_way_back() -> None:
+    registered = facts.WorkerRegistered(
+        worker="w1", epoch=1, adapters=("mock",), benches=(), slots=2, version="1"
+    )
+    suspended = facts.WorkerSuspended(worker="w1", epoch=1, code="faults", reason="five in a row")
+    resumed = facts.WorkerResumed(worker="w1", epoch=1, reason="mended")
+    drained = facts.WorkerDrained(worker="w1", epoch=1, reason="new disk")
+    for events, state, reason in (
+        ((suspended,), "suspended", "five in a row"),
+        ((suspended, resumed), "online", ""),
+        ((drained, suspended), "draining", "new disk"),
+        ((suspended, drained, resumed), "draining", "new disk"),
+    ):
+        with projected(registered, *events) as store:
+            (row,) = queries.workers(store.db, WorkerFilter(), ALL).items
+            assert (row.state, row.reason) == (state, reason)
+
+
+def test_whose_fault_an_end_was_is_shown_also_if_its_fact_does_not_say_it() -> None:
+    old = attempt_finished("e1", "error")
+    with projected(submitted("e1"), assigned("e1"), replace(old, code="worker_lost")) as store:
+        row = queries.execution(store.db, "e1")
+        assert row is not None
+        assert row.attempts[0].fault == "worker"
+    new = replace(old, code="provision_failed", fault="bench")
+    end = facts.ExecutionFinished(
+        execution_id="e1",
+        verdict="error",
+        code="provision_failed",
+        reason="",
+        attempts=1,
+        totals=old.totals,
+        fault="bench",
+    )
+    with projected(submitted("e1"), assigned("e1"), new, end) as store:
+        row = queries.execution(store.db, "e1")
+        assert row is not None
+        assert (row.fault, row.attempts[0].fault) == ("bench", "bench")
+
+
+def test_an_ask_that_nothing_can_serve_says_so() -> None:
+    def registered(name: str, board: str) -> facts.BenchRegistered:
+        return facts.BenchRegistered(bench=spec(name, board=board))
+
+    both = (registered("b1", "rpi4"), registered("b2", "rpi4"), submitted("e1"))
+    online = facts.BenchOnline(bench="b2")
+    offline = facts.BenchOffline(bench="b1", reason="refused by worker w1: no such key")
+    quarantined = facts.BenchQuarantined(bench="b2", reason="smoke")
+    for events, why in (
+        ((online, offline), ""),
+        (
+            (online, offline, quarantined),
+            "no bench can serve it now: b1 is offline (refused by worker w1: no such key); "
+            "b2 is quarantined (smoke)",
+        ),
+        ((registered("b1", "other"), registered("b2", "other")), NO_BENCH),
+    ):
+        with projected(*both, *events) as store:
+            row = queries.execution(store.db, "e1")
+            assert row is not None
+            assert row.reason == why
 
 
 def test_the_outcome_of_a_command_is_its_first_event_at_the_end_of_its_decision() -> None:

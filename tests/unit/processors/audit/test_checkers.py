@@ -12,6 +12,7 @@ from events.facts import (
     AttemptFinished,
     BenchFreed,
     BenchHeld,
+    BenchQuarantined,
     ExecutionAssigned,
     ExecutionFinished,
     ExecutionRequeued,
@@ -31,6 +32,8 @@ from processors.audit.checkers import (
 )
 from processors.audit.rules import FactsAreTheSchedulers, rules_of
 from processors.scheduler import evolve
+from processors.scheduler.workers import FAULTS_MAX
+from processors.watchers.bench_health.rule import ACTOR
 from tests.unit.processors.audit.given import (
     changed,
     honest,
@@ -86,6 +89,18 @@ def over_at_once(events: History) -> History:
     place = nth(events, ReservationGranted)
     over = facts.ReservationExpired(reservation_id="gang", code="lease_expired", reason="")
     return inserted(events, place + 1, over)
+
+
+def suspended(code: str) -> facts.WorkerSuspended:
+    return facts.WorkerSuspended(worker="w1", epoch=1, code=code, reason="no space left")
+
+
+def five_faults_before_an_assignment(events: History) -> History:
+    place = nth(events, ExecutionAssigned, 2)
+    fault = replace(events[nth(events, AttemptFinished)].body, verdict="error", fault="worker")
+    for _ in range(FAULTS_MAX - 1):  # One there is already.
+        events = inserted(events, place, fault)
+    return events
 
 
 BROKEN: list[tuple[Checker, str, Break]] = [
@@ -174,12 +189,67 @@ BROKEN: list[tuple[Checker, str, Break]] = [
     (
         checkers.infrastructure_is_not_a_test_failure,
         "only errors of the lab",
-        lambda e: changed(e, nth(e, AttemptFinished, 2), verdict="passed"),
+        lambda e: changed(e, nth(e, AttemptFinished, 2), verdict="passed", fault=""),
     ),
     (
         checkers.infrastructure_is_not_a_test_failure,
         "retried unasked",
         lambda e: changed(e, nth(e, ExecutionSubmitted, 2), retries_on_failure=0),
+    ),
+    (
+        checkers.infrastructure_is_not_a_test_failure,
+        "is told as failed",
+        lambda e: changed(e, nth(e, AttemptFinished, 2), fault="bench"),
+    ),
+    (
+        checkers.infrastructure_is_not_a_test_failure,
+        "an error is told as the fault of test",
+        lambda e: changed(e, nth(e, AttemptFinished, 1), fault="test"),
+    ),
+    (
+        checkers.infrastructure_is_not_a_test_failure,
+        "and yet the fault of test",
+        lambda e: changed(e, nth(e, AttemptFinished, 0), fault="test", verdict="cancelled"),
+    ),
+    (
+        checkers.infrastructure_is_not_a_test_failure,
+        "it says 'store'",
+        lambda e: changed(e, nth(e, ExecutionFinished, 1), fault="store"),
+    ),
+    (
+        checkers.infrastructure_is_not_a_test_failure,
+        "the asker did wrong is tried again",
+        lambda e: changed(e, nth(e, AttemptFinished, 2), fault="asker"),
+    ),
+    (
+        checkers.only_faults_of_benches_count,
+        "b3 is taken out for what was not its fault",
+        lambda e: inserted(e, len(e), BenchQuarantined(bench="b3", reason=""), actor=ACTOR),
+    ),
+    (
+        checkers.attempts_go_where_they_are_served,
+        "w1 is suspended",
+        lambda e: inserted(e, nth(e, ExecutionAssigned), suspended("state_unusable")),
+    ),
+    (
+        checkers.attempts_go_where_they_are_served,
+        "after 5 faults of its own",
+        five_faults_before_an_assignment,
+    ),
+    (
+        checkers.attempts_go_where_they_are_served,
+        "which it did not take",
+        lambda e: changed(e, nth(e, WorkerRegistered), life="one that is asked"),
+    ),
+    (
+        checkers.attempts_go_where_they_are_served,
+        "a stale word",
+        lambda e: inserted(
+            e,
+            len(e) - 1,
+            facts.BenchChecksRecorded(worker="w1", epoch=1, checks=()),
+            actor="worker:w2",
+        ),
     ),
     (
         checkers.gangs_are_all_or_nothing,

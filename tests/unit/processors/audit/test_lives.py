@@ -37,6 +37,7 @@ def honest() -> list[EventMessage]:
     history = Played()
     history.ask(benches("b1"))
     history.report(started(), life=A)
+    history.takes(life=A)
     history.report(replace(started(), host="rack-2"), life=B)
     history.ask(submit("e1"))
     history.after(11)

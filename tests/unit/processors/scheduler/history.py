@@ -16,6 +16,7 @@ from events.facts import ClockJumped, Event
 from events.message import EventMessage, Message
 from events.reports import (
     AttemptEnded,
+    BenchesChecked,
     Report,
     WorkerHeartbeat,
     WorkerStarted,
@@ -23,6 +24,7 @@ from events.reports import (
 from events.results import ExecutionResult
 from events.shared import (
     AttemptRef,
+    BenchChecked,
     BenchSpec,
     Case,
     CommandMeta,
@@ -130,6 +132,21 @@ class History:
         body = WorkerHeartbeat(running=running)
         return self.report(body, worker=worker, epoch=epoch, life=life)
 
+    def takes(self, *, life: str, worker: str = "w1") -> list[Event]:
+        """Have a life take every bench that it was told to look at."""
+        found = {
+            each.bench.name: each.version
+            for meta, task in self.orders
+            if isinstance(task, tasks.CheckBenches) and meta.life == life
+            for each in task.benches
+        }
+        checks = tuple(
+            BenchChecked(bench=name, version=version, code="", reason="")
+            for name, version in found.items()
+        )
+        epoch = self.ledger.pools["lab"].workers[worker].epoch
+        return self.report(BenchesChecked(checks=checks), worker=worker, epoch=epoch, life=life)
+
     def jump(self, by_s: float) -> list[Event]:
         """Let the clock that stamps inputs jump, and the runtime see it."""
         self.now_s += by_s
@@ -154,17 +171,21 @@ class History:
         assert replayed == self.ledger, "folding the journal gives the live state"
 
 
-def benches(*names: str, adapter: str = "mock") -> ApplyBenches:
+def benches(*names: str, adapter: str = "mock", config: str = "{}") -> ApplyBenches:
     return ApplyBenches(
         benches=tuple(
-            BenchSpec(name=name, labels={"board": "rpi4", "n": name}, adapter=adapter, config="{}")
+            BenchSpec(
+                name=name, labels={"board": "rpi4", "n": name}, adapter=adapter, config=config
+            )
             for name in names
         )
     )
 
 
-def started(slots: int = 4, benches: tuple[str, ...] = ()) -> WorkerStarted:
-    return WorkerStarted(adapters=("mock",), benches=benches, slots=slots, version="1")
+def started(
+    slots: int = 4, benches: tuple[str, ...] = (), adapters: tuple[str, ...] = ("mock",)
+) -> WorkerStarted:
+    return WorkerStarted(adapters=adapters, benches=benches, slots=slots, version="1")
 
 
 def lab(*names: str) -> History:

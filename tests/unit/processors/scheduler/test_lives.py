@@ -10,7 +10,7 @@ from events.facts import AttemptFinished, WorkerLost, WorkerRefused, WorkerRegis
 from events.reports import AttemptUnknown, StepStarted, WorkerHeartbeat, WorkerStopped
 from events.shared import AttemptRef
 from processors.scheduler.deadlines import UNNAMED_BEATS_MIN, UNNAMED_S, WORKER_DEADLINE_S
-from processors.scheduler.evolve import REFUSED_LIVES_MAX
+from processors.scheduler.evolve_workers import REFUSED_LIVES_MAX
 from tests.unit.processors.scheduler.history import (
     History,
     benches,
@@ -39,10 +39,11 @@ def ask(
 
 
 def served(*, life: str = A) -> History:
-    """A bench, and a worker whose life is registered."""
+    """Two benches, and a worker whose life is registered and took them."""
     history = History()
     history.ask(benches("b1", "b2"))
     ask(history, life)
+    history.takes(life=life)
     return history
 
 
@@ -54,15 +55,20 @@ def test_a_life_is_accepted_and_told_before_it_is_told_anything_else() -> None:
     history = History()
     history.ask(benches("b1"))
     history.ask(submit("e1"))
-    assert ask(history, A, epoch=3) == [
-        "WorkerRegistered",
+    assert ask(history, A, epoch=3) == ["WorkerRegistered"]
+    assert names(history.takes(life=A)) == [
+        "BenchChecksRecorded",
         "BenchOnline",
         "ExecutionAssigned",
         "BenchHeld",
     ]
     registered = next(m.body for m in history.events if isinstance(m.body, WorkerRegistered))
     assert (registered.life, registered.epoch, registered.host) == (A, 3, f"host of {A}")
-    assert [type(task) for _, task in history.orders] == [tasks.LifeAccepted, tasks.RunAttempt]
+    assert [type(task) for _, task in history.orders] == [
+        tasks.LifeAccepted,
+        tasks.CheckBenches,
+        tasks.RunAttempt,
+    ]
     assert {(meta.life, meta.epoch) for meta, _ in history.orders} == {(A, 3)}
     history.check()
 
@@ -71,7 +77,9 @@ def test_a_repeat_of_an_accepted_life_is_answered_again_and_is_no_fact() -> None
     history = served()
     seq = history.ledger.seq
     assert ask(history, A) == []
-    assert answers(history, A) == [tasks.LifeAccepted()] * 2
+    accepted = [task for task in answers(history, A) if isinstance(task, tasks.LifeAccepted)]
+    assert len(accepted) == 2
+    assert len(answers(history, A)) == 3, "and told once to look at its benches"
     assert (history.ledger.seq, history.ignored) == (seq, ["repeat"])
     history.check()
 
@@ -139,7 +147,9 @@ def test_refused_until_the_other_is_lost_then_accepted_and_its_attempt_is_tried_
     history.after(WORKER_DEADLINE_S - 2)
     assert ask(history, B) == [], "an ask of another life is no word of the one that is registered"
     assert "WorkerLost" in names(history.after(1.5))
-    assert ask(history, B)[:2] == ["WorkerRegistered", "BenchOnline"]
+    assert ask(history, B)[:1] == ["WorkerRegistered"]
+    found = names(history.takes(life=B))
+    assert found[:2] == ["BenchChecksRecorded", "BenchOnline"]
     assert history.ledger.pools["lab"].workers["w1"].epoch == 2
     history.check()
 
@@ -175,7 +185,9 @@ def test_a_life_that_is_over_does_not_come_back() -> None:
 def test_workers_from_before_lives_had_ids_are_told_apart_by_their_epochs() -> None:
     history = lab("b1")
     assert ask(history, A, epoch=1) == ["WorkerRefused"], "an equal epoch of another is no repeat"
-    assert ask(history, B, epoch=2)[-1] == "BenchOnline", "started anew on the same folder"
+    found = ask(history, B, epoch=2)
+    assert "WorkerRegistered" in found, "started anew on the same folder"
+    assert names(history.takes(life=B))[-1] == "BenchOnline"
     assert history.report(started(), epoch=1) == []
     assert history.ledger.pools["lab"].workers["w1"].life == B
     assert names(history.report(started(), epoch=3))[0] == "WorkerLost"
@@ -290,6 +302,7 @@ def test_a_worker_that_drains_cleans_its_own_attempt_itself() -> None:
     """Another one could tear down under a test that still runs there."""
     history = served()
     ask(history, C, worker="w2")
+    history.takes(life=C, worker="w2")
     history.ask(submit("e1"))
     worker = history.ledger.pools["lab"].executions["e1"].worker
     life = history.ledger.pools["lab"].workers[worker].life

@@ -13,20 +13,24 @@ from events.commands import (
     QuarantineBench,
     ReleaseReservation,
     RestoreBench,
+    ResumeWorker,
 )
 from events.reports import (
     AttemptEnded,
     AttemptUnknown,
+    BenchesChecked,
     BenchTornDown,
     Report,
     ResultsCollected,
     StepStarted,
     WorkerDraining,
+    WorkerFaulty,
     WorkerHeartbeat,
+    WorkerRecovered,
     WorkerStarted,
     WorkerStopped,
 )
-from events.shared import Totals
+from events.shared import BenchChecked, Totals
 from tests.unit.processors.scheduler.history import (
     CASE,
     benches,
@@ -35,6 +39,8 @@ from tests.unit.processors.scheduler.history import (
     started,
     submit,
 )
+
+RECOVERED = WorkerRecovered(reason="")
 
 
 class Chaos:
@@ -75,8 +81,9 @@ class Chaos:
                 CancelExecution(execution_id=execution, reason=""),
                 pick([QuarantineBench(bench=bench, reason="ill"), RestoreBench(bench=bench)]),
                 RestoreBench(bench=bench),
+                ResumeWorker(worker=pick(["w1", "w2"]), reason=""),
                 RestoreBench(bench=bench),
-                benches(bench),
+                benches(bench, config=pick(["{}", '{"a": 1}'])),
             ]
         )
         self.history.ask(command)
@@ -109,9 +116,20 @@ class Chaos:
                 body = AttemptUnknown(
                     execution_id=task.execution_id, attempt=task.attempt, fence=task.fence
                 )
+            case tasks.CheckBenches():
+                body = self._checked(task)
             case _:
                 return
         self.say(body, meta.worker, meta.epoch, self.random.choice([meta.life] * 30 + self.lives))
+
+    def _checked(self, task: tasks.CheckBenches) -> Report:
+        code = self.random.choice(["", "", "invalid_config"])
+        return BenchesChecked(
+            checks=tuple(
+                BenchChecked(bench=each.bench.name, version=each.version, code=code, reason=code)
+                for each in task.benches
+            )
+        )
 
     def _step(self, task: tasks.RunAttempt) -> Report:
         return StepStarted(
@@ -148,6 +166,11 @@ class Chaos:
             known = pool.workers.get(worker)
             life = "" if known is None else self.random.choice([known.life] * 30 + self.lives)
             self.say(WorkerHeartbeat(running=()), worker, epoch, life)
+            fit = self.random.choice(
+                [None, None, None, WorkerFaulty(code="full", reason=""), RECOVERED]
+            )
+            if fit is not None:
+                self.say(fit, worker, epoch, life)
 
     def repeat(self) -> None:
         if self.said:

@@ -1,6 +1,7 @@
 """Given facts of a pool, when another one comes, then this is asked for."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events import facts
+from events.codes import CODES, LAB
 from events.message import EventMessage
 from processors.watchers.bench_health.rule import (
     ACTOR,
     ASK_LAPSES,
-    BENCH_CODES,
     POLICY_DEFAULT,
     REASON_CHARS_MAX,
     Ask,
@@ -70,9 +71,24 @@ def test_the_window_slides(last_s: float, count: int) -> None:
     assert len(asked) == count
 
 
-@pytest.mark.parametrize("code", sorted(BENCH_CODES))
+OF_THE_BENCH = sorted(name for name, code in CODES.items() if code.fault == "bench")
+
+
+@pytest.mark.parametrize("code", OF_THE_BENCH)
 def test_errors_of_the_bench_count(code: str) -> None:
-    assert fold(journal((0, policy(0, 60)), (1, error(code=code))))
+    fact = replace(error(code=code), fault="bench")
+    assert fold(journal((0, policy(0, 60)), (1, fact)))
+
+
+@pytest.mark.parametrize("fault", sorted({"asker", "test", *LAB} - {"bench"}))
+def test_nobody_elses_fault_counts_whatever_its_code(fault: str) -> None:
+    fact = replace(error(code="provision_failed"), fault=fault)
+    assert not fold(journal((0, policy(0, 60)), (1, fact)))
+
+
+def test_facts_from_before_they_said_whose_fault_it_was_count_as_they_did() -> None:
+    old = ["attempt_overdue", "provision_failed", "provision_timeout", "run_failed", "run_timeout"]
+    assert all(fold(journal((0, policy(0, 60)), (1, error(code=code)))) for code in old)
 
 
 @pytest.mark.parametrize(

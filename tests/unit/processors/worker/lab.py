@@ -229,10 +229,18 @@ class ScriptedAdapter:
         self.envs: list[Mapping[str, str]] = []
         self.at_start: list[Handle] = []
         self.handles_known: list[bool] = []
+        self.mended: set[str] = set()
+        """Benches that are not refused any more, whatever their config says."""
         self.is_handle_known: Callable[[str], bool] = lambda _: True
 
     async def check(self, bench: Bench) -> None:
-        return
+        self.calls.append(f"check {bench.name}")
+        if bench.config.get("hang") == "check":
+            await asyncio.sleep(10_000)
+        if bench.config.get("bug") == "check":
+            raise KeyError("check")
+        if "refuse" in bench.config and bench.name not in self.mended:
+            raise AdapterError(str(bench.config["refuse"]), code="invalid_config")
 
     def handle_for(self, attempt_id: AttemptId, bench: Bench) -> Handle:
         return Handle(f'{{"id": "{attempt_id.execution_id}/{attempt_id.number}"}}')
@@ -242,9 +250,16 @@ class ScriptedAdapter:
         if config.get("hang") == call:
             await asyncio.sleep(10_000)
         if config.get("break") == call and self.calls.count(call) <= config.get("break_times", 99):
-            raise AdapterError(f"{call} broke", retriable=bool(config.get("retriable", True)))
+            raise AdapterError(
+                f"{call} broke",
+                code=config.get("code", "adapter_error"),
+                retriable=bool(config.get("retriable", True)),
+                fault=config.get("fault", "bench"),
+            )
         if config.get("bug") == call:
             raise KeyError(call)
+        if config.get("out_of") == call:
+            raise OSError(config["errno"], "the machine has none left")
 
     async def provision(self, attempt: Attempt) -> Handle:
         handle = self.handle_for(attempt.id, attempt.bench)
@@ -338,6 +353,7 @@ class Lab:
             self.adapters,
             self.store,
             clock=Clock(),
+            offload=inline,
             new_id=self._new_id,
         )
         return self.worker

@@ -6,7 +6,7 @@ import pytest
 
 from adapters.contract import Attempt, AttemptId, Bench, Exit
 from events.shared import VERDICTS_BY, Totals
-from processors.worker.faults import fault_of, with_exit
+from processors.worker.faults import fault_of, with_exit, with_fault
 from processors.worker.state_dir import StateUnreadable
 from processors.worker.verdict import (
     NO_CASES,
@@ -26,6 +26,9 @@ TIMEOUT = Cut(verdict="timed_out", code="timeout", reason="no end within 5 s")
 DRAIN = Cut(verdict="error", code="worker_draining", reason="left", is_retriable=True)
 PROVISION = Fault(step="provision", code="provision_failed", reason="no power", is_retriable=True)
 COLLECT = Fault(step="collect", code="collect_failed", reason="no way back", is_retriable=True)
+REMOVED = Fault(
+    step="collect", code="workspace_removed", reason="it is gone", is_retriable=False, whose="test"
+)
 FINAL = Fault(step="run", code="run_failed", reason="bad config", is_retriable=False)
 
 
@@ -123,6 +126,11 @@ BY_REPORT = "; the report decided"
         (seen_of("report", 3, GOOD, "report_unreadable"), "report_unreadable",
          "exit code 3; 4 cases, none failed" + CUT_OFF),
         (seen_of("report", 3, NO_CASES, collect_fault=COLLECT), "collect_failed", "no way back"),
+        (seen_of("both", 0, NO_CASES, collect_fault=REMOVED), "passed", "exit code 0; it is gone"),
+        (seen_of("report", 3, NO_CASES, collect_fault=REMOVED), "exit_code",
+         "exit code 3; it is gone"),
+        (seen_of("both", 0, NO_CASES, "report_missing", collect_fault=REMOVED), "report_missing",
+         "exit code 0" + NO_REPORT + "; it is gone"),
     ],
 )  # fmt: skip
 def test_exit_code_and_report(seen: Seen, code: str, reason: str) -> None:
@@ -135,6 +143,15 @@ def test_exit_code_and_report(seen: Seen, code: str, reason: str) -> None:
 @pytest.mark.parametrize("verdict_by", VERDICTS_BY)
 def test_a_signal_is_no_exit_code(verdict_by: str) -> None:
     assert judge(Seen(signal=11, totals=GOOD, verdict_by=verdict_by)).code == "signal"
+
+
+@pytest.mark.parametrize("faults", [(COLLECT, REMOVED), (REMOVED, COLLECT)])
+def test_what_the_test_did_hides_nothing_that_the_lab_did(faults: tuple[Fault, Fault]) -> None:
+    seen = Seen(exit_code=0)
+    for fault in faults:
+        seen = with_fault(seen, fault)
+    outcome = judge(seen)
+    assert (outcome.verdict, outcome.code, outcome.fault) == ("error", "collect_failed", "bench")
 
 
 def test_the_reason_tells_of_flaky_and_risky_cases() -> None:
@@ -157,7 +174,7 @@ def test_the_reason_tells_all_of_it() -> None:
 
 def test_a_full_disk_of_the_worker_is_not_held_against_the_bench() -> None:
     fault = fault_of("provision", StateUnreadable("cannot write epoch: no space left"))
-    assert (fault.code, fault.is_retriable) == ("worker_state_unreadable", True)
+    assert (fault.code, fault.whose, fault.is_retriable) == ("state_unusable", "worker", True)
 
 
 def test_a_test_over_a_limit_has_failed_and_its_reason_names_the_limit() -> None:
@@ -171,5 +188,5 @@ def test_a_test_over_a_limit_has_failed_and_its_reason_names_the_limit() -> None
     exit_ = Exit(ended="limit_exceeded", signal=9, detail=detail)
     outcome = judge(with_exit(Seen(), exit_, attempt))
     assert (outcome.verdict, outcome.code, outcome.signal) == ("failed", "limit_exceeded", 9)
-    assert not outcome.is_retriable
+    assert (outcome.fault, outcome.is_retriable) == ("test", False)
     assert detail in outcome.reason
