@@ -124,7 +124,7 @@ def test_an_ask_that_nothing_can_serve_any_more_says_so(lab: Lab) -> None:
     holder = lab.ok(*ask, "sleep", "60")
     waiting = lab.ok(*ask, "true")
     assert lab.teo("bench", "apply", "-f", "-", stdin=file.format("other")).returncode == 0
-    said = "no bench of pool edge-labels matches k=v any more"
+    said = "no bench matches k=v any more in pool edge-labels"
     until(lambda: said in lab.ok("queue", "--pool", "edge-labels"), "the queue says why")
     assert said in lab.ok("status", waiting)
     follower = lab.start("run", "--pool", "edge-labels", "-l", "k=other", "--", "true")

@@ -141,7 +141,7 @@ def test_with_the_only_worker_sick_runs_wait_and_say_why(play: Any, disk: Gone |
         for each in found:
             waiting = await lab.call("GET", f"/v1/executions/{each}")
             assert waiting["status"] == "queued", waiting
-            assert "no bench can serve it now: b0 is offline (worker sick is s" in waiting["reason"]
+            assert "b0 is offline (worker sick is s" in waiting["stuck"]
         disk.free()
         ended = [await lab.finished(each) for each in found]
         assert Counter(each["verdict"] for each in ended) == {"passed": 6}

@@ -176,9 +176,9 @@ def test_it_is_shown_whose_fault_it_was_and_why_a_worker_is_out(tmp_path: Path) 
         waiting = await lab.submit()
         overview = (await lab.call("GET", "/ui/overview", status=200)).text
         assert "the disk is full" in overview
-        assert "no bench can serve it now: bench-1 is offline" in overview
+        assert "1 bench matches, it is offline" in overview
         found = (await lab.call("GET", f"/v1/executions/{waiting['id']}", status=200)).json()
-        assert "worker worker-lab is suspended: the disk is full" in found["reason"]
+        assert "worker worker-lab is suspended: the disk is full" in found["stuck"]
         path = "/v1/pools/lab/workers/worker-lab/resume"
         await lab.call("POST", path, status=403)
         await lab.call("POST", "/v1/pools/lab/workers/w9/resume", token="t-olga", status=404)

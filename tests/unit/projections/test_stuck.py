@@ -75,7 +75,7 @@ def test_an_ask_whose_benches_were_relabelled_says_so() -> None:
         submitted("e2"),
         registered("a", k="other"),
     )
-    assert said["e1"].startswith("no bench of pool lab matches k=v any more; `teo bench list")
+    assert said["e1"].startswith("no bench matches k=v any more in pool lab; `teo bench list")
     assert said["r1"] == said["e1"]
     assert said["e2"] == ""
 
@@ -121,7 +121,7 @@ def test_an_ask_in_a_reservation_looks_at_its_benches_alone() -> None:
     assert stuck_of(*events)["e1"] == "", "the reservation itself waits"
     assert stuck_of(*events, granted)["e1"] == ""
     said = stuck_of(*events, granted, registered("a", k="other"))
-    assert said["e1"].startswith("no bench of reservation r1 matches k=v any more")
+    assert said["e1"].startswith("no bench matches k=v any more in reservation r1")
     assert said["r1"] == ""
 
 
