@@ -193,7 +193,8 @@ def _tell_end(session: Session, report: dict[str, Any]) -> None:
     session.screen.note(
         f"checked {checked['events']} events in {checked['partitions']} partitions, "
         f"{checked['snapshots']} snapshots, {checked['live_states']} live states, "
-        f"{checked['results']} results, {checked['dead_letters']} dead letters, "
+        f"{checked['inputs']} inputs, {checked['results']} results, "
+        f"{checked['dead_letters']} dead letters, "
         f"{checked['read_models']} read models"
     )
     if report["is_clean"]:

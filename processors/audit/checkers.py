@@ -10,8 +10,8 @@ from events import facts
 from events.dlq import DeadLetter
 from events.message import EventMessage
 from events.results import ExecutionResult
-from processors.audit import rules
-from processors.audit.rules import Rule
+from processors.audit import input_rules, rules
+from processors.audit.rule import Rule
 
 
 class Violated(AssertionError):
@@ -34,6 +34,11 @@ def journal_is_dense_and_whole(events: Sequence[EventMessage]) -> None:
 def time_and_inputs_go_forward(events: Sequence[EventMessage]) -> None:
     """Log time never goes back; of each input topic the offsets that are decided rise."""
     _obey(rules.TimeAndInputsGoForward(), events)
+
+
+def no_input_is_decided_twice(events: Sequence[EventMessage]) -> None:
+    """One input at one place leads to one decision, also where inputs were read anew."""
+    _obey(input_rules.NoInputIsDecidedTwice(), events)
 
 
 def one_holder_and_rising_fences(events: Sequence[EventMessage]) -> None:
@@ -88,6 +93,7 @@ CHECKERS: tuple[Checker, ...] = (
     gangs_are_all_or_nothing,
     words_are_of_the_one_who_was_asked,
     time_and_inputs_go_forward,
+    no_input_is_decided_twice,
 )
 
 

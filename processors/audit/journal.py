@@ -16,12 +16,23 @@ from events.log import Log, Partition, Record
 from events.message import EventMessage
 from events.topics import Topics
 from processors.audit.findings import Finding, Findings, about, ids_of
-from processors.audit.rules import Rule, rules_of
+from processors.audit.inputs import Decided
+from processors.audit.rule import Rule
+from processors.audit.rules import rules_of
 from processors.audit.snapshots import Stock, Stored, stock_of
 from processors.runtime.reading import read_until
 from processors.runtime.snapshot import fingerprint
 from processors.scheduler.evolve import fold
 from processors.scheduler.state import Ledger
+
+_OF_PARTITIONS = (
+    facts.InputSetAside
+    | facts.InputsRead
+    | facts.ClockJumped
+    | facts.TopicsBound
+    | facts.InputsReset
+    | facts.RecordQuarantined
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +68,8 @@ class Audited:
     ends: dict[str, End] = field(default_factory=dict)
     set_aside: dict[tuple[str, int, int], datetime] = field(default_factory=dict)
     """Inputs that went to the dead letters: topic, partition, offset."""
+    inputs: Decided = field(default_factory=Decided)
+    """Which inputs it was decided from."""
 
 
 Progress = Callable[[int, int, int], None]
@@ -86,6 +99,9 @@ class JournalAudit:
         stock = await stock_of(self._log, self._topics, number) if has_snapshots else Stock()
         self._note_unusable(stock)
         self._partitions = await self._log.partitions(self._events.topic)
+        inputs = [Partition(topic, number) for topic in self._topics.inputs]
+        kept = await self._log.begins(inputs)
+        self.result.inputs.begins = {each.topic: begin for each, begin in kept.items()}
         end = (await self._log.ends([self._events]))[self._events]
         begin = (await self._log.begins([self._events]))[self._events]
         if begin > 0:
@@ -147,8 +163,8 @@ class JournalAudit:
 
     def _check_place(self, record: Record, message: EventMessage) -> None:
         pool = message.meta.pool.encode()
-        if isinstance(message.body, facts.InputSetAside | facts.InputsRead):
-            return  # It is where its input was, whatever the key of that.
+        if isinstance(message.body, _OF_PARTITIONS):
+            return  # It is where its input was, whatever the key of that, or of no pool.
         if record.key != pool:
             text = f"its key is {record.key!r}, its pool {message.meta.pool!r}"
             self._findings.add(about("a_pool_has_its_partition", text, record, message))
@@ -158,6 +174,7 @@ class JournalAudit:
 
     def _note(self, record: Record, message: EventMessage) -> None:
         meta = message.meta
+        self.result.inputs.see(message)
         match message.body:
             case facts.ExecutionFinished() as ended:
                 self.result.ends[ended.execution_id] = End(

@@ -4,32 +4,18 @@ A rule yields a text for each event that breaks it, then goes on from what that 
 keeps what is open, not what is over, where the rule allows it.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from datetime import datetime
-from typing import ClassVar
 
 from events import facts
 from events.message import EventMessage
+from processors.audit.input_rules import NoInputIsDecidedTwice
+from processors.audit.rule import Rule
 from processors.scheduler.ids import derived_id
 from processors.scheduler.state import EPOCH
 
 BenchKey = tuple[str, str]
 """Pool and name of a bench."""
-
-
-class Rule(ABC):
-    """One rule over one partition."""
-
-    name: ClassVar[str]
-
-    @abstractmethod
-    def see(self, message: EventMessage) -> Iterator[str]:
-        """Yield what is wrong with the next event."""
-
-    def end(self) -> Iterator[str]:
-        """Yield what is wrong once there is no more."""
-        yield from ()
 
 
 class JournalIsDenseAndWhole(Rule):
@@ -60,7 +46,10 @@ class JournalIsDenseAndWhole(Rule):
 
 
 class TimeAndInputsGoForward(Rule):
-    """Log time never goes back; of each input topic the offsets that are decided rise."""
+    """Log time never goes back; of each input topic the offsets that are decided rise.
+
+    Unless a fact says that the inputs were not what the journal knew.
+    """
 
     name = "time_and_inputs_go_forward"
 
@@ -74,6 +63,8 @@ class TimeAndInputsGoForward(Rule):
         if meta.occurred_at < self._at:
             yield f"time goes back from {self._at.isoformat()}"
         self._at = max(self._at, meta.occurred_at)
+        if isinstance(message.body, facts.InputsReset):
+            self._inputs[message.body.topic] = message.body.next_offset - 1
         if not meta.input_topic:
             return
         last = self._inputs.get(meta.input_topic, -1)
@@ -377,6 +368,7 @@ def rules_of(partition: int) -> list[Rule]:
     return [
         JournalIsDenseAndWhole(),
         TimeAndInputsGoForward(),
+        NoInputIsDecidedTwice(),
         FactsAreTheSchedulers(partition),
         OneHolderAndRisingFences(),
         OneAttemptPerBench(),

@@ -22,6 +22,7 @@ class RuntimeMetrics:
     snapshot_bytes: Histogram
     ignored: Counter
     expired: Counter
+    resets: Counter
 
 
 def runtime_metrics(meter: Meter) -> RuntimeMetrics:
@@ -53,6 +54,10 @@ def runtime_metrics(meter: Meter) -> RuntimeMetrics:
         expired=meter.create_counter(
             "teo_scheduler_inputs_expired",
             description="Inputs that retention took before anybody decided them, by topic",
+        ),
+        resets=meter.create_counter(
+            "teo_scheduler_inputs_reset",
+            description="Times inputs were not what the journal knew, by topic",
         ),
         set_aside=meter.create_counter(
             "teo_scheduler_set_aside", description="Inputs sent to the dead letters"

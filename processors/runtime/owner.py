@@ -11,24 +11,21 @@ from dataclasses import dataclass
 import structlog
 
 from events.codec import decode_command, decode_report, type_name
-from events.errors import (
-    Fenced,
-    JournalBroken,
-    LogUnavailable,
-    OffsetGone,
-    RecordTooBig,
-    TeoError,
-    Undecodable,
-)
+from events.errors import LogUnavailable, RecordTooBig, TeoError, Undecodable
+from events.facts import Event
 from events.letters import REPLAYED_FROM, pool_of, told
 from events.log import Log, Outgoing, Partition, Reader, Record, Writer
 from events.topics import Topics
+from processors.runtime.ahead import refuse_if_behind
+from processors.runtime.footing import Footing
+from processors.runtime.inputs import input_id
 from processors.runtime.log_time import Clock, LogTime
 from processors.runtime.metrics import RuntimeMetrics
 from processors.runtime.records import records_of, set_aside_record
 from processors.runtime.recovery import Recovered, resume
 from processors.runtime.snapshot import fingerprint
 from processors.runtime.snapshot_writer import EVENTS_PER_SNAPSHOT, SnapshotWriter
+from processors.runtime.standing import Standing
 from processors.runtime.waits import waits
 from processors.scheduler import core
 from processors.scheduler.decision import Decision, Input, Tick
@@ -40,8 +37,6 @@ INPUTS_UNMARKED_MAX = 10_000
 TICK_S = 0.25
 BACKOFF_S_FIRST = 0.1
 BACKOFF_S_MAX = 5.0
-FENCED_WAIT_S = 3.0
-"""After being fenced: the group tells within a heartbeat interval who owns the partition now."""
 POISON_MAX = 1_000
 ASKED_MAX = 100
 
@@ -97,6 +92,9 @@ class Owner:
         self._snapshots = SnapshotWriter(topics, metrics, snapshot_every)
         self._asked: list[asyncio.Future[LiveState]] = []
         self._snapshot = 0
+        reads = {each.topic: 0 for each in self._inputs}
+        self.standing = Standing(partition, clock.now, reads=reads)
+        self.footing = Footing(log, topics, metrics)
         self.ledger: Ledger | None = None
         """The live state, for checks and metrics; None while there is none."""
 
@@ -134,28 +132,11 @@ class Owner:
                 await self._serve()
             except _Poisoned:
                 wait_s, failures = 0.0, 0
-            except Fenced as error:
-                logger.warning("partition.fenced", partition=self._number, error=str(error))
-                wait_s = FENCED_WAIT_S
-            except JournalBroken as error:
-                logger.critical(
-                    "partition.journal_broken", partition=self._number, error=str(error)
-                )
-                wait_s = BACKOFF_S_MAX
-            except OffsetGone as error:
-                logger.critical("partition.inputs_lost", partition=self._number, error=str(error))
-                wait_s = BACKOFF_S_MAX
-            except RecordTooBig as error:
-                logger.critical(
-                    "partition.record_too_big", partition=self._number, error=str(error)
-                )
-                wait_s = BACKOFF_S_MAX
             except TeoError as error:
-                logger.warning(
-                    "partition.failed", partition=self._number, code=error.code, error=str(error)
-                )
+                wait_s = self.standing.fell(error) or wait_s
             except Exception:
                 logger.exception("partition.crashed", partition=self._number)
+                self.standing.crashed()
             if self._is_serving:
                 failures = 0
             self.ledger, self._is_serving = None, False
@@ -169,11 +150,14 @@ class Owner:
             found = await self._recover(started_s)
             ledger = found.ledger
             writer.expect(Partition(self._topics.events, self._number), found.end)
-            reader = await self._log.open_reader(await self._starts(ledger))
+            inputs = await self.footing.find(ledger)
+            self.standing.reads = {each.topic: at for each, at in inputs.starts.items()}
+            reader = await self._log.open_reader(inputs.starts)
             try:
                 self.ledger = ledger
                 self._due = None
                 self._log_time.saw(ledger.now)
+                await self._put_down(ledger, writer, inputs.facts)
                 await self._decide_for_ever(ledger, reader, writer)
             finally:
                 await reader.close()
@@ -182,6 +166,7 @@ class Owner:
 
     async def _recover(self, started_s: float) -> Recovered:
         found = await resume(self._log, self._topics, self._number)
+        await refuse_if_behind(self._log, self._topics, found.ledger)
         took_s = self._clock.monotonic_s() - started_s
         logger.info(
             "partition.recovered",
@@ -197,30 +182,23 @@ class Owner:
         self._snapshot = found.from_seq
         return found
 
-    async def _starts(self, ledger: Ledger) -> dict[Partition, int]:
-        begins = await self._log.begins(self._inputs)
-        due = {each: ledger.positions.get(each.topic, -1) + 1 for each in self._inputs}
-        for each, offset in due.items():
-            if ledger.seq and (count := begins[each] - offset) > 0:
-                logger.critical(
-                    "partition.inputs_expired",
-                    topic=each.topic,
-                    partition=each.number,
-                    first=offset,
-                    count=count,
-                )
-                self._metrics.expired.add(count, {"topic": each.topic})
-        return {each: max(begins[each], offset) for each, offset in due.items()}
+    async def _put_down(self, ledger: Ledger, writer: Writer, found: Sequence[Event]) -> None:
+        """Say on the journal where the inputs go on, before any of them is decided."""
+        if found:
+            decision = core.about_partition(ledger, found, at=self._log_time.now())
+            await self._commit(writer, [decision], [], ())
 
     async def _decide_for_ever(self, ledger: Ledger, reader: Reader, writer: Writer) -> None:
         ticked_s = self._clock.monotonic_s()
         while True:
             self._answer(ledger)
+            self.footing.check()
             records_max = 1 if self._doubted else self._batch
             records = await reader.poll(records_max=records_max, wait_s=TICK_S)
             outgoing: list[Outgoing] = []
             self._note_time(records)
-            decisions = [self._decide(ledger, record, outgoing) for record in records]
+            decisions = self._bind(ledger, records)
+            decisions += [self._decide(ledger, record, outgoing) for record in records]
             decisions += _marked(ledger, records)
             if self._doubted:  # Time must not add to what is on trial.
                 await self._commit(writer, decisions, outgoing, records)
@@ -233,6 +211,12 @@ class Owner:
             await self._commit(writer, decisions, outgoing, records)
             self._batch = min(INPUTS_PER_BATCH_MAX, 2 * self._batch)
             self._is_serving = True
+            self.standing.serves(records)
+
+    def _bind(self, ledger: Ledger, records: Sequence[Record]) -> list[Decision]:
+        """Return the fact of which topics these are, if inputs came and it is not known yet."""
+        found = self.footing.bound_now() if records else ()
+        return [core.about_partition(ledger, found, at=self._log_time.now())] if found else []
 
     def _note_time(self, records: Sequence[Record]) -> None:
         for record in records:
@@ -306,6 +290,7 @@ class Owner:
             ledger,
             topic=record.topic,
             offset=record.offset,
+            input_id=input_id(record),
             at=record.timestamp,
             pool=pool_of(record),
             error=told(error),
@@ -384,6 +369,7 @@ def _marked(ledger: Ledger, records: Sequence[Record]) -> Iterator[Decision]:
                 ledger,
                 topic=topic,
                 offset=record.offset,
+                input_id=input_id(record),
                 at=record.timestamp,
                 pool=pool_of(record),
             )

@@ -33,6 +33,8 @@ from processors.scheduler.state import Ledger, Pool, Trace
 NO_REQUEST = "-"
 """Stands for the request hash of a command whose sender gave none."""
 SCHEDULER = "scheduler"
+WHOLE_PARTITION = ""
+"""Stands for a pool in facts about all of a partition."""
 EFFECTS_PER_DECISION_MAX = 100_000
 """More than any honest decision has: beyond it a reaction feeds itself, and the input is poison."""
 
@@ -117,21 +119,44 @@ def tick(ledger: Ledger, given: Tick) -> Sequence[Decision]:
 
 
 def set_aside(
-    ledger: Ledger, *, topic: str, offset: int, at: datetime, pool: str, error: str
+    ledger: Ledger, *, topic: str, offset: int, input_id: str, at: datetime, pool: str, error: str
 ) -> Decision:
     """Return the fact that an input went to the dead letters, so that the position moves on."""
-    cause = _Cause(at=max(ledger.now, at), actor=SCHEDULER, input_topic=topic, input_offset=offset)
+    cause = _Cause(
+        at=max(ledger.now, at),
+        actor=SCHEDULER,
+        causation_id=input_id,
+        input_topic=topic,
+        input_offset=offset,
+    )
     draft = _Draft(ledger, pool, cause)
     draft.apply([InputSetAside(source_topic=topic, source_offset=offset, error=error)])
     return draft.finish()
 
 
-def inputs_read(ledger: Ledger, *, topic: str, offset: int, at: datetime, pool: str) -> Decision:
+def inputs_read(
+    ledger: Ledger, *, topic: str, offset: int, input_id: str, at: datetime, pool: str
+) -> Decision:
     """Return the fact that nothing follows from the inputs up to `offset`: they are done with."""
     count = offset - ledger.positions.get(topic, -1)
-    cause = _Cause(at=max(ledger.now, at), actor=SCHEDULER, input_topic=topic, input_offset=offset)
+    cause = _Cause(
+        at=max(ledger.now, at),
+        actor=SCHEDULER,
+        causation_id=input_id,
+        input_topic=topic,
+        input_offset=offset,
+    )
     draft = _Draft(ledger, pool, cause)
     draft.apply([InputsRead(count=count)])
+    return draft.finish()
+
+
+def about_partition(
+    ledger: Ledger, found: Iterable[Event], *, at: datetime, actor: str = SCHEDULER
+) -> Decision:
+    """Return facts about the partition itself as one decision: they follow from no input."""
+    draft = _Draft(ledger, WHOLE_PARTITION, _Cause(at=max(ledger.now, at), actor=actor))
+    draft.apply(found)
     return draft.finish()
 
 

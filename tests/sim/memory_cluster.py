@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from aiokafka.partitioner import murmur2
 
 from events.errors import RecordTooBig, TopicMissing
-from events.log import Outgoing, Partition, Position, Record
+from events.log import Noted, Outgoing, Partition, Position, Record
 from events.topics import RECORD_BYTES_KEY, Topics, specs
 
 if TYPE_CHECKING:
@@ -60,6 +60,11 @@ class MemoryCluster:
     epochs: dict[str, int] = field(default_factory=dict)
     groups: dict[str, list["MemoryMembership"]] = field(default_factory=dict)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
+    notes: dict[str, dict[Partition, Noted]] = field(default_factory=dict)
+    """What members of a group said last, by group."""
+    makings: dict[str, int] = field(default_factory=dict)
+    """How often each topic was made: its id."""
+    copies: int = 1
     is_fencing: bool = True
     """Off in a negative control: an old writer's transactions are taken."""
 
@@ -67,6 +72,7 @@ class MemoryCluster:
         self.random = random.Random(self.seed)
         names = ("commands", "reports", "events", "tasks", "results", "logs", "dlq", "snapshots")
         for name in names:
+            self.makings[getattr(self.topics, name)] = 1
             for number in range(self.partitions):
                 self.stored[Partition(getattr(self.topics, name), number)] = []
         self.bytes_max = {
@@ -114,6 +120,21 @@ class MemoryCluster:
             )
         )
         return Position(number, len(entries) - 1)
+
+    def make_anew(self, topic: str) -> list[Record]:
+        """Delete a topic and make it again; return what was on it."""
+        lost = self.all_records(topic)
+        self.makings[topic] += 1
+        for number in range(self.partitions):
+            self.stored[Partition(topic, number)] = []
+        return lost
+
+    def shorten(self, partition: Partition, count: int) -> list[Record]:
+        """Lose the last offsets of a partition, as in a power cut; return what was on them."""
+        entries = self.stored[partition]
+        cut = max(0, len(entries) - count)
+        lost, entries[cut:] = entries[cut:], []
+        return [record for record in lost if record is not None]
 
     def abort(self, records: Sequence[Outgoing]) -> None:
         """Take records of a transaction that is aborted: offsets without anything to read."""
