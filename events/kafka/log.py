@@ -23,6 +23,8 @@ START_S_MAX = 10.0
 METADATA_TRIES = 50
 METADATA_WAIT_S = 0.1
 NOTED_S_MAX = 10.0
+IDENTIFY_S_MAX = 5.0
+"""A broker that hangs is not waited for: another try asks another one."""
 
 
 class KafkaLog:
@@ -137,7 +139,8 @@ class KafkaLog:
             node = client.get_random_node()
             if node is None:
                 raise LogUnavailable("no broker is known")
-            answer = await client.send(node, TopicsRequest(list(topics)))
+            async with asyncio.timeout(IDENTIFY_S_MAX):
+                answer = await client.send(node, TopicsRequest(list(topics)))
         return {
             each["topic"]: _identity(each)
             for each in answer.to_object()["topics"]

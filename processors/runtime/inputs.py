@@ -13,17 +13,21 @@ Deciding an input again that led to nothing is harmless; so is reading one that 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
+from typing import NamedTuple
 
 from events.codec import decode, decode_event
 from events.errors import InputsShort, Undecodable
-from events.facts import Event, InputsReset, TopicsBound
+from events.facts import InputsReset, TopicsBound
 from events.ids import ID_HEADER
 from events.log import Identity, Log, Partition, Record
 from events.message import Message
 from events.reading import read_until
 from events.shared import CommandMeta, ReportMeta
 from events.topics import Topics
+from processors.scheduler import core
+from processors.scheduler.decision import Decision
 from processors.scheduler.state import Ledger
 
 SPAN_FIRST = 1_000
@@ -73,6 +77,14 @@ class Expired:
     count: int
 
 
+class Reset(NamedTuple):
+    """Inputs that go on from elsewhere."""
+
+    fact: InputsReset
+    newest_id: str
+    """Id of the newest input that was decided and is there; empty: none is."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     """What was found: where to go on, and what has to be put down before."""
@@ -80,15 +92,20 @@ class Inputs:
     starts: Mapping[Partition, int]
     identities: Mapping[str, Identity]
     """As they were before anything else was asked."""
-    resets: tuple[InputsReset, ...]
+    resets: tuple[Reset, ...]
     bound: TopicsBound | None
     """None: the journal has the ids that the topics have."""
     expired: tuple[Expired, ...]
 
-    @property
-    def facts(self) -> tuple[Event, ...]:
-        """What a reset puts down; nothing if there is none: ids alone can wait for a decision."""
-        return (*self.resets, *([self.bound] if self.bound else ())) if self.resets else ()
+    def decisions(self, ledger: Ledger, *, at: datetime, actor: str) -> list[Decision]:
+        """Return what a reset puts down; nothing without one: ids alone can wait for an input."""
+        found = [
+            core.about_partition(ledger, reset.fact, at=at, actor=actor, cause=reset.newest_id)
+            for reset in self.resets
+        ]
+        if found and self.bound is not None:
+            found.append(core.about_partition(ledger, self.bound, at=at, actor=actor))
+        return found
 
 
 async def look_at_inputs(
@@ -104,14 +121,14 @@ async def look_at_inputs(
     identities = await log.identify(bound_topics(topics))
     begins, ends = await log.begins(inputs), await log.ends(inputs)
     starts: dict[Partition, int] = {}
-    resets: list[InputsReset] = []
+    resets: list[Reset] = []
     for each in inputs:
         identity = identities.get(each.topic)
         view = _View(log, topics, ledger, each, begins[each], ends[each], identity)
         reset = await view.reset(is_short_accepted=is_short_accepted)
         if reset is not None:
             resets.append(reset)
-        starts[each] = max(begins[each], view.due if reset is None else reset.next_offset)
+        starts[each] = max(begins[each], view.due if reset is None else reset.fact.next_offset)
     return Inputs(
         starts=starts,
         identities=identities,
@@ -135,9 +152,9 @@ def _bound(ledger: Ledger, identities: Mapping[str, Identity]) -> TopicsBound | 
 
 
 def _expired(
-    ledger: Ledger, begins: Mapping[Partition, int], resets: Sequence[InputsReset]
+    ledger: Ledger, begins: Mapping[Partition, int], resets: Sequence[Reset]
 ) -> Iterator[Expired]:
-    reset = {each.topic for each in resets}
+    reset = {each.fact.topic for each in resets}
     for each, begin in begins.items():
         due = ledger.positions.get(each.topic, -1) + 1
         if ledger.seq and begin > due and each.topic not in reset:
@@ -161,7 +178,7 @@ class _View:
         """Offset that follows the last input that was decided."""
         return self.ledger.positions.get(self.partition.topic, -1) + 1
 
-    async def reset(self, *, is_short_accepted: bool) -> InputsReset | None:
+    async def reset(self, *, is_short_accepted: bool) -> Reset | None:
         """Return where to go on instead of at `due`, and why; None: go on there."""
         topic = self.partition.topic
         found, known = self.identity, self.ledger.topics.get(topic, "")
@@ -173,16 +190,17 @@ class _View:
         if is_short and not (is_other or is_short_accepted):
             self._refuse_other_copies()
         newest = await self._newest_decided(SPAN_MAX if is_other else SPAN_FIRST)
-        following = self.begin if newest is None else newest + 1
+        following = self.begin if newest is None else newest.offset + 1
         if following == self.due:
             return None  # It has another id and the same records: it was restored.
-        return InputsReset(
+        fact = InputsReset(
             topic=topic,
             topic_id="" if found is None else found.id,
             next_offset=following,
             was_offset=self.due,
             reason=self._why(is_other, following, standing),
         )
+        return Reset(fact, "" if newest is None else newest.input_id)
 
     def _refuse_other_copies(self) -> None:
         copies = 1 if self.identity is None else self.identity.copies
@@ -222,8 +240,8 @@ class _View:
             "places now is decided as it comes"
         )
 
-    async def _newest_decided(self, span: int) -> int | None:
-        """Return the newest offset whose record the journal knows as decided there."""
+    async def _newest_decided(self, span: int) -> "_Known | None":
+        """Return the newest record that the journal knows as decided at its place."""
         high = min(self.end, self.due)
         while high > self.begin:
             low = max(self.begin, high - span)
@@ -237,26 +255,33 @@ class _View:
             high, span = low, min(SPAN_MAX, span * SPAN_GROWTH)
         return None
 
-    async def _newest_of(self, there: Mapping[int, Record]) -> int | None:
+    async def _newest_of(self, there: Mapping[int, Record]) -> "_Known | None":
         journal = Partition(self.topics.events, self.ledger.partition)
         begin, end = (await self.log.begins([journal]))[journal], (await self.log.ends([journal]))
-        newest: int | None = None
+        newest: _Known | None = None
         async with aclosing(read_until(self.log, journal, begin, end[journal])) as batches:
             async for records in batches:
                 for record in records:
-                    offset = _decided_at(record, self.partition.topic, there)
-                    if offset is not None and (newest is None or offset > newest):
-                        newest = offset
+                    known = _known(record, self.partition.topic, there)
+                    if known is not None and (newest is None or known.offset > newest.offset):
+                        newest = known
         return newest
 
 
-def _decided_at(record: Record, topic: str, there: Mapping[int, Record]) -> int | None:
-    """Return the offset of the input in `there` that an event of the journal was decided from."""
+class _Known(NamedTuple):
+    """An input that the journal knows, and where."""
+
+    offset: int
+    input_id: str
+
+
+def _known(record: Record, topic: str, there: Mapping[int, Record]) -> _Known | None:
+    """Return the input in `there` that an event of the journal was decided from."""
     try:
         meta = decode_event(record.value).meta
     except Undecodable:
         return None
-    if meta.input_topic != topic or not meta.causation_id:
+    found = there.get(meta.input_offset) if meta.input_topic == topic else None
+    if found is None or not meta.causation_id or not is_input(found, meta.causation_id):
         return None
-    found = there.get(meta.input_offset)
-    return meta.input_offset if found and is_input(found, meta.causation_id) else None
+    return _Known(meta.input_offset, meta.causation_id)

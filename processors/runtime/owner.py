@@ -12,13 +12,12 @@ import structlog
 
 from events.codec import decode_command, decode_report, type_name
 from events.errors import LogUnavailable, RecordTooBig, TeoError, Undecodable
-from events.facts import Event
 from events.letters import REPLAYED_FROM, pool_of, told
 from events.log import Log, Outgoing, Partition, Reader, Record, Writer
 from events.topics import Topics
 from processors.runtime.ahead import refuse_if_behind
-from processors.runtime.footing import Footing
-from processors.runtime.inputs import input_id
+from processors.runtime.footing import AGE_S_MAX, Footing, TopicWatch
+from processors.runtime.inputs import Inputs, input_id
 from processors.runtime.log_time import Clock, LogTime
 from processors.runtime.metrics import RuntimeMetrics
 from processors.runtime.records import records_of, set_aside_record
@@ -37,6 +36,8 @@ INPUTS_UNMARKED_MAX = 10_000
 TICK_S = 0.25
 BACKOFF_S_FIRST = 0.1
 BACKOFF_S_MAX = 5.0
+LOOK_EVERY_S = 2.0
+"""So often the topics are looked at while nothing comes."""
 POISON_MAX = 1_000
 ASKED_MAX = 100
 
@@ -74,6 +75,7 @@ class Owner:
         metrics: RuntimeMetrics,
         *,
         snapshot_every: int = EVENTS_PER_SNAPSHOT,
+        watch: TopicWatch | None = None,
     ) -> None:
         self._log = log
         self._topics = topics
@@ -94,7 +96,8 @@ class Owner:
         self._snapshot = 0
         reads = {each.topic: 0 for each in self._inputs}
         self.standing = Standing(partition, clock.now, reads=reads)
-        self.footing = Footing(log, topics, metrics)
+        watch = watch or TopicWatch(log, topics, clock.monotonic_s)
+        self._footing = Footing(log, topics, metrics, watch)
         self.ledger: Ledger | None = None
         """The live state, for checks and metrics; None while there is none."""
 
@@ -150,14 +153,14 @@ class Owner:
             found = await self._recover(started_s)
             ledger = found.ledger
             writer.expect(Partition(self._topics.events, self._number), found.end)
-            inputs = await self.footing.find(ledger)
+            inputs = await self._footing.find(ledger)
             self.standing.reads = {each.topic: at for each, at in inputs.starts.items()}
             reader = await self._log.open_reader(inputs.starts)
             try:
                 self.ledger = ledger
                 self._due = None
                 self._log_time.saw(ledger.now)
-                await self._put_down(ledger, writer, inputs.facts)
+                await self._put_down(ledger, writer, inputs)
                 await self._decide_for_ever(ledger, reader, writer)
             finally:
                 await reader.close()
@@ -182,19 +185,19 @@ class Owner:
         self._snapshot = found.from_seq
         return found
 
-    async def _put_down(self, ledger: Ledger, writer: Writer, found: Sequence[Event]) -> None:
+    async def _put_down(self, ledger: Ledger, writer: Writer, inputs: Inputs) -> None:
         """Say on the journal where the inputs go on, before any of them is decided."""
-        if found:
-            decision = core.about_partition(ledger, found, at=self._log_time.now())
-            await self._commit(writer, [decision], [], ())
+        now = self._log_time.now()
+        decisions = inputs.decisions(ledger, at=now, actor=core.SCHEDULER)
+        await self._commit(writer, decisions, [], ())
 
     async def _decide_for_ever(self, ledger: Ledger, reader: Reader, writer: Writer) -> None:
         ticked_s = self._clock.monotonic_s()
         while True:
             self._answer(ledger)
-            self.footing.check()
             records_max = 1 if self._doubted else self._batch
             records = await reader.poll(records_max=records_max, wait_s=TICK_S)
+            await self._footing.check(age_s_max=AGE_S_MAX if records else LOOK_EVERY_S)
             outgoing: list[Outgoing] = []
             self._note_time(records)
             decisions = self._bind(ledger, records)
@@ -215,8 +218,10 @@ class Owner:
 
     def _bind(self, ledger: Ledger, records: Sequence[Record]) -> list[Decision]:
         """Return the fact of which topics these are, if inputs came and it is not known yet."""
-        found = self.footing.bound_now() if records else ()
-        return [core.about_partition(ledger, found, at=self._log_time.now())] if found else []
+        found = self._footing.bound_now() if records else None
+        if found is None:
+            return []
+        return [core.about_partition(ledger, found, at=self._log_time.now())]
 
     def _note_time(self, records: Sequence[Record]) -> None:
         for record in records:

@@ -9,7 +9,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from events.errors import TeoError
 from events.log import Log, Membership, Noted, Partition
 from events.topics import Topics
-from processors.runtime.inputs import bound_topics
+from processors.runtime.footing import TopicWatch
 from processors.runtime.log_time import Clock
 from processors.runtime.metrics import runtime_metrics
 from processors.runtime.owner import LiveState, Owner
@@ -21,7 +21,7 @@ ASSIGNMENT_WAIT_S = 0.5
 JOIN_BACKOFF_S = 1.0
 STATE_S_MAX = 5.0
 TELL_EVERY_S = 2.0
-"""So often the topics are looked at, and the group is told how the partitions stand."""
+"""So often the group is told how the partitions stand."""
 GIVE_UP_S = 10.0
 """What an owner gets to close what it has open before it is cancelled once more."""
 
@@ -45,6 +45,7 @@ class Scheduler:
         self._clock = clock
         self._snapshot_every = snapshot_every
         self._metrics = runtime_metrics(meter)
+        self._watch = TopicWatch(log, topics, clock.monotonic_s)
         self._owners: dict[int, tuple[Owner, asyncio.Task[None]]] = {}
         meter.create_observable_gauge(
             "teo_scheduler_queue", callbacks=[self._queue], description="Asks that wait, by kind"
@@ -106,16 +107,13 @@ class Scheduler:
                 await membership.close()
 
     async def _tell(self, membership: Membership) -> None:
-        """Look at the topics, and tell the group how the partitions stand, again and again."""
+        """Tell the group how the partitions stand, again and again."""
         while True:
             await asyncio.sleep(TELL_EVERY_S)
             notes: dict[Partition, Noted] = {}
             for owner in self.owners.values():
                 notes |= owner.standing.notes()
             try:
-                identities = await self._log.identify(bound_topics(self._topics))
-                for owner in self.owners.values():
-                    owner.footing.see(identities)
                 if notes:
                     await membership.note(notes)
             except TeoError as error:
@@ -139,6 +137,7 @@ class Scheduler:
                 self._clock,
                 self._metrics,
                 snapshot_every=self._snapshot_every,
+                watch=self._watch,
             )
             self._owners[number] = (owner, group.create_task(owner.run()))
 

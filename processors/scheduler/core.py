@@ -152,11 +152,15 @@ def inputs_read(
 
 
 def about_partition(
-    ledger: Ledger, found: Iterable[Event], *, at: datetime, actor: str = SCHEDULER
+    ledger: Ledger, fact: Event, *, at: datetime, actor: str = SCHEDULER, cause: str = ""
 ) -> Decision:
-    """Return facts about the partition itself as one decision: they follow from no input."""
-    draft = _Draft(ledger, WHOLE_PARTITION, _Cause(at=max(ledger.now, at), actor=actor))
-    draft.apply(found)
+    """Return a fact about the partition itself: it is decided from no input.
+
+    `cause` is the id of what it follows from; of a reset, the newest input that is still there.
+    """
+    made = _Cause(at=max(ledger.now, at), actor=actor, causation_id=cause)
+    draft = _Draft(ledger, WHOLE_PARTITION, made)
+    draft.apply([fact])
     return draft.finish()
 
 

@@ -45,7 +45,7 @@ def fold(ledger: Ledger, message: EventMessage) -> None:
         ledger.pools.setdefault(meta.pool, Pool(meta.pool))
     elif isinstance(event, facts.InputsReset):
         ledger.positions[event.topic] = event.next_offset - 1
-        ledger.inputs.pop(event.topic, None)
+        ledger.inputs[event.topic] = meta.causation_id
     elif isinstance(event, facts.TopicsBound):
         ledger.topics = dict(event.topics)
     pool = ledger.pools.get(meta.pool)

@@ -65,6 +65,8 @@ class MemoryCluster:
     makings: dict[str, int] = field(default_factory=dict)
     """How often each topic was made: its id."""
     copies: int = 1
+    elections: int = 0
+    """How often each partition got a leader: after a power cut it does."""
     is_fencing: bool = True
     """Off in a negative control: an old writer's transactions are taken."""
 
@@ -132,6 +134,7 @@ class MemoryCluster:
     def shorten(self, partition: Partition, count: int) -> list[Record]:
         """Lose the last offsets of a partition, as in a power cut; return what was on them."""
         entries = self.stored[partition]
+        self.elections += 1
         cut = max(0, len(entries) - count)
         lost, entries[cut:] = entries[cut:], []
         return [record for record in lost if record is not None]

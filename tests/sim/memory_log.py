@@ -141,7 +141,11 @@ class MemoryLog:
         await self.travel("identify")
         cluster = self.cluster
         return {
-            name: Identity(id=f"{name}#{cluster.makings[name]}", copies=cluster.copies)
+            name: Identity(
+                id=f"{name}#{cluster.makings[name]}",
+                copies=cluster.copies,
+                epochs=(cluster.elections,) * cluster.partitions,
+            )
             for name in topics
             if Partition(name, 0) in cluster.stored
         }

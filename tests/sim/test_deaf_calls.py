@@ -60,6 +60,7 @@ def _deaf(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(test_simulation, "ASKS", ASKS)
     monkeypatch.setattr(test_simulation, "nemesis", impatient)
     monkeypatch.setattr(test_simulation, "damage_snapshots", peace)
+    monkeypatch.setattr(test_simulation, "lose_inputs", peace)
     monkeypatch.setattr(test_simulation, "faults_of", lambda _: Faults())
 
 

@@ -14,6 +14,8 @@ import pytest
 from events import facts
 from events.codec import decode
 from events.log import Partition
+from processors.audit.findings import Findings
+from processors.audit.inputs import Decided, check_inputs
 from processors.runtime.recovery import recover
 from projections.rebuild import fingerprint
 from projections.runtime import Projector
@@ -21,6 +23,7 @@ from projections.store import Store
 from tests.sim.checkers import Violated, check_journal, check_letters, check_results
 from tests.sim.in_time import judge_in_time
 from tests.sim.loop import run
+from tests.sim.lost_inputs import lose_inputs
 from tests.sim.memory_cluster import Faults
 from tests.sim.memory_log import MemoryLog
 from tests.sim.nemesis import SCHEDULERS, WORKERS, faults_of, nemesis
@@ -68,7 +71,7 @@ def undecided(world: World) -> list[str]:
         for number in range(world.cluster.partitions)
         for message in world.journal(number)
     }
-    return [command_id for command_id in world.asked if command_id not in decided]
+    return [name for name in world.asked if name not in decided and name not in world.lost]
 
 
 async def live(seed: int, folder: Path) -> World:
@@ -91,6 +94,7 @@ async def _live(world: World) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(nemesis(world, strikes=STRIKES))
         group.create_task(damage_snapshots(world, strikes=STRIKES))
+        group.create_task(lose_inputs(world, strikes=STRIKES))
         for number in range(CLIENTS):
             group.create_task(world.client(number, ASKS))
     world.cluster.faults = Faults()
@@ -110,8 +114,12 @@ async def judge(world: World) -> None:
     world.hardware.judge()
     events = []
     for number in range(world.cluster.partitions):
+        await judge_inputs(world, number)
         journal = world.journal(number)
         check_journal(journal)
+        for message in journal:
+            if isinstance(message.body, facts.InputsReset):
+                world.count("reset")
         judge_in_time(world, number)
         events += journal
         await live_state_is_the_fold(world, number)
@@ -121,11 +129,27 @@ async def judge(world: World) -> None:
     letters = [decode(record.value) for record in world.cluster.all_records(TOPICS.dlq)]
     check_letters(events, letters)
     first = {message.meta.causation_id for message in events if message.meta.index == 0}
-    if lost := sorted(world.asked.keys() - first):
+    if lost := sorted(world.asked.keys() - world.lost - first):
         raise Violated(f"acknowledged and lost: {lost}")
     prints = [await projected(world), await projected(world)]
     if prints[0] != prints[1]:
         raise Violated("two projections of one log differ")
+
+
+async def judge_inputs(world: World, number: int) -> None:
+    """What stands on the topics of inputs is what the journal was decided from, as `fsck` sees.
+
+    Soon: what was lost a moment ago must first be noticed.
+    """
+    for _ in range(COMPARE_TRIES):
+        findings, decided = Findings(), Decided()
+        for message in world.journal(number):
+            decided.see(message)
+        await check_inputs(MemoryLog(world.cluster), TOPICS, number, decided, findings)
+        if not findings.kept:
+            return
+        await asyncio.sleep(1)
+    raise Violated(f"partition {number}: {findings.kept}")
 
 
 async def live_state_is_the_fold(world: World, number: int) -> None:
@@ -170,15 +194,17 @@ def happen(seed: int) -> World:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("block", range((SEEDS + BLOCK - 1) // BLOCK))
 def test_seeds(block: int) -> None:
-    runs = finished = resumed = 0
+    runs = finished = resumed = reset = 0
     for seed in range(FIRST + block * BLOCK, FIRST + min((block + 1) * BLOCK, SEEDS)):
         world = happen(seed)
         runs += world.hardware.runs
         finished += len(world.cluster.all_records(TOPICS.results))
         resumed += world.counters.get("resumed", 0)
+        reset += world.counters.get("reset", 0)
     assert runs > BLOCK, "tests were really run"
     assert finished > BLOCK
     assert resumed > 0, "snapshots were really used"
+    assert reset > 0, "inputs were really lost, and that was said"
 
 
 def test_corpus() -> None:

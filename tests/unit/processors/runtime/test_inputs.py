@@ -10,6 +10,7 @@ from events.codec import decode_event
 from events.log import Partition
 from processors.audit.checkers import check_journal
 from processors.runtime import inputs
+from processors.runtime.footing import Footing
 from processors.runtime.owner import Owner
 from tests.on_log import asked
 from tests.unit.processors.runtime.test_outage import TOPICS, Lab, play
@@ -68,20 +69,33 @@ def test_commands_of_a_topic_that_was_made_anew_are_decided_from_its_begin() -> 
     play(scene)
 
 
-def test_a_topic_that_is_made_anew_under_a_running_owner_is_noticed() -> None:
+@pytest.mark.parametrize("count", [1, 5, 9])
+def test_a_topic_that_is_made_anew_under_a_running_owner_is_noticed(count: int) -> None:
+    """Its reader meets the end, or is just there, or finds records behind it."""
+
     async def scene(lab: Lab) -> None:
-        owner = await begun(lab, 5)
+        await begun(lab, 5)
         lab.cluster.make_anew(TOPICS.commands)
-        lab.ask(benches("new"))
+        for number in range(count):
+            lab.ask(benches(f"new{number}"))
         await lab.settled()
-        assert decided(lab)[5:] == ["c5"], "its reader met the end"
-        lab.cluster.make_anew(TOPICS.commands)
-        lab.ask(benches("newer"))  # Its reader is just there: it meets no end.
+        assert decided(lab) == [f"c{number}" for number in range(5 + count)]
+        check(lab)
+
+    play(scene)
+
+
+@pytest.mark.parametrize("refill", [0, 1, 2, 3])
+def test_inputs_that_are_shortened_under_a_running_owner_are_decided(refill: int) -> None:
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 5)
+        lab.cluster.shorten(COMMANDS, 2)
+        for number in range(refill):
+            lab.ask(benches(f"new{number}"))
         await lab.settled()
-        assert decided(lab)[6:] == []
-        owner.footing.see(await lab.log.identify(inputs.bound_topics(TOPICS)))
+        lab.ask(benches("last"))
         await lab.settled()
-        assert decided(lab)[6:] == ["c6"]
+        assert decided(lab) == [f"c{number}" for number in range(5 + refill + 1)]
         check(lab)
 
     play(scene)
@@ -108,6 +122,25 @@ def test_after_a_power_cut_what_fills_the_gap_is_decided_and_nothing_twice(
         await lab.stop()
         lab.start()
         assert resets(await lab.settled()) == [], "it is said once"
+        check(lab)
+
+    play(scene)
+
+
+def test_what_is_lost_again_before_anything_was_decided_is_noticed_too() -> None:
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 5)
+        await lab.stop()
+        lab.cluster.shorten(COMMANDS, 2)
+        lab.start()
+        assert [each.next_offset for each in resets(await lab.settled())] == [3]
+        await lab.stop()
+        lab.cluster.shorten(COMMANDS, 1)
+        lab.ask(benches("x"))
+        lab.ask(benches("y"))
+        lab.start()
+        assert [each.next_offset for each in resets(await lab.settled())] == [2]
+        assert decided(lab) == [f"c{number}" for number in range(7)]
         check(lab)
 
     play(scene)
@@ -237,5 +270,24 @@ def test_without_a_look_at_the_inputs_acknowledged_commands_are_swallowed(
         lab.start()
         await lab.settled()
         assert decided(lab)[5:] == ["c10", "c11", "c12"]
+
+    play(scene)
+
+
+def test_without_a_watch_on_the_topics_what_fills_the_gap_is_swallowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def blind(*_: Any, **__: Any) -> None:
+        return None
+
+    monkeypatch.setattr(Footing, "check", blind)
+
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 5)
+        lab.cluster.make_anew(TOPICS.commands)
+        for number in range(9):
+            lab.ask(benches(f"new{number}"))
+        await lab.settled()
+        assert decided(lab)[5:] == ["c10", "c11", "c12", "c13"]
 
     play(scene)
