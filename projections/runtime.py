@@ -7,11 +7,11 @@ threads, so that a run can be repeated exactly.
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 
 import structlog
 
-from events.errors import LogUnavailable
+from events.errors import JournalBehind, JournalBroken, LogUnavailable
 from events.log import Log, Partition, Position, Record
 from events.topics import Topics
 from projections import queries
@@ -20,7 +20,7 @@ from projections.feed import Change, ChangeFeed
 from projections.metrics import ProjectionMetrics, projection_metrics
 from projections.rows import CommandRow, Health
 from projections.store import Store
-from projections.tail import OtherJournal, Tail
+from projections.tail import Tail
 
 log = structlog.get_logger()
 
@@ -57,7 +57,8 @@ class Projector:
     async def run(self) -> None:
         """Apply events until cancelled; a log that cannot be reached is tried again.
 
-        Raises `JournalBroken` or the database's error: it cannot go on at all.
+        So is a journal that is broken: somebody may mend it, and what is known is shown meanwhile.
+        Raises the database's error: it cannot go on at all.
         """
         pause_s = BACKOFF_S_FIRST
         try:
@@ -65,14 +66,14 @@ class Projector:
                 progress = self._progress()
                 try:
                     await self._follow()
-                except OtherJournal as error:
-                    self.store.reset(str(error))
-                except LogUnavailable as error:
+                except (LogUnavailable, JournalBroken) as error:
                     self._trouble = str(error)
                     self._metrics.interruptions.add(1)
                     has_moved = self._progress() != progress
                     pause_s = BACKOFF_S_FIRST if has_moved else min(BACKOFF_S_MAX, pause_s * 2)
-                    log.warning("projection.interrupted", error=str(error), pause_s=pause_s)
+                    is_grave = isinstance(error, JournalBehind | JournalBroken)
+                    say = log.critical if is_grave else log.warning
+                    say("projection.interrupted", error=str(error), pause_s=pause_s)
                     await asyncio.sleep(pause_s)
         except BaseException as error:
             self._trouble = f"stopped: {type(error).__name__}: {error}"
@@ -91,7 +92,7 @@ class Projector:
             while True:
                 records = await tail.poll()
                 async with self.turn:
-                    self._take(tail, records)
+                    await self._take(tail, records)
                 await tail.settle()
                 self._wake()
                 await asyncio.sleep(0)
@@ -99,14 +100,16 @@ class Projector:
             self._tail = None
             await tail.close()
 
-    def _take(self, tail: Tail, records: Sequence[Record]) -> None:
+    async def _take(self, tail: Tail, records: Sequence[Record]) -> None:
         """Apply records and tell everybody, without a wait in between."""
         began_s = time.perf_counter()
-        changes = tail.apply(records).changes()
-        if changes:
-            self._metrics.apply.record(time.perf_counter() - began_s)
-            self._metrics.events.add(len(changes))
-        self._publish(changes)
+        async with aclosing(tail.take(records)) as batches:
+            async for batch in batches:
+                changes = batch.changes()
+                if changes:
+                    self._metrics.apply.record(time.perf_counter() - began_s)
+                    self._metrics.events.add(len(changes))
+                self._publish(changes)
 
     def _publish(self, changes: list[Change]) -> None:
         if changes:

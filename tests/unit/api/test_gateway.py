@@ -14,6 +14,7 @@ from api.gateway import command_id_of
 from events.codec import decode_command, encode
 from events.errors import LogUnavailable
 from events.facts import CommandRejected, ReservationRequested
+from events.ids import event_id
 from events.log import Outgoing, Position
 from events.message import CommandMessage, Message
 from events.shared import EventMeta
@@ -48,13 +49,14 @@ async def decide(lab: Lab, command: CommandMessage, *, code: str = "") -> None:
         )
     number = lab.deps.log.partition_for(meta.pool.encode(), lab.cluster.partitions)
     seq = len(lab.cluster.records(TOPICS.events, number))
+    at = lab.cluster.now()
     event_meta = EventMeta(
-        event_id=f"event-{number}-{seq}",
+        event_id=event_id(at, number, seq),
         pool=meta.pool,
         seq=seq,
         index=0,
         count=1,
-        occurred_at=lab.cluster.now(),
+        occurred_at=at,
         actor=meta.actor,
         causation_id=meta.command_id,
         correlation_id=meta.correlation_id,
