@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli.direct import run_direct
+from cli.direct import DataDirIfNamed, kafka_of, run_direct
 from cli.problems import Problem
 from cli.serve import Kafka, Prefix
 from cli.session import Session
@@ -24,17 +24,36 @@ def init(
         int,
         typer.Option(min=1, help="Copies of each partition; 3 also asks for two at each write."),
     ] = 1,
+    make_missing: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--make-missing",
+            help="Topic that was lost, to be made empty; repeatable. What it held is gone.",
+        ),
+    ] = None,
+    mend: Annotated[
+        bool, typer.Option("--mend", help="Set the settings that would lose facts.")
+    ] = False,
+    data_dir: DataDirIfNamed = None,
 ) -> int:
     """Create the topics, or check those that are there."""
     from events.kafka.admin import ensure_topics, wait_for_broker
+    from events.kafka.mending import mend_settings
     from events.topics import Topics, specs
 
     min_insync = 2 if replication > 2 else 1
     wanted = specs(Topics(topic_prefix), partitions=partitions, min_insync=min_insync)
 
     async def create() -> frozenset[str]:
-        await wait_for_broker(kafka, wait_s=BROKER_WAIT_S)
-        return await ensure_topics(kafka, wanted, replication=replication)
+        async with kafka_of(None if data_dir else kafka, data_dir) as bootstrap:
+            await wait_for_broker(bootstrap, wait_s=BROKER_WAIT_S)
+            if mend:
+                for name, changes in (await mend_settings(bootstrap, wanted)).items():
+                    for key, value in changes.items():
+                        session.screen.note(f"{name}: {key} set to {value}")
+            return await ensure_topics(
+                bootstrap, wanted, replication=replication, make_missing=make_missing or ()
+            )
 
     try:
         made = run_direct(create())

@@ -40,26 +40,33 @@ def is_fact(record: Record, seq: int) -> bool:
 class Quarantine:
     """The records of one partition that are passed over. Reads on only when it is asked."""
 
-    def __init__(self, log: Log, partition: Partition) -> None:
+    def __init__(
+        self, log: Log, partition: Partition, chosen: frozenset[int] = frozenset()
+    ) -> None:
+        """Pass over those at the offsets `chosen` too, whatever they are: to see what remains."""
         self._log = log
         self._partition = partition
+        self._chosen = chosen
         self._named: set[tuple[int, str]] | None = None
-        self.passed: list[int] = []
-        """Offsets that were passed over."""
+        self.passed: dict[int, tuple[Record, int]] = {}
+        """What was passed over, by offset, and the number that was due there."""
 
     async def passes_over(self, record: Record, seq: int) -> bool:
         """Return True if `record`, which cannot be taken where `seq` is due, is passed over.
 
         Of several records the first must be asked for first. Raises `LogUnavailable`.
         """
+        is_passed = record.offset in self._chosen or await self._is_named(record, seq)
+        if is_passed:
+            self.passed[record.offset] = record, seq
+        return is_passed
+
+    async def _is_named(self, record: Record, seq: int) -> bool:
         if is_fact(record, seq):
             return False
         if self._named is None:
             self._named = await self._read(record.offset + 1)
-        is_named = (record.offset, digest_of(record)) in self._named
-        if is_named:
-            self.passed.append(record.offset)
-        return is_named
+        return (record.offset, digest_of(record)) in self._named
 
     async def _read(self, start: int) -> set[tuple[int, str]]:
         end = (await self._log.ends([self._partition]))[self._partition]

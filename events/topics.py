@@ -74,6 +74,10 @@ class Topics:
         """Inputs set aside, and executions out of retries; key: their own."""
         return f"{self.prefix}.dlq"
 
+    def writer(self, partition: int) -> str:
+        """The transactional id of whoever writes facts to a partition."""
+        return f"{self.prefix}-{partition}"
+
     @property
     def scheduler_group(self) -> str:
         """The consumer group that shares the partitions out to schedulers."""

@@ -28,7 +28,7 @@ from cli.local import BrokerFailed
 from cli.local.cluster import ClusterConfig, EmbeddedKafka
 from cli.problems import Problem
 from cli.process import PARENT_FD
-from events.errors import TeoError
+from events.errors import TeoError, TopicRefused
 from events.kafka.admin import ensure_topics, wait_for_broker
 from events.topics import OUTPUT_BYTES_MAX, Topics, specs
 
@@ -78,7 +78,13 @@ class Stack:
         try:
             asyncio.run(self._run())
         except* TeoError as group:
-            raise Problem(str(group.exceptions[0]), exit_code=3) from group
+            error = group.exceptions[0]
+            step = f"with --data-dir {self.config.folder} a verb starts the Kafka of this folder"
+            raise Problem(
+                str(error),
+                next_step=step if isinstance(error, TopicRefused) else "",
+                exit_code=3,
+            ) from group
         return 0
 
     async def _run(self) -> None:

@@ -12,8 +12,10 @@ from datetime import datetime
 from events import facts
 from events.codec import decode_event
 from events.errors import Undecodable
+from events.ids import is_in_place
 from events.log import Log, Partition, Record
 from events.message import EventMessage
+from events.quarantine import Quarantine
 from events.topics import Topics
 from processors.audit.findings import Finding, Findings, about, ids_of
 from processors.audit.inputs import Decided
@@ -89,6 +91,7 @@ class JournalAudit:
         """None once an event could not be applied."""
         self._last: EventMessage | None = None
         self._partitions = 0
+        self._quarantine = Quarantine(log, self._events)
         self.result = Audited(number)
 
     async def run(
@@ -110,7 +113,8 @@ class JournalAudit:
         async with aclosing(read_until(self._log, self._events, begin, end)) as batches:
             async for records in batches:
                 for record in records:
-                    self._see(record, snapshots, live)
+                    if not await self._passes_over(record):
+                        self._see(record, snapshots, live)
                 if progress is not None and records:
                     progress(number, records[-1].offset + 1, end)
         for rule in self._rules:
@@ -143,6 +147,23 @@ class JournalAudit:
                     "snapshots_are_whole", text, topic=topic, offset=each.offset, seq=each.seq
                 )
 
+    async def _passes_over(self, record: Record) -> bool:
+        """Return True if no scheduler wrote `record`, and a later fact says to leave it out."""
+        due = 0 if self._last is None else self._last.meta.seq + 1
+        try:
+            meta = decode_event(record.value).meta
+        except Undecodable:
+            return await self._quarantine.passes_over(record, due)
+        if meta.seq == due and is_in_place(meta, record.partition):
+            return False
+        return await self._quarantine.passes_over(record, due)
+
+    def _check_quarantined(self, record: Record, message: EventMessage) -> None:
+        body = message.body
+        if isinstance(body, facts.RecordQuarantined) and body.offset not in self._quarantine.passed:
+            text = f"the record at offset {body.offset} that it names is a fact, or is not there"
+            self._findings.add(about("quarantined_records_are_no_facts", text, record, message))
+
     def _see(self, record: Record, snapshots: Mapping[int, list[Stored]], live: list[Live]) -> None:
         self.result.events += 1
         try:
@@ -153,6 +174,7 @@ class JournalAudit:
             return
         self._last = message
         self._check_place(record, message)
+        self._check_quarantined(record, message)
         for rule in self._rules:
             for text in rule.see(message):
                 self._findings.add(about(rule.name, text, record, message))

@@ -22,15 +22,16 @@ from events.results import ExecutionResult
 from events.tasks import RunAttempt
 from events.topics import Topics
 from processors.saga.letters import FOUND_BY
-from processors.scheduler.state import Ledger
+from processors.scheduler.state import EPOCH, Ledger
 
 TAIL_OFFSETS = 64
 """Of each partition so much is read: what a journal loses at its end is told at other ends."""
 REMEMBERED = timedelta(hours=12)
 """A ledger knows for a day how something ended: so what ended within this time it must know."""
 MENDS = (
-    "bring the broker's data back from a backup; or, knowing what that means, begin anew with "
-    "`teo journal begin-anew --reason TEXT`"
+    "bring the broker's data back from a backup. To go on without what is lost: `teo journal "
+    "begin-anew --reason TEXT` if the journal is empty, else another --topic-prefix (with `teo "
+    "up`, another --data-dir)"
 )
 _READ = frozenset({"ExecutionResult", "DeadLetter", "RunAttempt"})
 
@@ -53,6 +54,20 @@ async def refuse_if_behind(log: Log, topics: Topics, ledger: Ledger) -> None:
                 "journal lost facts, or a broker tells an old end of it. Nothing is decided until "
                 f"it has them: {MENDS}"
             )
+
+
+async def newest_told(log: Log, topics: Topics) -> datetime:
+    """Return the newest time that a journal told at the ends of its topics; the epoch if none."""
+    newest = EPOCH
+    for record in await _tails(log, (topics.results, topics.tasks, topics.dlq)):
+        match _told(record):
+            case ExecutionResult() as result:
+                newest = max(newest, result.finished_at)
+            case DeadLetter() as letter:
+                newest = max(newest, letter.found_at)
+            case Message(body=RunAttempt()) as task:
+                newest = max(newest, task.meta.issued_at)
+    return newest
 
 
 async def _tails(log: Log, names: Sequence[str]) -> list[Record]:

@@ -148,7 +148,7 @@ class Owner:
 
     async def _serve(self) -> None:
         started_s = self._clock.monotonic_s()
-        writer = await self._log.open_writer(f"{self._topics.prefix}-{self._number}")
+        writer = await self._log.open_writer(self._topics.writer(self._number))
         try:
             found = await self._recover(started_s)
             ledger = found.ledger

@@ -6,7 +6,7 @@ because a writer must not decide on half a history. A snapshot is only ever a sh
 is wrong with one, the journal goes before it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -161,12 +161,26 @@ async def _from_snapshots(
     return found, skipped, not_met
 
 
-async def _from_start(log: Log, partition: Partition) -> Recovered:
+async def fold_without(
+    log: Log, partition: Partition, offsets: frozenset[int]
+) -> tuple[Recovered, Mapping[int, tuple[Record, int]]]:
+    """Fold a journal without the records at `offsets`, where they do not fit; return these too.
+
+    With each the number that was due there. Raises `JournalBroken` if the rest is not whole.
+    """
+    quarantine = Quarantine(log, partition, offsets)
+    found = await _from_start(log, partition, quarantine)
+    return found, {at: known for at, known in quarantine.passed.items() if at in offsets}
+
+
+async def _from_start(
+    log: Log, partition: Partition, quarantine: Quarantine | None = None
+) -> Recovered:
     end = (await log.ends([partition]))[partition]
     start = (await log.begins([partition]))[partition]
     found = Recovered(Ledger(partition.number), next_offset=start, end=end)
     journal = Journal(partition.number)
-    quarantine = Quarantine(log, partition)
+    quarantine = quarantine or Quarantine(log, partition)
     async with aclosing(read_until(log, partition, start, end)) as batches:
         async for records in batches:
             for record in records:

@@ -13,7 +13,16 @@ from typing import cast
 from events.commands import Command
 from events.dlq import DeadLetter
 from events.errors import TooLate
-from events.facts import Event, ExecutionFinished, InputSetAside, InputsRead
+from events.facts import (
+    BenchFreed,
+    BenchHeld,
+    BenchQuarantined,
+    BenchRegistered,
+    Event,
+    ExecutionFinished,
+    InputSetAside,
+    InputsRead,
+)
 from events.message import EventMessage, Message, TaskMessage
 from events.reports import Report
 from events.results import ExecutionResult
@@ -28,11 +37,13 @@ from processors.scheduler.evolve import IDEMPOTENCY_WINDOW, fold
 from processors.scheduler.ids import derived_id
 from processors.scheduler.placement import place
 from processors.scheduler.reports import decide_report, is_current
-from processors.scheduler.state import Ledger, Pool, Trace
+from processors.scheduler.state import Bench, Ledger, Pool, Trace
 
 NO_REQUEST = "-"
 """Stands for the request hash of a command whose sender gave none."""
 SCHEDULER = "scheduler"
+LOST_HOLDER = "journal-lost"
+LOST_REASON = "the journal was lost: see that nothing runs on it, then `teo bench restore`"
 WHOLE_PARTITION = ""
 """Stands for a pool in facts about all of a partition."""
 EFFECTS_PER_DECISION_MAX = 100_000
@@ -162,6 +173,28 @@ def about_partition(
     draft = _Draft(ledger, WHOLE_PARTITION, made)
     draft.apply([fact])
     return draft.finish()
+
+
+def carried_over(
+    ledger: Ledger, pool: str, benches: Iterable[Bench], *, at: datetime, actor: str
+) -> Sequence[Decision]:
+    """Return the facts by which benches of a journal that is lost are known here.
+
+    Each keeps its fence, so that none falls, and is out of placement: something may run on it.
+    """
+    found: list[Decision] = []
+    for bench in benches:
+        name, fence = bench.spec.name, bench.fence
+        draft = _Draft(ledger, pool, _Cause(at=max(ledger.now, at), actor=actor))
+        draft.apply([BenchRegistered(bench=bench.spec)])
+        if fence:
+            held = BenchHeld(
+                bench=name, fence=fence, holder_kind="execution", holder_id=LOST_HOLDER
+            )
+            draft.apply([held, BenchFreed(bench=name, fence=fence, reason=LOST_REASON)])
+        draft.apply([BenchQuarantined(bench=name, reason=LOST_REASON)])
+        found.append(draft.finish())
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Inputs that are not what the journal knows: topics made anew or shortened, other records."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -7,7 +8,9 @@ from structlog.testing import capture_logs
 
 from events import facts
 from events.codec import decode_event
+from events.errors import Undecodable
 from events.log import Partition
+from events.message import EventMessage
 from processors.audit.checkers import check_journal
 from processors.runtime import inputs
 from processors.runtime.footing import Footing
@@ -19,14 +22,23 @@ from tests.unit.processors.scheduler.history import benches
 COMMANDS = Partition(TOPICS.commands, 0)
 
 
+def messages(lab: Lab) -> list[EventMessage]:
+    """Return the events of the journal; what can be no event is left out."""
+    found: list[EventMessage] = []
+    for record in lab.cluster.records(TOPICS.events, 0):
+        with suppress(Undecodable):
+            found.append(decode_event(record.value))
+    return found
+
+
 def decided(lab: Lab) -> list[str]:
     """Return the commands that the journal has an outcome of, in order."""
-    events = [decode_event(each.value) for each in lab.cluster.records(TOPICS.events, 0)]
+    events = messages(lab)
     return [e.meta.causation_id for e in events if e.meta.request_hash and not e.meta.index]
 
 
 def check(lab: Lab) -> None:
-    check_journal([decode_event(each.value) for each in lab.cluster.records(TOPICS.events, 0)])
+    check_journal(messages(lab))
 
 
 def resets(events: list[Any]) -> list[facts.InputsReset]:
