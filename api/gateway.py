@@ -16,7 +16,9 @@ from api.limits import (
     POSITION_WAIT_S,
     PUBLISH_PAUSE_S_MAX,
     PUBLISH_PAUSE_S_MIN,
+    UNSERVED_WAIT_S,
 )
+from api.partitions import PartitionWatch
 from api.problems import Problem, status_of_rejection
 from events.codec import encode
 from events.commands import Command
@@ -46,6 +48,8 @@ class Undecided:
     """A command that is on the log and whose outcome is not known yet."""
 
     command_id: str
+    detail: str = ""
+    """Why that may take long, if it is known."""
 
 
 Outcome = Accepted | Undecided
@@ -63,8 +67,9 @@ def command_id_of(actor: str, key: str, *, after: str = "") -> str:
 class Gateway:
     """From a command to its outcome."""
 
-    def __init__(self, deps: Deps) -> None:
+    def __init__(self, deps: Deps, partitions: PartitionWatch) -> None:
         self._deps = deps
+        self._partitions = partitions
 
     async def ask(self, call: Call, pool: str, command: Command) -> Outcome:
         """Publish `command` for `pool`; return once its outcome is projected, or the wait is over.
@@ -80,11 +85,22 @@ class Gateway:
             record = self._record(call, pool, command, command_id)
             await self._publish(record, command_id, until_s=until_s)
             wait_s = max(0.0, until_s - asyncio.get_running_loop().time())
+            if self._partitions.of_pool(pool) is not None:
+                wait_s = min(wait_s, UNSERVED_WAIT_S)
             row = await self._deps.reads.wait_for_command(command_id, wait_s=wait_s)
         if row is None:
             log.info("command.undecided", command_id=command_id, pool=pool)
-            return Undecided(command_id=command_id)
+            return Undecided(command_id=command_id, detail=self._why_not(pool))
         return await self._accepted(call, row)
+
+    def _why_not(self, pool: str) -> str:
+        unserved = self._partitions.of_pool(pool)
+        if unserved is None:
+            return ""
+        return (
+            f"it is on the log and is not decided before pool {pool} is served again; "
+            f"{unserved.told()}"
+        )
 
     async def _identify(self, call: Call) -> tuple[str, CommandRow | None]:
         """Return the command's id, and its outcome if it is a repeat whose outcome is known."""

@@ -14,6 +14,7 @@ from api.hub import Hub
 from api.letter_box import LetterBox
 from api.limits import LOG_PROBE_S, TAIL_RETRY_S
 from api.log_search import LogSearch
+from api.partitions import PartitionWatch
 from api.problems import Problem
 from api.sse import Streams
 from api.tails import LogTail
@@ -28,7 +29,8 @@ class Service:
     def __init__(self, deps: Deps) -> None:
         self.deps = deps
         self.reads = deps.reads
-        self.gateway = Gateway(deps)
+        self.partitions = PartitionWatch(deps.log, deps.topics, deps.clock)
+        self.gateway = Gateway(deps, self.partitions)
         self.hub = Hub(deps.feed)
         self.tail = LogTail(deps.log, deps.topics.logs, deps.clock)
         self.search = LogSearch(deps.log, self.tail)
@@ -47,6 +49,7 @@ class Service:
                     ("projector", self.deps.projector.run),
                     ("hub", self.hub.run),
                     ("log tail", self.tail.run),
+                    ("partitions", self.partitions.run),
                 )
             ]
             try:

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -12,22 +13,44 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """How a role is: what stands still of its work, and what is wrong that does not stop it."""
+
+    parts: Mapping[str, object] = field(default_factory=dict)
+    """For each part of its work how it stands, for `/readyz`."""
+    is_broken: bool = False
+    """True if a part stands still until somebody does something."""
+    fault: str = ""
+    """What is wrong although it works; empty: nothing."""
+
+
 def health_app(
-    is_ready: Callable[[], bool], state: Callable[[], Awaitable[object]] | None = None
+    is_ready: Callable[[], bool],
+    state: Callable[[], Awaitable[object]] | None = None,
+    condition: Callable[[], Condition] = Condition,
 ) -> Starlette:
     """Return the app; `is_ready` says whether the role does its work now.
 
-    `state` returns what `/state` shows as JSON: what a self-check compares with the log.
+    `condition` says more about it. `state` returns what `/state` shows as JSON: what a self-check
+    compares with the log.
     """
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def readyz(_: Request) -> Response:
-        ready = is_ready()
-        return JSONResponse(
-            {"status": "ready" if ready else "starting"}, status_code=200 if ready else 503
-        )
+        ready, found = is_ready(), condition()
+        if ready:
+            status = "degraded" if found.fault else "ready"
+        else:
+            status = "broken" if found.is_broken else "starting"
+        body: dict[str, object] = {"status": status}
+        if found.parts:
+            body["partitions"] = found.parts
+        if found.fault:
+            body["topics"] = found.fault
+        return JSONResponse(body, status_code=200 if ready else 503)
 
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -106,10 +106,11 @@ async def ensure_topics(
     return made
 
 
-async def check_topics(bootstrap: str, topics: Topics) -> None:
+async def check_topics(bootstrap: str, topics: Topics, *, are_all_due: bool = False) -> None:
     """Raise `TopicRefused` if the topics are such that a role would go wrong sooner or later.
 
-    Topics that are not there yet are no danger: who needs them waits for them. Nor are settings
+    Topics that are not there yet are no danger: who needs them waits for them; unless they
+    `are_all_due`, because the role has been running with them. Nor are settings
     that this process may not see. Kafka's own topics must be as safe as the journal is.
     """
     async with opened_admin(bootstrap, "check topics") as client:
@@ -131,6 +132,11 @@ async def check_topics(bootstrap: str, topics: Topics) -> None:
             partitions=journal.partitions if journal and spec.role in POOL_KEYED else None,
         )
     ]
+    if are_all_due:
+        said += [
+            f"topic {name} is gone: what it held is lost unless the broker's data is brought back"
+            for name in lost_topics(every, found or ("",), ())
+        ]
     _refuse([*said, *own])
 
 

@@ -209,6 +209,7 @@ def test_an_outcome_that_takes_long_is_answered_202_with_where_to_look(tmp_path:
         assert body == {
             "command_id": command_id_of("ann", "key-1"),
             "href": f"/v1/commands/{body['command_id']}",
+            "detail": "",
         }
         assert answer.headers["location"] == body["href"]
         await lab.call("GET", body["href"], status=404)
