@@ -3,10 +3,12 @@
 Speaks to Kafka itself, as `fsck` does: it is for when a partition stands still.
 """
 
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
+import structlog
 import typer
 
 from cli.command import group
@@ -132,7 +134,8 @@ async def _begin_anew(log: Any, topics: Any, bootstrap: str, reason: str) -> Seq
             refused.append(str(error))
             continue
         benches = sum(len(each) for each in carried.values())
-        said.append(f"partition {number}: begun anew, {benches} benches carried over, quarantined")
+        kept = f"; {benches} benches keep their fences and are quarantined" if benches else ""
+        said.append(f"partition {number} is begun anew{kept}")
     if not said:
         raise NotMended("; ".join(refused))
     [snapshots] = [spec for spec in wanted if spec.role == "snapshots"]
@@ -182,6 +185,7 @@ def _do(session: Session, work: Work, question: str, *, yes: bool, where: tuple[
             async with KafkaLog(bootstrap, client_id="teo-journal") as log:
                 return await work(log, Topics(prefix), bootstrap)
 
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     if not yes:
         _confirm(session, question)
     try:

@@ -25,7 +25,7 @@ from processors.audit.snapshots import Stock, Stored, stock_of
 from processors.runtime.reading import read_until
 from processors.runtime.snapshot import fingerprint
 from processors.scheduler.evolve import fold
-from processors.scheduler.state import Ledger
+from processors.scheduler.state import EPOCH, Ledger
 
 _OF_PARTITIONS = (
     facts.InputSetAside
@@ -70,6 +70,8 @@ class Audited:
     ends: dict[str, End] = field(default_factory=dict)
     set_aside: dict[tuple[str, int, int], datetime] = field(default_factory=dict)
     """Inputs that went to the dead letters: topic, partition, offset."""
+    begun_anew_at: datetime = EPOCH
+    """When it was begun after a journal that was lost: what was told before is of that one."""
     inputs: Decided = field(default_factory=Decided)
     """Which inputs it was decided from."""
 
@@ -197,6 +199,8 @@ class JournalAudit:
     def _note(self, record: Record, message: EventMessage) -> None:
         meta = message.meta
         self.result.inputs.see(message)
+        if not meta.seq and isinstance(message.body, facts.InputsReset):
+            self.result.begun_anew_at = meta.occurred_at
         match message.body:
             case facts.ExecutionFinished() as ended:
                 self.result.ends[ended.execution_id] = End(

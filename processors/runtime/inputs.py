@@ -64,8 +64,8 @@ def _digest(record: Record) -> str:
 
 
 def bound_topics(topics: Topics) -> Sequence[str]:
-    """Return the topics whose ids a journal keeps."""
-    return *topics.inputs, topics.tasks, topics.results, topics.dlq
+    """Return the topics whose ids a journal keeps: its own too, which a restore may change."""
+    return *topics.inputs, topics.events, topics.tasks, topics.results, topics.dlq
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -185,7 +185,7 @@ def test_without_its_journal_nothing_is_made_and_another_one_runs_nothing_again(
             unsure = await teo(lab, "journal", "begin-anew", "--reason", "r", code=2)
             assert "give -y if you are sure" in unsure
             said = await teo(lab, "journal", "begin-anew", "--reason", "disk lost", "-y")
-            assert "partition 0: begun anew, " in said
+            assert "partition 0 is begun anew; 1 benches keep their fences" in said
             said = await teo(lab, "journal", "begin-anew", "--reason", "twice", "-y", code=3)
             assert "nothing was changed" in said
             assert "is not begun anew" in said
@@ -216,6 +216,7 @@ def test_without_its_journal_nothing_is_made_and_another_one_runs_nothing_again(
             e.body for e in await journal(lab) if isinstance(e.body, facts.ExecutionAssigned)
         ]
         assert [each.fence for each in assigned] == [2], "it rises from where it was"
+        await is_clean(lab)
 
     play(kafka, topic_prefix, tmp_path / "two", later)
 

@@ -248,6 +248,7 @@ def test_a_journal_begun_anew_runs_nothing_again_and_keeps_fences() -> None:
                 bench = ledger.pools["lab"].benches[name]
                 assert (bench.fence, bool(bench.quarantine)) == (fence, True)
         check(lab)
+        await clean(lab)
         with pytest.raises(NotMended, match="is not begun anew"):
             await begin_anew(lab.log, TOPICS, 0, {}, BY, lab.cluster.now())
 
