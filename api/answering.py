@@ -52,7 +52,8 @@ async def command_answer(
     """
     outcome = await call.service.gateway.ask(call, pool, command)
     if isinstance(outcome, Undecided):
-        return pending(outcome.command_id, {"TEO-Command-Id": outcome.command_id})
+        headers = {"TEO-Command-Id": outcome.command_id}
+        return pending(outcome.command_id, headers, detail=outcome.detail)
     headers = headers_of(outcome.command_id, outcome.position)
     thing = await read(outcome.subject_id)
     if thing is None:
@@ -62,10 +63,10 @@ async def command_answer(
     return json_response(thing, status=status, headers=headers)
 
 
-def pending(command_id: str, headers: Mapping[str, str]) -> Response:
-    """Return the 202 that says where to look for the outcome."""
+def pending(command_id: str, headers: Mapping[str, str], *, detail: str = "") -> Response:
+    """Return the 202 that says where to look for the outcome, and why it may take long."""
     href = f"/v1/commands/{command_id}"
-    body = Pending(command_id=command_id, href=href)
+    body = Pending(command_id=command_id, href=href, detail=detail)
     return json_response(body, status=202, headers={**headers, "Location": href})
 
 

@@ -59,5 +59,7 @@ class Deps:
     new_id: Callable[[], UUID] = uuid7
     settings: Settings = Settings()
     registry: CollectorRegistry = REGISTRY
+    topics_fault: Callable[[], str] = lambda: ""
+    """What is dangerous in the settings of the topics now; empty: nothing."""
     on_fatal: Callable[[], None] | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

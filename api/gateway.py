@@ -17,7 +17,9 @@ from api.limits import (
     POSITION_WAIT_S,
     PUBLISH_PAUSE_S_MAX,
     PUBLISH_PAUSE_S_MIN,
+    UNSERVED_WAIT_S,
 )
+from api.partitions import PartitionWatch
 from api.problems import Problem, set_aside, status_of_rejection
 from events.codec import encode
 from events.commands import Command
@@ -52,6 +54,8 @@ class Undecided:
     """A command that is on the log and whose outcome is not known yet."""
 
     command_id: str
+    detail: str = ""
+    """Why that may take long, if it is known."""
 
 
 Outcome = Accepted | Undecided
@@ -84,9 +88,10 @@ def _is_decided(row: CommandRow) -> bool:
 class Gateway:
     """From a command to its outcome."""
 
-    def __init__(self, deps: Deps, clock: LogClock) -> None:
+    def __init__(self, deps: Deps, clock: LogClock, partitions: PartitionWatch) -> None:
         self._deps = deps
         self._clock = clock
+        self._partitions = partitions
 
     async def ask(self, call: Call, pool: str, command: Command) -> Outcome:
         """Publish `command` for `pool`; return once its outcome is projected, or the wait is over.
@@ -103,7 +108,7 @@ class Gateway:
             row = await self._send(call, pool, command, asked, until_s=until_s)
         if row is None:
             log.info("command.undecided", command_id=asked.command_id, pool=pool)
-            return Undecided(command_id=asked.command_id)
+            return Undecided(command_id=asked.command_id, detail=self._why_not(pool))
         return await self._accepted(call, await self._first(row))
 
     async def _send(
@@ -123,8 +128,19 @@ class Gateway:
             log.warning("command.sent_again", command_id=asked.command_id, reason="too late")
             is_wanted = _is_decided
         wait_s = max(0.0, until_s - asyncio.get_running_loop().time())
+        if self._partitions.of_pool(pool) is not None:
+            wait_s = min(wait_s, UNSERVED_WAIT_S)
         return await self._deps.reads.wait_for_command(
             asked.command_id, wait_s=wait_s, is_wanted=is_wanted
+        )
+
+    def _why_not(self, pool: str) -> str:
+        unserved = self._partitions.of_pool(pool)
+        if unserved is None:
+            return ""
+        return (
+            f"it is on the log and is not decided before pool {pool} is served again; "
+            f"{unserved.told()}"
         )
 
     async def _identify(self, call: Call, pool: str) -> _Asked:

@@ -38,6 +38,12 @@ DRAIN_S_MAX = 5.0
 
 COMMAND_WAIT_S = 10.0
 """How long a command's outcome is waited for before 202 is answered."""
+UNSERVED_WAIT_S = 1.0
+"""The same for a partition that nobody serves: its outcome will not come soon."""
+PARTITIONS_ASK_S = 3.0
+"""How often it is asked which partitions are served; schedulers tell it every two seconds."""
+PARTITION_STALE_S = 15.0
+"""Of what nobody has said anything new for so long, nobody serves it."""
 PUBLISH_PAUSE_S_MIN = 0.05
 PUBLISH_PAUSE_S_MAX = 1.0
 """Pauses between tries to publish a command while the log is unavailable."""

@@ -22,6 +22,7 @@ from api.limits import (
     TAIL_RETRY_S,
 )
 from api.log_search import LogSearch
+from api.partitions import PartitionWatch
 from api.past import Past
 from api.problems import Problem
 from api.shares import Shares
@@ -38,7 +39,8 @@ class Service:
         self.deps = deps
         self.reads = deps.reads
         self.clock = LogClock(deps, deps.reads.newest_at, time.monotonic)
-        self.gateway = Gateway(deps, self.clock)
+        self.partitions = PartitionWatch(deps.log, deps.topics, deps.clock)
+        self.gateway = Gateway(deps, self.clock, self.partitions)
         self.hub = Hub(deps.feed)
         self.tail = LogTail(deps.log, deps.topics.logs, self.clock.now)
         self.search = LogSearch(deps.log, self.tail, self.clock.lead)
@@ -67,6 +69,7 @@ class Service:
                     ("projector", self.deps.projector.run),
                     ("hub", self.hub.run),
                     ("log tail", self.tail.run),
+                    ("partitions", self.partitions.run),
                 )
             ]
             try:

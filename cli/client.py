@@ -145,6 +145,9 @@ class Client:
             self._position = position
         answer: Json = _json(response, self.server)
         if response.status_code == 202 and "id" not in answer:
+            if answer.get("detail"):
+                self._note(f"warning: {answer['detail']}")
+                self._note("  next: see that a scheduler runs, and what `teo fsck` says")
             return self._outcome(str(answer["command_id"]))
         return answer
 

@@ -13,7 +13,7 @@ from cli.direct import run_direct
 from cli.problems import BadUsage, Problem
 from cli.serve import DATA_DIR, Prefix
 from cli.session import Session
-from events.errors import JournalBroken, TeoError
+from events.errors import JournalBehind, JournalBroken, TeoError
 
 BROKER_WAIT_S = 15.0
 STATE_S_MAX = 15.0
@@ -183,7 +183,7 @@ async def _compare(log: Any, topics: Any, path: Path, findings: Any) -> None:
 
     try:
         done = await compare(log, topics, path)
-    except (OtherJournal, JournalBroken) as error:
+    except (OtherJournal, JournalBehind, JournalBroken) as error:
         text = f"{path} is of another journal, or of a broken one: {error}"
     else:
         if not done.fresh or done.live == done.fresh:
@@ -223,8 +223,8 @@ def _tell_end(session: Session, report: dict[str, Any]) -> None:
     session.screen.note(
         f"checked {checked['events']} events in {checked['partitions']} partitions, "
         f"{checked['snapshots']} snapshots, {checked['live_states']} live states, "
-        f"{checked['results']} results, {checked['dead_letters']} dead letters, "
-        f"{checked['reports']} reports, "
+        f"{checked['inputs']} inputs, {checked['results']} results, "
+        f"{checked['dead_letters']} dead letters, {checked['reports']} reports, "
         f"{checked['read_models']} read models, {checked['artifacts']} artifacts"
     )
     if checked["artifacts_gone"]:

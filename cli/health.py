@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
@@ -14,26 +15,51 @@ from api.server import Server, server_of
 from cli.process import RoleFailed
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """How a role is: what stands still of its work, and what is wrong that does not stop it."""
+
+    parts: Mapping[str, object] = field(default_factory=dict)
+    """For each part of its work how it stands, for `/readyz`."""
+    is_broken: bool = False
+    """True if a part stands still until somebody does something."""
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """What it cannot do and why, by name."""
+    fault: str = ""
+    """What is wrong although it works; empty: nothing."""
+
+
 def health_app(
     is_ready: Callable[[], bool],
     state: Callable[[], Awaitable[object]] | None = None,
-    faults: Callable[[], Mapping[str, str]] = dict,
+    condition: Callable[[], Condition] = Condition,
 ) -> Starlette:
     """Return the app; `is_ready` says whether the role does its work now.
 
-    `faults` says what it cannot do and why, by name. `state` returns what `/state` shows as JSON:
-    what a self-check compares with the log.
+    `condition` says more about it. `state` returns what `/state` shows as JSON: what a self-check
+    compares with the log.
     """
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def readyz(_: Request) -> Response:
-        found = dict(faults())
-        if not found and is_ready():
-            return JSONResponse({"status": "ready"})
-        status = {"status": "faulty", "faults": found} if found else {"status": "starting"}
-        return JSONResponse(status, status_code=503)
+        found = condition()
+        is_serving = is_ready() and not found.faults
+        if is_serving:
+            status = "degraded" if found.fault else "ready"
+        elif found.faults:
+            status = "faulty"
+        else:
+            status = "broken" if found.is_broken else "starting"
+        body: dict[str, object] = {"status": status}
+        if found.faults:
+            body["faults"] = dict(found.faults)
+        if found.parts:
+            body["partitions"] = found.parts
+        if found.fault:
+            body["topics"] = found.fault
+        return JSONResponse(body, status_code=200 if is_serving else 503)
 
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.direct import run_direct
+from cli.direct import DataDirIfNamed, kafka_of, run_direct
 from cli.problems import Problem
 from cli.serve import Kafka, Prefix
 from cli.session import Session
@@ -41,10 +41,22 @@ def init(
             show_default=False,
         ),
     ] = None,
+    make_missing: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--make-missing",
+            help="Topic that was lost, to be made empty; repeatable. What it held is gone.",
+        ),
+    ] = None,
+    mend: Annotated[
+        bool, typer.Option("--mend", help="Set the settings that would lose facts.")
+    ] = False,
+    data_dir: DataDirIfNamed = None,
 ) -> int:
     """Create the topics, or check those that are there."""
     from events.kafka.admin import ensure_topics, wait_for_broker
     from events.kafka.durability import keep_facts
+    from events.kafka.mending import mend_settings
     from events.topics import Topics, specs
 
     min_insync = 2 if replication > 2 else 1
@@ -53,11 +65,18 @@ def init(
         durability = "disk"
 
     async def create() -> tuple[frozenset[str], frozenset[str]]:
-        await wait_for_broker(kafka, wait_s=BROKER_WAIT_S)
-        made = await ensure_topics(kafka, wanted, replication=replication)
-        if durability is None:
-            return made, frozenset()
-        return made, await keep_facts(kafka, wanted, durability)
+        async with kafka_of(None if data_dir else kafka, data_dir) as bootstrap:
+            await wait_for_broker(bootstrap, wait_s=BROKER_WAIT_S)
+            if mend:
+                for name, changes in (await mend_settings(bootstrap, wanted)).items():
+                    for key, value in changes.items():
+                        session.screen.note(f"{name}: {key} set to {value}")
+            made = await ensure_topics(
+                bootstrap, wanted, replication=replication, make_missing=make_missing or ()
+            )
+            if durability is None:
+                return made, frozenset()
+            return made, await keep_facts(bootstrap, wanted, durability)
 
     try:
         made, changed = run_direct(create())

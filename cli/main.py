@@ -48,6 +48,7 @@ VERBS: dict[str, Verb] = {
     "init": Verb("cli.init", "init", "Create the topics of an environment."),
     "demo": Verb("cli.demo", "demo", "Run real tests on virtual benches, and show it."),
     "fsck": Verb("cli.fsck", "fsck", "Replay the journal and check that everything agrees."),
+    "journal": Verb("cli.journal", "app", "Go on when the journal is not what it was."),
     "projections": Verb("cli.projections", "app", "Rebuild read models from the log."),
 }
 

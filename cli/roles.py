@@ -4,9 +4,11 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Coroutine
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uuid_utils
@@ -17,8 +19,9 @@ from adapters.registry import Registry
 from api.auth.token_file import TokenFile
 from api.deps import Deps, Settings
 from cli.folders import private_file, private_folder
-from cli.health import health_app, serving
+from cli.health import Condition, health_app, serving
 from cli.process import Role, RoleFailed, now, until
+from cli.topic_guard import TopicGuard
 from cli.version import version
 from events.kafka.admin import check_topics, cluster_id, wait_for_broker
 from events.kafka.log import KafkaLog
@@ -51,6 +54,17 @@ async def _safe_log(kafka: str, topics: Topics) -> None:
     await check_topics(kafka, topics)
 
 
+async def _beside(work: Coroutine[Any, Any, None], *others: Coroutine[Any, Any, None]) -> None:
+    """Do all of it until `work` ends, or one of them fails."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(each) for each in others]
+        try:
+            await work
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
 def scheduler_role(
     *, kafka: str, prefix: str, host: str, health_port: int, snapshot_every: int
 ) -> Role:
@@ -63,12 +77,19 @@ def scheduler_role(
             meter = metrics.get_meter("teo.scheduler")
             scheduler = Scheduler(log, Topics(prefix), clock, meter, snapshot_every=snapshot_every)
 
+            guard = TopicGuard(kafka, Topics(prefix), meter)
+
             async def state() -> object:
                 return {"partitions": [asdict(each) for each in await scheduler.states()]}
 
-            app = health_app(lambda: scheduler.is_ready, state)
+            def condition() -> Condition:
+                parts = scheduler.standings()
+                is_broken = any(each["state"] == "broken" for each in parts.values())
+                return Condition(parts=parts, is_broken=is_broken, fault=guard.fault())
+
+            app = health_app(lambda: scheduler.is_ready, state, condition)
             async with serving(app, host=host, port=health_port):
-                await until(stop, scheduler.run())
+                await until(stop, _beside(scheduler.run(), guard.run()))
 
     return role
 
@@ -178,7 +199,9 @@ def worker_role(role: WorkerRole) -> Role:
                 )
 
             workers = PoolWorkers(make, may_grow=not role.pools)
-            app = health_app(lambda: workers.is_ready, faults=workers.faults)
+            app = health_app(
+                lambda: workers.is_ready, condition=lambda: Condition(faults=workers.faults())
+            )
             async with (
                 serving(app, host=role.host, port=role.health_port),
                 asyncio.TaskGroup() as group,
@@ -224,6 +247,7 @@ def api_role(role: ApiRole) -> Role:
             store.belong_to(cluster, topics.events)
             async with KafkaLog(role.kafka, client_id="teo-api") as log:
                 projector = Projector(log, topics, store)
+                guard = TopicGuard(role.kafka, topics, metrics.get_meter("teo.api"))
                 deps = Deps(
                     log=log,
                     topics=topics,
@@ -233,11 +257,12 @@ def api_role(role: ApiRole) -> Role:
                     artifacts=FileStore(role.artifacts),
                     authenticator=TokenFile(role.tokens),
                     settings=Settings(version=version()),
+                    topics_fault=guard.fault,
                     on_fatal=stop.set,
                 )
                 app = create_app(deps)
                 async with serving(app, host=role.host, port=role.port):
-                    await stop.wait()
+                    await until(stop, guard.run())
                     deps.stopping.set()
                 if app.state.service.failure is not None:
                     raise RoleFailed(app.state.service.failure)

@@ -23,6 +23,26 @@ class RecordTooBig(TeoError):
     code = "record_too_big"
 
 
+class InputsShort(LogUnavailable):
+    """Raised when inputs end before what was decided of them, and another copy may have the rest.
+
+    A broker that does not know yet that it leads no more tells an old end: so it is asked again,
+    until an operator says that no copy has them.
+    """
+
+    code = "inputs_short"
+
+
+class JournalBehind(LogUnavailable):
+    """Raised when something that follows from facts is there, and the facts are not.
+
+    Either the journal lost them, or a broker tells an old end of it: so it is asked again, and
+    nothing is decided meanwhile.
+    """
+
+    code = "journal_behind"
+
+
 class OffsetGone(LogUnavailable):
     """Raised when a topic ends before, or begins after, the offset that is to be read next."""
 

@@ -8,7 +8,7 @@ whose transactions are kept there.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from events.topic_rules import TopicFound, mend
+from events.topic_rules import TopicFound
 
 TRANSACTIONS = "__transaction_state"
 GROUPS = "__consumer_offsets"
@@ -69,15 +69,15 @@ def _of_topic(
     if there.replicas_min < copies:
         yield (
             f"topic {topic.name}: it has {there.replicas_min} copies of a partition, ours have "
-            f"{copies}: one broker lost stops everybody whose {topic.keeps} it keeps; add copies "
-            f"with `kafka-reassign-partitions.sh --bootstrap-server {bootstrap}`"
+            f"{copies}: one broker lost stops everybody whose {topic.keeps} it keeps; whoever runs "
+            f"the brokers at {bootstrap} must add copies of it: it is Kafka's own topic"
         )
     found = int(there.config.get(MIN_INSYNC_KEY, in_sync))
     if topic.min_insync_key is not None and found < in_sync:
         yield (
             f"topic {topic.name}: it has {MIN_INSYNC_KEY}={found}: the end of a transaction "
             f"acknowledged by fewer than {in_sync} brokers can be lost with one of them; "
-            f"{mend(bootstrap, topic.name, MIN_INSYNC_KEY, str(in_sync))}"
+            f"whoever runs the brokers at {bootstrap} must set {MIN_INSYNC_KEY}={in_sync} of it"
         )
 
 

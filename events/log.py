@@ -28,6 +28,26 @@ class Position(NamedTuple):
     offset: int
 
 
+class Noted(NamedTuple):
+    """What a member of a group says of a partition, for information: recovery never uses it."""
+
+    offset: int
+    """Of the next record it reads."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Which topic it is that has a name: one that is made anew has the same name and another id."""
+
+    id: str
+    """Kafka's id of the topic; empty: the broker is too old to tell."""
+    copies: int
+    """Of the partition that has fewest."""
+    epochs: tuple[int, ...] = ()
+    """For each partition, how often it got a leader; empty: not known."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """A record as read. `timestamp` is aware UTC: append time where the topic says so."""
@@ -126,6 +146,13 @@ class Membership(Protocol):
         """
         ...
 
+    async def note(self, notes: Mapping[Partition, Noted]) -> None:
+        """Say how far partitions that this member owns are, for whoever asks with `Log.noted`.
+
+        Raises `LogUnavailable`, also if the group has given one of them to another member.
+        """
+        ...
+
     async def close(self) -> None:
         """Leave the group at once, so that others take over without waiting. Idempotent."""
         ...
@@ -179,6 +206,14 @@ class Log(Protocol):
 
     async def begins(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         """Return for each partition the offset of its first kept record."""
+        ...
+
+    async def identify(self, topics: Sequence[str]) -> Mapping[str, Identity]:
+        """Return which topics those are that have these names now; a missing one is not in."""
+        ...
+
+    async def noted(self, group: str, partitions: Sequence[Partition]) -> Mapping[Partition, Noted]:
+        """Return what the members of `group` said last; not of partitions of which none did."""
         ...
 
     async def join(self, group: str, topics: Sequence[str]) -> Membership:

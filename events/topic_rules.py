@@ -3,7 +3,7 @@
 What only costs comfort (how long results, logs or dead letters are kept) is the owner's choice.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from events.topics import DAY_MS, RECORD_BYTES_KEY, TopicSpec
@@ -44,20 +44,28 @@ def faults(
     if found.replicas_min < replication:
         yield (
             f"it has {found.replicas_min} copies of a partition, {replication} are asked for: one "
-            "broker lost is facts lost; add copies with `kafka-reassign-partitions.sh "
-            f"--bootstrap-server {bootstrap}`, or ask for --replication {found.replicas_min}"
+            f"broker lost is facts lost; ask for --replication {found.replicas_min}, or begin with "
+            "another --topic-prefix: `teo` adds no copies to topics that are there"
         )
-    for key, wanted, why in (
-        *_durability(spec, found),
-        *_retention(spec, found),
-        *_time(spec, found),
-        *_size(spec, found),
-    ):
+    for key, wanted, why in _settings(spec, found):
         yield f"it has {key}={found.config[key]}: {why}; {mend(bootstrap, spec.name, key, wanted)}"
+
+
+def mendable(spec: TopicSpec, found: TopicFound) -> Iterator[tuple[str, str]]:
+    """Yield the settings that are dangerous, each with the value that it must have."""
+    for key, wanted, _ in _settings(spec, found):
+        yield key, wanted
 
 
 Fault = tuple[str, str, str]
 """A setting, the value it must have, and why."""
+
+
+def _settings(spec: TopicSpec, found: TopicFound) -> Iterator[Fault]:
+    yield from _durability(spec, found)
+    yield from _retention(spec, found)
+    yield from _time(spec, found)
+    yield from _size(spec, found)
 
 
 def _durability(spec: TopicSpec, found: TopicFound) -> Iterator[Fault]:
@@ -119,8 +127,45 @@ def _size(spec: TopicSpec, found: TopicFound) -> Iterator[Fault]:
 
 
 def mend(bootstrap: str, topic: str, key: str, value: str) -> str:
-    """Return the command that sets a setting of a topic."""
-    return (
-        f"`kafka-configs.sh --bootstrap-server {bootstrap} --alter --entity-type topics "
-        f"--entity-name {topic} --add-config {key}={value}`"
+    """Return what sets a setting of a topic."""
+    return f"`teo init --kafka {bootstrap} --mend` sets {key}={value} of {topic}"
+
+
+def lost_topics(
+    wanted: Sequence[TopicSpec], there: Collection[str], accepted: Collection[str]
+) -> Sequence[str]:
+    """Return the topics that are missing although others are there, but for those accepted.
+
+    The one of snapshots is a short cut and may be made at any time.
+    """
+    if not there:
+        return ()
+    return [
+        spec.name
+        for spec in wanted
+        if spec.name not in there
+        and spec.role != "snapshots"
+        and (spec.name not in accepted or spec.role == "journal")
+    ]
+
+
+def half_an_environment(
+    wanted: Sequence[TopicSpec], there: Collection[str], lost: Sequence[str]
+) -> str:
+    """Return what is wrong if some topics of an environment are there, and others were lost."""
+    journal = next((spec.name for spec in wanted if spec.role == "journal"), "")
+    others = [name for name in lost if name != journal]
+    text = (
+        f"of the topics of this environment {', '.join(sorted(there))} are there, and "
+        f"{', '.join(lost)} not: what those held is lost, and nothing is made in their place "
+        "unasked. Bring the broker's data back from a backup"
     )
+    if others:
+        asked = " ".join(f"--make-missing {name}" for name in others)
+        text += f"; or go on without what they held: `teo init {asked}`"
+    if journal in lost:
+        text += (
+            f"; without {journal}, the journal, everything that was decided is forgotten: `teo "
+            "journal begin-anew --reason TEXT` begins another one, and says what it can carry over"
+        )
+    return text

@@ -50,6 +50,11 @@ class Topics:
         return f"{self.prefix}.reports"
 
     @property
+    def inputs(self) -> tuple[str, str]:
+        """What partitions are decided from."""
+        return self.commands, self.reports
+
+    @property
     def events(self) -> str:
         """The journal; key: pool."""
         return f"{self.prefix}.events"
@@ -73,6 +78,15 @@ class Topics:
     def dlq(self) -> str:
         """Inputs set aside, and executions out of retries; key: their own."""
         return f"{self.prefix}.dlq"
+
+    def writer(self, partition: int) -> str:
+        """The transactional id of whoever writes facts to a partition."""
+        return f"{self.prefix}-{partition}"
+
+    @property
+    def scheduler_group(self) -> str:
+        """The consumer group that shares the partitions out to schedulers."""
+        return f"{self.prefix}-scheduler"
 
     @property
     def snapshots(self) -> str:

@@ -12,6 +12,7 @@ import structlog
 
 from events.codec import decode_event
 from events.errors import Undecodable
+from events.ids import is_in_place
 from events.log import Log, Partition, Position
 from events.message import EventMessage
 
@@ -145,6 +146,8 @@ async def history(
                         message = decode_event(record.value)
                     except Undecodable:
                         continue
+                    if not is_in_place(message.meta, record.partition):
+                        continue  # No scheduler wrote it.
                     position = Position(record.partition, record.offset)
                     changes.append(Change(position=position, message=message))
             if changes:

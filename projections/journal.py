@@ -11,6 +11,7 @@ import structlog
 
 from events.codec import decode_event
 from events.errors import JournalBroken, Undecodable, UnknownSchema
+from events.ids import is_in_place
 from events.log import Record
 from events.message import EventMessage
 from events.shared import EventMeta
@@ -66,12 +67,30 @@ class PartitionReader:
         self._start = self._end = mark.seq
         """First number of the decision being read, and the one that follows it."""
 
+    @property
+    def seq(self) -> int:
+        """Number of the event that is due."""
+        return self._seq
+
+    def pass_over(self, record: Record) -> Decision | None:
+        """Leave out a record that is no fact; return where the partition stands, if it is whole."""
+        log.warning(
+            "projection.record_passed_over", partition=record.partition, offset=record.offset
+        )
+        self._skipped += 1
+        self._offset = record.offset
+        try:
+            self._event_id = decode_event(record.value).meta.event_id
+        except Undecodable:
+            self._event_id = ""
+        return self._close() if self._seq >= self._end else None
+
     def take(self, record: Record) -> Decision | None:
         """Return the decision that `record` completes, if it does.
 
         A record that this version cannot read is counted and skipped: an unknown schema is an
         event of a later version and has taken a number; anything else is not of the journal.
-        Raises `JournalBroken` if a number is missing or a decision is torn.
+        Raises `JournalBroken` if a number is missing, a decision is torn, or no scheduler wrote it.
         """
         try:
             message = decode_event(record.value)
@@ -119,6 +138,10 @@ class PartitionReader:
             raise JournalBroken(
                 f"{self._at(offset)}: seq {meta.seq} where {self._seq} was due; "
                 "the journal lost records or was written by two: compare it with a backup"
+            )
+        if not is_in_place(meta, self._partition):
+            raise JournalBroken(
+                f"{self._at(offset)}: the id {meta.event_id} is not one that a scheduler gives"
             )
         span = (meta.seq - meta.index, meta.seq - meta.index + meta.count)
         is_within = meta.seq < self._end

@@ -7,11 +7,11 @@ threads, so that a run can be repeated exactly.
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 
 import structlog
 
-from events.errors import LogUnavailable, TeoError
+from events.errors import JournalBehind, JournalBroken, LogUnavailable, TeoError
 from events.log import Log, Partition, Position, Record
 from events.topics import Topics
 from projections import queries
@@ -20,7 +20,7 @@ from projections.feed import Change, ChangeFeed
 from projections.metrics import ProjectionMetrics, projection_metrics
 from projections.rows import CommandRow, Health
 from projections.store import Store, StoreUnavailable
-from projections.tail import OtherJournal, Tail
+from projections.tail import Tail
 
 log = structlog.get_logger()
 
@@ -71,8 +71,9 @@ class Projector:
         """Apply events until cancelled; what cannot be reached now is tried again.
 
         That is the log, or the database while somebody else has locked it: what was read and not
-        applied is read again, from where the database stands. Raises `JournalBroken` or the
-        database's error: it cannot go on at all.
+        applied is read again, from where the database stands. So is a journal that is broken:
+        somebody may mend it, and what is known is shown meanwhile. Raises the database's error: it
+        cannot go on at all.
         """
         pause_s = BACKOFF_S_FIRST
         try:
@@ -80,15 +81,15 @@ class Projector:
                 progress = self._progress()
                 try:
                     await self._follow()
-                except OtherJournal as error:
-                    self.store.reset(str(error))
-                except (LogUnavailable, StoreUnavailable) as error:
+                except (LogUnavailable, JournalBroken, StoreUnavailable) as error:
                     self._note_trouble(error)
                     self._metrics.interruptions.add(1)
                     has_moved = self._progress() != progress
-                    most_s = BACKOFF_S_MAX if isinstance(error, LogUnavailable) else LOCKED_S_MAX
+                    most_s = LOCKED_S_MAX if isinstance(error, StoreUnavailable) else BACKOFF_S_MAX
                     pause_s = BACKOFF_S_FIRST if has_moved else min(most_s, pause_s * 2)
-                    log.warning("projection.interrupted", error=str(error), pause_s=pause_s)
+                    is_grave = isinstance(error, JournalBehind | JournalBroken)
+                    say = log.critical if is_grave else log.warning
+                    say("projection.interrupted", error=str(error), pause_s=pause_s)
                     await asyncio.sleep(pause_s)
         except BaseException as error:
             self._trouble, self._trouble_s = f"stopped: {type(error).__name__}: {error}", 0.0
@@ -111,7 +112,7 @@ class Projector:
             while True:
                 records = await tail.poll()
                 async with self.turn:
-                    self._take(tail, records)
+                    await self._take(tail, records)
                 await tail.settle()
                 self._wake()
                 await asyncio.sleep(0)
@@ -119,14 +120,16 @@ class Projector:
             self._tail = None
             await tail.close()
 
-    def _take(self, tail: Tail, records: Sequence[Record]) -> None:
+    async def _take(self, tail: Tail, records: Sequence[Record]) -> None:
         """Apply records and tell everybody, without a wait in between."""
         began_s = time.perf_counter()
-        changes = tail.apply(records).changes()
-        if changes:
-            self._metrics.apply.record(time.perf_counter() - began_s)
-            self._metrics.events.add(len(changes))
-        self._publish(changes)
+        async with aclosing(tail.take(records)) as batches:
+            async for batch in batches:
+                changes = batch.changes()
+                if changes:
+                    self._metrics.apply.record(time.perf_counter() - began_s)
+                    self._metrics.events.add(len(changes))
+                self._publish(changes)
 
     def _publish(self, changes: list[Change]) -> None:
         if changes:

@@ -5,12 +5,14 @@ Never shows half a decision, never skips a number: it stops with `JournalBroken`
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from events.codec import decode_event
-from events.errors import JournalBroken, TeoError, Undecodable
+from events.errors import JournalBehind, JournalBroken, TeoError, Undecodable
 from events.log import Log, Partition, Position, Reader, Record
+from events.quarantine import Quarantine
 from projections.feed import Change
 from projections.journal import Decision, Mark, PartitionReader
 from projections.store import Store
@@ -32,6 +34,8 @@ class Batch:
 
     records: int
     decisions: Mapping[int, Sequence[Decision]]
+    fault: JournalBroken | None = None
+    """What is wrong with the record behind those that were taken; None: all were."""
 
     def changes(self) -> list[Change]:
         """Return every event that was applied, in order within a partition."""
@@ -43,11 +47,21 @@ class Batch:
         ]
 
 
+AHEAD = (
+    "the journal lost facts, or a broker tells an old end of it: it is asked again. Bring the "
+    "broker's data back from a backup; if it is known and accepted that they are lost, make the "
+    "read models anew: `teo projections rebuild`"
+)
+
+
 class Tail:
     """One reader over all partitions of the journal, and the store it fills."""
 
-    def __init__(self, store: Store, reader: Reader, starts: Mapping[Partition, int]) -> None:
+    def __init__(
+        self, store: Store, log: Log, reader: Reader, starts: Mapping[Partition, int]
+    ) -> None:
         self._store = store
+        self._log = log
         self._reader = reader
         self._readers = {p.number: PartitionReader(p.number, store.mark(p.number)) for p in starts}
         self._unverified = {
@@ -64,20 +78,22 @@ class Tail:
     async def open(cls, store: Store, log: Log, topic: str) -> "Tail":
         """Return a tail that goes on where `store` stands.
 
-        Raises `OtherJournal` if the store is ahead of the log, `LogUnavailable`, `TopicMissing`.
+        Raises `JournalBehind` if the store is ahead of the log, `LogUnavailable`, `TopicMissing`.
         """
         count = await log.partitions(topic)
         store.bind(f"{topic}/{count}")
         partitions = [Partition(topic, number) for number in range(count)]
         begins, ends = await log.begins(partitions), await log.ends(partitions)
         for partition in partitions:
-            if store.mark(partition.number).offset >= ends[partition]:
-                raise OtherJournal(
-                    f"partition {partition.number} of {topic} ends at {ends[partition]}, "
-                    f"but offset {store.mark(partition.number).offset} was applied from it"
+            mark = store.mark(partition.number)
+            if mark.offset >= ends[partition]:
+                raise JournalBehind(
+                    f"partition {partition.number} of {topic} ends at offset {ends[partition]}, "
+                    f"but the read models have applied offset {mark.offset} of it, seq "
+                    f"{mark.seq - 1}: {AHEAD}"
                 )
         starts = {p: max(begins[p], store.mark(p.number).offset) for p in partitions}
-        return cls(store, await log.open_reader(starts), starts)
+        return cls(store, log, await log.open_reader(starts), starts)
 
     async def close(self) -> None:
         """Give back the reader. Idempotent."""
@@ -92,29 +108,54 @@ class Tail:
         for partition in self.partitions:
             self.read[partition.number] = await self._reader.position(partition)
 
-    def apply(self, records: Sequence[Record], *, limits: Mapping[int, int] | None = None) -> Batch:
-        """Bring `records` into the store, in one transaction.
+    async def take(
+        self, records: Sequence[Record], *, limits: Mapping[int, int] | None = None
+    ) -> AsyncGenerator[Batch, None]:
+        """Bring `records` into the store; yield what each transaction brought, just committed.
 
-        Records from the offset of `limits` on are left out. What stands before a fault is applied
-        before the fault is raised.
+        A record that is no fact, and that a later one names, is passed over. Raises
+        `JournalBroken` at any other that does not fit, once what stands before it is applied.
+        """
+        while records:
+            batch = self.apply(records, limits=limits)
+            yield batch
+            if batch.fault is None:
+                return
+            stuck, records = records[batch.records], records[batch.records + 1 :]
+            if not await self._passes_over(stuck):
+                raise batch.fault
+
+    async def _passes_over(self, record: Record) -> bool:
+        reader = self._readers[record.partition]
+        quarantine = Quarantine(self._log, Partition(record.topic, record.partition))
+        if not await quarantine.passes_over(record, reader.seq):
+            return False
+        decision = reader.pass_over(record)
+        if decision is not None:
+            self._store.apply({record.partition: [decision]})
+        return True
+
+    def apply(self, records: Sequence[Record], *, limits: Mapping[int, int] | None = None) -> Batch:
+        """Bring `records` into the store up to the first that does not fit, in one transaction.
+
+        Records from the offset of `limits` on are left out.
         """
         done: defaultdict[int, list[Decision]] = defaultdict(list)
         fault: JournalBroken | None = None
+        taken = 0
         for record in records:
-            if limits is not None and record.offset >= limits.get(record.partition, 0):
-                continue
-            try:
-                decision = self._take(record)
-            except JournalBroken as error:
-                fault = error
-                break
-            if decision is not None:
-                done[record.partition].append(decision)
+            if limits is None or record.offset < limits.get(record.partition, 0):
+                try:
+                    decision = self._take(record)
+                except JournalBroken as error:
+                    fault = error
+                    break
+                if decision is not None:
+                    done[record.partition].append(decision)
+            taken += 1
         if done:
             self._store.apply(done)
-        if fault is not None:
-            raise fault
-        return Batch(records=len(records), decisions=done)
+        return Batch(records=taken, decisions=done, fault=fault)
 
     def _take(self, record: Record) -> Decision | None:
         mark = self._unverified.pop(record.partition, None)
@@ -125,14 +166,15 @@ class Tail:
         return None
 
     def _verify(self, record: Record, mark: Mark) -> None:
-        """Raise `OtherJournal` unless `record` is the one that was applied last."""
+        """Raise `JournalBehind` unless `record` is the one that was applied last."""
         try:
             event_id = decode_event(record.value).meta.event_id
         except Undecodable:
             event_id = ""
         if (record.offset, event_id) != (mark.offset, mark.event_id):
-            raise OtherJournal(
-                f"offset {mark.offset} of partition {record.partition} is not what was applied"
+            raise JournalBehind(
+                f"offset {mark.offset} of journal partition {record.partition} is not the event "
+                f"{mark.event_id or '?'} that the read models have applied from it: {AHEAD}"
             )
 
 
@@ -140,12 +182,13 @@ async def fill(tail: Tail, ends: Mapping[int, int]) -> int:
     """Apply all records before `ends`; return how many events that were.
 
     The tail may have read further and must not be gone on with: open another one.
-    Raises `LogUnavailable`, `JournalBroken`, `OtherJournal`.
+    Raises `LogUnavailable`, `JournalBehind`, `JournalBroken`.
     """
     applied = 0
     while any(tail.read[number] < end for number, end in ends.items()):
-        batch = tail.apply(await tail.poll(), limits=ends)
-        applied += sum(len(d.events) for ds in batch.decisions.values() for d in ds)
+        async with aclosing(tail.take(await tail.poll(), limits=ends)) as batches:
+            async for batch in batches:
+                applied += sum(len(d.events) for ds in batch.decisions.values() for d in ds)
         await tail.settle()
         await asyncio.sleep(0)
     return applied

@@ -317,10 +317,14 @@ class ReplayedLetter(DeadLetter):
 
 
 class Pending(Answer):
-    """A command whose outcome takes longer; `href` is where to look."""
+    """A command whose outcome takes longer; `href` is where to look.
+
+    `detail` says why it may take long, if that is known: nobody serves its partition now.
+    """
 
     command_id: str
     href: str
+    detail: str = ""
 
 
 class WhoAmI(Answer):
@@ -344,7 +348,7 @@ class Check(Answer):
 
 
 class Readiness(Answer):
-    """Whether the process can serve."""
+    """Whether the process can serve: ready, degraded (something is wrong elsewhere), not_ready."""
 
     status: str
     checks: dict[str, Check]

@@ -1,6 +1,7 @@
 """Whether the process is alive and can serve, and its metrics. Open to everybody."""
 
 import asyncio
+from collections.abc import Sequence
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
@@ -10,6 +11,7 @@ from api.encoding import json_response
 from api.limits import READY_S_MAX
 from api.models.answers import Check, Readiness, Status
 from api.operations import Operation
+from api.service import Service
 from projections.rows import Health
 
 BEHIND_MAX = 10_000
@@ -46,8 +48,31 @@ async def readyz(call: Call) -> Response:
     # A clock that is off decides nothing: it is told, and the API serves.
     clock = service.clock.measure()
     checks["clock"] = Check(is_ok=not clock.is_off, detail=clock.text())
-    answer = Readiness(status="ready" if is_ready else "not_ready", checks=checks)
-    return json_response(answer, status=200 if is_ready else 503)
+    checks |= await _concerns(service)
+    is_well = all(check.is_ok for check in checks.values())
+    status = "not_ready" if not is_ready else "ready" if is_well else "degraded"
+    return json_response(Readiness(status=status, checks=checks), status=200 if is_ready else 503)
+
+
+async def _concerns(service: Service) -> dict[str, Check]:
+    """Return what is wrong elsewhere: this process serves, and others may not."""
+    fault = service.deps.topics_fault()
+    unserved = service.partitions.unserved()
+    said = "all are served"
+    if unserved:
+        rows = await service.reads.pools()
+        pools = service.partitions.of_pools(row.pool for row in rows)
+        said = "; ".join(
+            f"{each.told()}{_of_pools(pools.get(each.partition, []))}" for each in unserved
+        )
+    return {
+        "partitions": Check(is_ok=not unserved, detail=said),
+        "topics": Check(is_ok=not fault, detail=fault or "their settings lose nothing"),
+    }
+
+
+def _of_pools(pools: Sequence[str]) -> str:
+    return f" (pools: {', '.join(pools)})" if pools else ""
 
 
 async def get_metrics(call: Call) -> Response:

@@ -28,7 +28,7 @@ from cli.local.properties import free_port, is_free
 from cli.problems import Problem
 from cli.process import PARENT_FD
 from events.durable import OWN_MODE, write_whole
-from events.errors import TeoError
+from events.errors import TeoError, TopicRefused
 from events.kafka.admin import ensure_topics, wait_for_broker
 from events.kafka.durability import keep_facts
 from events.topics import OUTPUT_BYTES_MAX, Durability, Topics, specs
@@ -82,7 +82,13 @@ class Stack:
         try:
             asyncio.run(self._run())
         except* TeoError as group:
-            raise Problem(str(group.exceptions[0]), exit_code=3) from group
+            error = group.exceptions[0]
+            step = f"with --data-dir {self.config.folder} a verb starts the Kafka of this folder"
+            raise Problem(
+                str(error),
+                next_step=step if isinstance(error, TopicRefused) else "",
+                exit_code=3,
+            ) from group
         return 0
 
     async def _run(self) -> None:

@@ -1,4 +1,5 @@
-"""Creates the topics, or refuses topics that would lose facts. Never deletes or changes any."""
+"""Creates the topics, or refuses topics that would lose facts. Never deletes or changes any:
+`mending.py` does, when an operator asks for it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -14,7 +15,9 @@ from aiokafka.protocol.metadata import MetadataRequest
 from events.errors import LogUnavailable, TopicMissing, TopicRefused
 from events.internal_rules import INTERNALS, internal_faults
 from events.kafka.errors import mapped
-from events.topic_rules import TopicFound, faults
+from events.kafka.log import KafkaLog
+from events.log import Partition
+from events.topic_rules import TopicFound, faults, half_an_environment, lost_topics
 from events.topics import POOL_KEYED, Topics, TopicSpec, specs
 
 POLL_S = 0.1
@@ -47,7 +50,7 @@ async def wait_for_broker(bootstrap: str, *, wait_s: float) -> None:
 
 async def cluster_id(bootstrap: str) -> str:
     """Return the id that the cluster got when it was made. Raises `LogUnavailable`."""
-    async with _admin(bootstrap, "ask for the cluster's id") as client:
+    async with opened_admin(bootstrap, "ask for the cluster's id") as client:
         described = await client.describe_cluster()
     found = described.get("cluster_id")
     if not found:
@@ -56,19 +59,30 @@ async def cluster_id(bootstrap: str) -> str:
 
 
 async def ensure_topics(
-    bootstrap: str, wanted: Sequence[TopicSpec], *, replication: int
+    bootstrap: str,
+    wanted: Sequence[TopicSpec],
+    *,
+    replication: int,
+    make_missing: Sequence[str] = (),
 ) -> frozenset[str]:
-    """Create the topics that are missing, check those that exist; return the new ones' names.
+    """Create the topics, check those that exist; return the new ones' names.
+
+    They are created all or none: where some exist and hold records, others that are missing were
+    lost with what they held, and are only made if `make_missing` names them.
 
     Raises `TopicRefused` if a topic has other partitions, fewer copies, or settings that lose
     facts, or if Kafka's own topics are less safe than these: it says all that is wrong, and what
     mends it.
     """
-    async with _admin(bootstrap, "create topics") as client:
-        made = await _create(client, wanted, replication)
+    async with opened_admin(bootstrap, "create topics") as client:
         names = [spec.name for spec in wanted]
+        there = await found_topics(client, names)
+        lost = lost_topics(wanted, there, make_missing)
+        if lost and await _hold_records(bootstrap, there):
+            raise TopicRefused(half_an_environment(wanted, there, lost))
+        made = await _create(client, wanted, replication)
         for _ in range(APPEAR_TRIES):
-            found = await _found(client, names)
+            found = await found_topics(client, names)
             if len(found) == len(names):
                 break
             await asyncio.sleep(POLL_S)
@@ -92,15 +106,16 @@ async def ensure_topics(
     return made
 
 
-async def check_topics(bootstrap: str, topics: Topics) -> None:
+async def check_topics(bootstrap: str, topics: Topics, *, are_all_due: bool = False) -> None:
     """Raise `TopicRefused` if the topics are such that a role would go wrong sooner or later.
 
-    Topics that are not there yet are no danger: who needs them waits for them. Nor are settings
+    Topics that are not there yet are no danger: who needs them waits for them; unless they
+    `are_all_due`, because the role has been running with them. Nor are settings
     that this process may not see. Kafka's own topics must be as safe as the journal is.
     """
-    async with _admin(bootstrap, "check topics") as client:
+    async with opened_admin(bootstrap, "check topics") as client:
         every = specs(topics, min_insync=1)
-        found = await _found(client, [spec.name for spec in every])
+        found = await found_topics(client, [spec.name for spec in every])
         journal = found.get(topics.events)
         own: Sequence[str] = ()
         if journal is not None:
@@ -117,7 +132,21 @@ async def check_topics(bootstrap: str, topics: Topics) -> None:
             partitions=journal.partitions if journal and spec.role in POOL_KEYED else None,
         )
     ]
+    if are_all_due:
+        said += [
+            f"topic {name} is gone: what it held is lost unless the broker's data is brought back"
+            for name in lost_topics(every, found or ("",), ())
+        ]
     _refuse([*said, *own])
+
+
+async def _hold_records(bootstrap: str, there: Mapping[str, TopicFound]) -> bool:
+    """Return True if anything was ever written to one of the topics."""
+    partitions = [
+        Partition(name, number) for name, each in there.items() for number in range(each.partitions)
+    ]
+    async with KafkaLog(bootstrap, client_id="teo-init") as asker:
+        return any((await asker.ends(partitions)).values())
 
 
 def _refuse(said: Sequence[str]) -> None:
@@ -126,7 +155,8 @@ def _refuse(said: Sequence[str]) -> None:
 
 
 @asynccontextmanager
-async def _admin(bootstrap: str, what: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def opened_admin(bootstrap: str, what: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Return a client that changes and asks for topics. Raises errors of ours."""
     client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_MS)
     with mapped(f"{what} at {bootstrap}"):
         try:
@@ -169,7 +199,7 @@ async def _internal_faults(
     if replication == 1:
         return ()  # Nothing is less safe than that.
     names = [topic.name for topic in INTERNALS]
-    found = await _found(client, names)
+    found = await found_topics(client, names)
     brokers: Mapping[str, Mapping[str, str]] = {}
     if len(found) < len(names):
         brokers = await _broker_settings(client)
@@ -191,7 +221,9 @@ async def _broker_settings(client: AIOKafkaAdminClient) -> Mapping[str, Mapping[
         return {}
 
 
-async def _found(client: AIOKafkaAdminClient, names: Sequence[str]) -> Mapping[str, TopicFound]:
+async def found_topics(
+    client: AIOKafkaAdminClient, names: Sequence[str]
+) -> Mapping[str, TopicFound]:
     """Return those of the topics that are there.
 
     Not by `describe_topics`: a broker that makes topics by itself would make what is only asked
@@ -204,7 +236,7 @@ async def _found(client: AIOKafkaAdminClient, names: Sequence[str]) -> Mapping[s
         for each in answer.to_object()["topics"]
         if each["error_code"] == 0
     }
-    configs = await _configs(client, ConfigResourceType.TOPIC, sorted(there))
+    configs = await topic_settings(client, sorted(there))
     return {
         name: TopicFound(
             name=name,
@@ -215,6 +247,13 @@ async def _found(client: AIOKafkaAdminClient, names: Sequence[str]) -> Mapping[s
         for name, parts in there.items()
         if parts
     }
+
+
+async def topic_settings(
+    client: AIOKafkaAdminClient, names: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """Return the settings of each topic that may be seen. Raises `LogUnavailable`."""
+    return await _configs(client, ConfigResourceType.TOPIC, names)
 
 
 async def _configs(

@@ -8,16 +8,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.partitioner import murmur2
 
 from events.append_time import AppendTime
-from events.errors import TopicMissing
+from events.errors import LogUnavailable, TopicMissing
 from events.kafka.errors import REQUEST_BYTES_MAX, mapped, refuse_too_big
 from events.kafka.membership import KafkaMembership
 from events.kafka.reader import KafkaReader
+from events.kafka.requests import TopicsRequest
 from events.kafka.whole import dropped, started, stopped
 from events.kafka.writer import COMMIT_S_MAX, KafkaWriter
-from events.log import Outgoing, Partition, Position
+from events.log import Identity, Noted, Outgoing, Partition, Position
 
 APPEND_S_MAX = 10.0
 START_S_MAX = 10.0
@@ -25,6 +27,9 @@ METADATA_TRIES = 50
 METADATA_WAIT_S = 0.1
 _APPEND_TIME = 1
 """Kafka's word for a stamp that the broker made."""
+NOTED_S_MAX = 10.0
+IDENTIFY_S_MAX = 5.0
+"""A broker that hangs is not waited for: another try asks another one."""
 
 
 class KafkaLog:
@@ -51,6 +56,7 @@ class KafkaLog:
         }
         self._producer: AIOKafkaProducer | None = None
         self._asker: AIOKafkaConsumer | None = None
+        self._admin: AIOKafkaAdminClient | None = None
         self._lock = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -68,6 +74,7 @@ class KafkaLog:
             asker, self._asker = self._asker, None
             if asker is not None:
                 await stopped(asker)
+            await self._drop_admin()
 
     async def partitions(self, topic: str) -> int:
         """Return how many partitions `topic` has. Raises `TopicMissing`."""
@@ -135,6 +142,38 @@ class KafkaLog:
             found = await asker.beginning_offsets([TopicPartition(*each) for each in partitions])
         return {Partition(tp.topic, tp.partition): offset for tp, offset in found.items()}
 
+    async def identify(self, topics: Sequence[str]) -> Mapping[str, Identity]:
+        """Return which topics those are that have these names now; a missing one is not in."""
+        client = (await self._ask())._client  # noqa: SLF001 - no other way.
+        with mapped("ask which topics there are"):
+            node = client.get_random_node()
+            if node is None:
+                raise LogUnavailable("no broker is known")
+            async with asyncio.timeout(IDENTIFY_S_MAX):
+                answer = await client.send(node, TopicsRequest(list(topics)))
+        return {
+            each["topic"]: _identity(each)
+            for each in answer.to_object()["topics"]
+            if each["error_code"] == 0
+        }
+
+    async def noted(self, group: str, partitions: Sequence[Partition]) -> Mapping[Partition, Noted]:
+        """Return what the members of `group` said last; not of partitions of which none did."""
+        asked = [TopicPartition(*each) for each in partitions]
+        try:
+            with mapped(f"ask what group {group} says"):
+                async with asyncio.timeout(NOTED_S_MAX):
+                    client = await self._open_admin()
+                    found = await client.list_consumer_group_offsets(group, partitions=asked)
+        except BaseException:
+            await self._drop_admin()
+            raise
+        return {
+            Partition(tp.topic, tp.partition): Noted(said.offset, said.metadata or "")
+            for tp, said in found.items()
+            if said.offset >= 0
+        }
+
     async def join(self, group: str, topics: Sequence[str]) -> KafkaMembership:
         """Join consumer group `group` over `topics`, which have equally many partitions."""
         return await KafkaMembership.join(group, topics, self._settings)
@@ -164,6 +203,18 @@ class KafkaLog:
         if producer is not None:
             await dropped(producer, limit_s=START_S_MAX)
 
+    async def _open_admin(self) -> AIOKafkaAdminClient:
+        async with self._lock:
+            if self._admin is None:
+                self._admin = AIOKafkaAdminClient(**self._settings)
+                await self._admin.start()
+            return self._admin
+
+    async def _drop_admin(self) -> None:
+        client, self._admin = self._admin, None
+        if client is not None:
+            await client.close()
+
     async def _ask(self) -> AIOKafkaConsumer:
         async with self._lock:
             if self._asker is None:
@@ -172,3 +223,12 @@ class KafkaLog:
                     await started(asker, limit_s=START_S_MAX)
                 self._asker = asker
             return self._asker
+
+
+def _identity(topic: Mapping[str, Any]) -> Identity:
+    parts = sorted(topic["partitions"], key=lambda part: part["partition"])
+    return Identity(
+        id=topic.get("topic_id", ""),
+        copies=min((len(part["replicas"]) for part in parts), default=0),
+        epochs=tuple(part["leader_epoch"] for part in parts if "leader_epoch" in part),
+    )

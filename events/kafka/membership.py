@@ -1,4 +1,5 @@
-"""Membership of a consumer group for its assignment alone: it reads and commits nothing."""
+"""Membership of a consumer group for its assignment: it reads nothing, and what it commits says how
+far its partitions are, for people and for the API; nobody starts from there."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,10 +10,12 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
 from events.kafka.errors import mapped
 from events.kafka.whole import started, stopped
+from events.log import Noted, Partition
 
 SESSION_MS = 6_000
 HEARTBEAT_MS = 500
 JOIN_S_MAX = 30.0
+NOTE_S_MAX = 5.0
 
 
 class KafkaMembership:
@@ -56,6 +59,13 @@ class KafkaMembership:
         except TimeoutError:
             pass
         return watch.numbers
+
+    async def note(self, notes: Mapping[Partition, Noted]) -> None:
+        """Say how far partitions that this member owns are: as offsets that the group commits."""
+        offsets = {TopicPartition(*place): tuple(noted) for place, noted in notes.items()}
+        with mapped("say how far the partitions are"):
+            async with asyncio.timeout(NOTE_S_MAX):
+                await self._consumer.commit(offsets)
 
     async def close(self) -> None:
         """Leave the group at once."""

@@ -12,11 +12,11 @@ from events.codec import decode_event
 from events.errors import Undecodable
 from events.facts import AttemptFinished
 from events.log import Log, Partition
+from events.reading import read_until
 from events.shared import Artifact
 from events.topics import Topics
 from processors.artifacts.store import ArtifactDamaged, ArtifactMissing, ArtifactStore
 from processors.audit.findings import Findings, about
-from processors.runtime.reading import read_until
 
 RULE = "artifacts_are_what_was_kept"
 

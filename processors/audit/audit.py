@@ -7,6 +7,7 @@ from events.errors import TopicMissing
 from events.log import Log
 from events.topics import Topics
 from processors.audit.findings import Findings
+from processors.audit.inputs import check_inputs
 from processors.audit.journal import JournalAudit, Live, Progress
 from processors.audit.lives import check_reports
 from processors.audit.outcomes import Outlet, check_commands, check_letters, check_results
@@ -20,6 +21,7 @@ class Summary:
     events: int
     snapshots: int
     live_states: int
+    inputs: int
     results: int
     dead_letters: int
     reports: int
@@ -52,11 +54,15 @@ async def audit(
         for number in range(count)
     ]
     check_commands(topics, audited, findings)
+    inputs = [
+        await check_inputs(log, topics, each.partition, each.inputs, findings) for each in audited
+    ]
     return Summary(
         partitions=count,
         events=sum(each.events for each in audited),
         snapshots=sum(each.snapshots for each in audited),
         live_states=sum(each.live for each in audited),
+        inputs=sum(inputs),
         results=await check_results(results, audited, findings),
         dead_letters=await check_letters(letters, topics, audited, findings),
         reports=await check_reports(log, topics, findings),

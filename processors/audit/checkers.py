@@ -10,7 +10,7 @@ from events import facts
 from events.dlq import DeadLetter
 from events.message import EventMessage, ReportMessage
 from events.results import ExecutionResult
-from processors.audit import durations, rules
+from processors.audit import durations, input_rules, rules
 from processors.audit.fault_rules import InfrastructureIsNotATestFailure, OnlyFaultsOfBenchesCount
 from processors.audit.lives import OneLifeOfAWorker, OneProcessPerWorker
 from processors.audit.rule import Rule
@@ -37,6 +37,11 @@ def journal_is_dense_and_whole(events: Sequence[EventMessage]) -> None:
 def time_and_inputs_go_forward(events: Sequence[EventMessage]) -> None:
     """Log time never goes back; of each input topic the offsets that are decided rise."""
     _obey(rules.TimeAndInputsGoForward(), events)
+
+
+def no_input_is_decided_twice(events: Sequence[EventMessage]) -> None:
+    """One input at one place leads to one decision, also where inputs were read anew."""
+    _obey(input_rules.NoInputIsDecidedTwice(), events)
 
 
 def one_holder_and_rising_fences(events: Sequence[EventMessage]) -> None:
@@ -115,6 +120,7 @@ CHECKERS: tuple[Checker, ...] = (
     one_life_of_a_worker,
     time_and_inputs_go_forward,
     leases_last_as_asked,
+    no_input_is_decided_twice,
 )
 
 

@@ -12,17 +12,29 @@ from datetime import datetime
 from events import facts
 from events.codec import decode_event
 from events.errors import Undecodable
+from events.ids import is_in_place
 from events.log import Log, Partition, Record
 from events.message import EventMessage
+from events.quarantine import Quarantine
+from events.reading import read_until
 from events.topics import Topics
 from processors.audit.findings import Finding, Findings, about, ids_of
+from processors.audit.inputs import Decided
 from processors.audit.rule import Rule
 from processors.audit.rules import rules_of
 from processors.audit.snapshots import Stock, Stored, stock_of
-from processors.runtime.reading import read_until
 from processors.runtime.snapshot import fingerprint
 from processors.scheduler.evolve import fold
-from processors.scheduler.state import Ledger
+from processors.scheduler.state import EPOCH, Ledger
+
+_OF_PARTITIONS = (
+    facts.InputSetAside
+    | facts.InputsRead
+    | facts.ClockJumped
+    | facts.TopicsBound
+    | facts.InputsReset
+    | facts.RecordQuarantined
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +72,10 @@ class Audited:
     """Inputs that went to the dead letters: topic, partition, offset."""
     commands: dict[str, int] = field(default_factory=dict)
     """Commands that were decided, each with the seq of its first event."""
+    begun_anew_at: datetime = EPOCH
+    """When it was begun after a journal that was lost: what was told before is of that one."""
+    inputs: Decided = field(default_factory=Decided)
+    """Which inputs it was decided from."""
 
 
 Progress = Callable[[int, int, int], None]
@@ -79,6 +95,7 @@ class JournalAudit:
         """None once an event could not be applied."""
         self._last: EventMessage | None = None
         self._partitions = 0
+        self._quarantine = Quarantine(log, self._events)
         self.result = Audited(number)
 
     async def run(
@@ -89,6 +106,9 @@ class JournalAudit:
         stock = await stock_of(self._log, self._topics, number) if has_snapshots else Stock()
         self._note_unusable(stock)
         self._partitions = await self._log.partitions(self._events.topic)
+        inputs = [Partition(topic, number) for topic in self._topics.inputs]
+        kept = await self._log.begins(inputs)
+        self.result.inputs.begins = {each.topic: begin for each, begin in kept.items()}
         end = (await self._log.ends([self._events]))[self._events]
         begin = (await self._log.begins([self._events]))[self._events]
         if begin > 0:
@@ -97,7 +117,8 @@ class JournalAudit:
         async with aclosing(read_until(self._log, self._events, begin, end)) as batches:
             async for records in batches:
                 for record in records:
-                    self._see(record, snapshots, live)
+                    if not await self._passes_over(record):
+                        self._see(record, snapshots, live)
                 if progress is not None and records:
                     progress(number, records[-1].offset + 1, end)
         for rule in self._rules:
@@ -130,6 +151,23 @@ class JournalAudit:
                     "snapshots_are_whole", text, topic=topic, offset=each.offset, seq=each.seq
                 )
 
+    async def _passes_over(self, record: Record) -> bool:
+        """Return True if no scheduler wrote `record`, and a later fact says to leave it out."""
+        due = 0 if self._last is None else self._last.meta.seq + 1
+        try:
+            meta = decode_event(record.value).meta
+        except Undecodable:
+            return await self._quarantine.passes_over(record, due)
+        if meta.seq == due and is_in_place(meta, record.partition):
+            return False
+        return await self._quarantine.passes_over(record, due)
+
+    def _check_quarantined(self, record: Record, message: EventMessage) -> None:
+        body = message.body
+        if isinstance(body, facts.RecordQuarantined) and body.offset not in self._quarantine.passed:
+            text = f"the record at offset {body.offset} that it names is a fact, or is not there"
+            self._findings.add(about("quarantined_records_are_no_facts", text, record, message))
+
     def _see(self, record: Record, snapshots: Mapping[int, list[Stored]], live: list[Live]) -> None:
         self.result.events += 1
         try:
@@ -140,6 +178,7 @@ class JournalAudit:
             return
         self._last = message
         self._check_place(record, message)
+        self._check_quarantined(record, message)
         for rule in self._rules:
             for text in rule.see(message):
                 self._findings.add(about(rule.name, text, record, message))
@@ -150,8 +189,8 @@ class JournalAudit:
 
     def _check_place(self, record: Record, message: EventMessage) -> None:
         pool = message.meta.pool.encode()
-        if isinstance(message.body, facts.InputSetAside | facts.InputsRead | facts.ClockJumped):
-            return  # It is where its input was, whatever the key of that.
+        if isinstance(message.body, _OF_PARTITIONS):
+            return  # It is where its input was, whatever the key of that, or of no pool.
         if record.key != pool:
             text = f"its key is {record.key!r}, its pool {message.meta.pool!r}"
             self._findings.add(about("a_pool_has_its_partition", text, record, message))
@@ -161,6 +200,9 @@ class JournalAudit:
 
     def _note(self, record: Record, message: EventMessage) -> None:
         meta = message.meta
+        self.result.inputs.see(message)
+        if not meta.seq and isinstance(message.body, facts.InputsReset):
+            self.result.begun_anew_at = meta.occurred_at
         if meta.request_hash and meta.index == 0:
             self.result.commands.setdefault(meta.causation_id, meta.seq)
         match message.body:

@@ -14,11 +14,11 @@ from events.codec import decode_report
 from events.errors import Undecodable
 from events.log import Log, Partition, Record
 from events.message import EventMessage, ReportMessage
+from events.reading import read_until
 from events.reports import StepStarted, WorkerHeartbeat, WorkerStarted
 from events.topics import Topics
 from processors.audit.findings import Finding, Findings
 from processors.audit.rule import Rule
-from processors.runtime.reading import read_until
 
 RETURNS_MAX = 2
 """A life that another one followed may be heard this often: what was under way, and a repeat."""

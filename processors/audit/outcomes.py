@@ -13,11 +13,11 @@ from events.codec import decode
 from events.dlq import DeadLetter
 from events.errors import Undecodable
 from events.log import Log, Partition, Record
+from events.reading import read_until
 from events.results import ExecutionResult
 from events.topics import Topics
 from processors.audit.findings import Finding, Findings
 from processors.audit.journal import Audited, End
-from processors.runtime.reading import read_until
 from processors.saga.letters import FOUND_BY
 from processors.scheduler.state import EPOCH
 
@@ -79,6 +79,7 @@ def _about(record: Record, rule: str, text: str, *ids: str) -> Finding:
 async def check_results(outlet: Outlet, audited: Sequence[Audited], findings: Findings) -> int:
     """Each finished execution has exactly one result, with its verdict. Return how many."""
     ends = {name: end for each in audited for name, end in each.ends.items()}
+    began = {each.partition: each.begun_anew_at for each in audited}
     told: set[str] = set()
     async with aclosing(outlet.records()) as records:
         async for record, must_be_known in records:
@@ -89,6 +90,8 @@ async def check_results(outlet: Outlet, audited: Sequence[Audited], findings: Fi
             end = ends.get(name)
             if name in told:
                 text = f"execution {name} has a second result"
+            elif end is None and result.finished_at < began.get(result.journal_partition, EPOCH):
+                continue  # It is of a journal that was lost, and everybody knows.
             elif end is None and must_be_known:
                 text = f"execution {name} has a result, and no end on the journal"
             elif end is not None and end.verdict != result.verdict:
@@ -134,6 +137,7 @@ async def check_letters(
     }
     aside = {key: at for each in audited for key, at in each.set_aside.items()}
     due = ends.keys() | {input_name(*key) for key in aside}
+    began = max((each.begun_anew_at for each in audited), default=EPOCH)
     told: set[str] = set()
     async with aclosing(outlet.records()) as records:
         async for record, must_be_known in records:
@@ -143,6 +147,8 @@ async def check_letters(
             name = _subject(letter)
             if name in told:
                 text = f"{name} has a second dead letter"
+            elif name not in due and letter.found_at < began:
+                continue
             elif name not in due and must_be_known:
                 text = f"{name} has a dead letter, and the journal does not say why"
             else:

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from events import facts
+from events.ids import derived_id
 from events.message import EventMessage
 from processors.audit.durations import LeasesLastAsAsked
 from processors.audit.fault_rules import InfrastructureIsNotATestFailure, OnlyFaultsOfBenchesCount
+from processors.audit.input_rules import NoInputIsDecidedTwice
 from processors.audit.lives import OneLifeOfAWorker
 from processors.audit.rule import BenchKey, Rule
 from processors.audit.service_rules import AttemptsGoWhereTheyAreServed
-from processors.scheduler.ids import derived_id
 from processors.scheduler.state import EPOCH
 
 
@@ -46,7 +47,10 @@ class JournalIsDenseAndWhole(Rule):
 
 
 class TimeAndInputsGoForward(Rule):
-    """Log time never goes back; of each input topic the offsets that are decided rise."""
+    """Log time never goes back; of each input topic the offsets that are decided rise.
+
+    Unless a fact says that the inputs were not what the journal knew.
+    """
 
     name = "time_and_inputs_go_forward"
 
@@ -60,6 +64,8 @@ class TimeAndInputsGoForward(Rule):
         if meta.occurred_at < self._at:
             yield f"time goes back from {self._at.isoformat()}"
         self._at = max(self._at, meta.occurred_at)
+        if isinstance(message.body, facts.InputsReset):
+            self._inputs[message.body.topic] = message.body.next_offset - 1
         if not meta.input_topic:
             return
         last = self._inputs.get(meta.input_topic, -1)
@@ -325,6 +331,7 @@ def rules_of(partition: int) -> list[Rule]:
     return [
         JournalIsDenseAndWhole(),
         TimeAndInputsGoForward(),
+        NoInputIsDecidedTwice(),
         FactsAreTheSchedulers(partition),
         OneHolderAndRisingFences(),
         OneAttemptPerBench(),

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from events.codec import decode
 from events.errors import Undecodable
 from events.log import Log, Partition, Record
+from events.reading import read_until
 from events.snapshots import Snapshot
 from events.topics import Topics
-from processors.runtime.reading import read_until
 from processors.runtime.snapshot import SnapshotUnusable, assemble, fingerprint, is_complete
 
 

@@ -23,6 +23,7 @@ class RuntimeMetrics:
     ignored: Counter
     expired: Counter
     clock_jumps: Counter
+    resets: Counter
 
 
 def runtime_metrics(meter: Meter) -> RuntimeMetrics:
@@ -58,6 +59,10 @@ def runtime_metrics(meter: Meter) -> RuntimeMetrics:
         clock_jumps=meter.create_counter(
             "teo_scheduler_clock_jumps",
             description="Times the clock that stamps inputs was seen to jump, by topic and way",
+        ),
+        resets=meter.create_counter(
+            "teo_scheduler_inputs_reset",
+            description="Times inputs were not what the journal knew, by topic",
         ),
         set_aside=meter.create_counter(
             "teo_scheduler_set_aside", description="Inputs sent to the dead letters"

@@ -11,26 +11,22 @@ from dataclasses import dataclass
 import structlog
 
 from events.codec import decode_command, decode_report, type_name
-from events.errors import (
-    Fenced,
-    JournalBroken,
-    LogUnavailable,
-    OffsetGone,
-    RecordTooBig,
-    TeoError,
-    Undecodable,
-)
+from events.errors import LogUnavailable, RecordTooBig, TeoError, Undecodable
 from events.facts import InputSetAside
 from events.letters import REPLAYED_FROM, pool_of, told
 from events.log import Log, Outgoing, Partition, Reader, Record, Writer
 from events.message import CommandMessage, ReportMessage
 from events.topics import Topics
+from processors.runtime.ahead import refuse_if_behind
+from processors.runtime.footing import AGE_S_MAX, Footing, TopicWatch
+from processors.runtime.inputs import Inputs, input_id
 from processors.runtime.log_time import Clock
 from processors.runtime.metrics import RuntimeMetrics
 from processors.runtime.records import command_id_of, records_of, set_aside_record
 from processors.runtime.recovery import Recovered, resume
 from processors.runtime.snapshot import fingerprint
 from processors.runtime.snapshot_writer import EVENTS_PER_SNAPSHOT, SnapshotWriter
+from processors.runtime.standing import Standing
 from processors.runtime.timekeeper import Timed, Timekeeper
 from processors.runtime.waits import waits
 from processors.scheduler import core
@@ -43,8 +39,8 @@ INPUTS_UNMARKED_MAX = 10_000
 TICK_S = 0.25
 BACKOFF_S_FIRST = 0.1
 BACKOFF_S_MAX = 5.0
-FENCED_WAIT_S = 3.0
-"""After being fenced: the group tells within a heartbeat interval who owns the partition now."""
+LOOK_EVERY_S = 2.0
+"""So often the topics are looked at while nothing comes."""
 POISON_MAX = 1_000
 ASKED_MAX = 100
 
@@ -82,6 +78,7 @@ class Owner:
         metrics: RuntimeMetrics,
         *,
         snapshot_every: int = EVENTS_PER_SNAPSHOT,
+        watch: TopicWatch | None = None,
     ) -> None:
         self._log = log
         self._topics = topics
@@ -100,6 +97,10 @@ class Owner:
         self._snapshots = SnapshotWriter(topics, metrics, snapshot_every)
         self._asked: list[asyncio.Future[LiveState]] = []
         self._snapshot = 0
+        reads = {each.topic: 0 for each in self._inputs}
+        self.standing = Standing(partition, clock.now, reads=reads)
+        watch = watch or TopicWatch(log, topics, clock.monotonic_s)
+        self._footing = Footing(log, topics, metrics, watch)
         self.ledger: Ledger | None = None
         """The live state, for checks and metrics; None while there is none."""
 
@@ -137,28 +138,11 @@ class Owner:
                 await self._serve()
             except _Poisoned:
                 wait_s, failures = 0.0, 0
-            except Fenced as error:
-                logger.warning("partition.fenced", partition=self._number, error=str(error))
-                wait_s = FENCED_WAIT_S
-            except JournalBroken as error:
-                logger.critical(
-                    "partition.journal_broken", partition=self._number, error=str(error)
-                )
-                wait_s = BACKOFF_S_MAX
-            except OffsetGone as error:
-                logger.critical("partition.inputs_lost", partition=self._number, error=str(error))
-                wait_s = BACKOFF_S_MAX
-            except RecordTooBig as error:
-                logger.critical(
-                    "partition.record_too_big", partition=self._number, error=str(error)
-                )
-                wait_s = BACKOFF_S_MAX
             except TeoError as error:
-                logger.warning(
-                    "partition.failed", partition=self._number, code=error.code, error=str(error)
-                )
+                wait_s = self.standing.fell(error) or wait_s
             except Exception:
                 logger.exception("partition.crashed", partition=self._number)
+                self.standing.crashed()
             if self._is_serving:
                 failures = 0
             self.ledger, self._is_serving = None, False
@@ -167,16 +151,19 @@ class Owner:
 
     async def _serve(self) -> None:
         started_s = self._clock.monotonic_s()
-        writer = await self._log.open_writer(f"{self._topics.prefix}-{self._number}")
+        writer = await self._log.open_writer(self._topics.writer(self._number))
         try:
             found = await self._recover(started_s)
             ledger = found.ledger
             writer.expect(Partition(self._topics.events, self._number), found.end)
-            reader = await self._log.open_reader(await self._starts(ledger))
+            inputs = await self._footing.find(ledger)
+            self.standing.reads = {each.topic: at for each, at in inputs.starts.items()}
+            reader = await self._log.open_reader(inputs.starts)
             try:
                 self.ledger = ledger
                 self._due = None
                 self.times.begin(ledger.now)
+                await self._put_down(ledger, writer, inputs)
                 await self._decide_for_ever(ledger, reader, writer)
             finally:
                 await reader.close()
@@ -185,6 +172,7 @@ class Owner:
 
     async def _recover(self, started_s: float) -> Recovered:
         found = await resume(self._log, self._topics, self._number)
+        await refuse_if_behind(self._log, self._topics, found.ledger)
         took_s = self._clock.monotonic_s() - started_s
         logger.info(
             "partition.recovered",
@@ -200,20 +188,11 @@ class Owner:
         self._snapshot = found.from_seq
         return found
 
-    async def _starts(self, ledger: Ledger) -> dict[Partition, int]:
-        begins = await self._log.begins(self._inputs)
-        due = {each: ledger.positions.get(each.topic, -1) + 1 for each in self._inputs}
-        for each, offset in due.items():
-            if ledger.seq and (count := begins[each] - offset) > 0:
-                logger.critical(
-                    "partition.inputs_expired",
-                    topic=each.topic,
-                    partition=each.number,
-                    first=offset,
-                    count=count,
-                )
-                self._metrics.expired.add(count, {"topic": each.topic})
-        return {each: max(begins[each], offset) for each, offset in due.items()}
+    async def _put_down(self, ledger: Ledger, writer: Writer, inputs: Inputs) -> None:
+        """Say on the journal where the inputs go on, before any of them is decided."""
+        now = self.times.now()
+        decisions = inputs.decisions(ledger, at=now, actor=core.SCHEDULER)
+        await self._commit(writer, decisions, [], ())
 
     async def _decide_for_ever(self, ledger: Ledger, reader: Reader, writer: Writer) -> None:
         ticked_s = self._clock.monotonic_s()
@@ -222,9 +201,11 @@ class Owner:
             records_max = 1 if self._doubted else self._batch
             self.times.before_poll(reader, self._inputs)
             records = await reader.poll(records_max=records_max, wait_s=TICK_S)
+            await self._footing.check(age_s_max=AGE_S_MAX if records else LOOK_EVERY_S)
             outgoing: list[Outgoing] = []
+            decisions = self._bind(ledger, records)  # Before what the records tell of the time.
             timed = self.times.timed(records)
-            decisions = [made for each in timed for made in self._decide(ledger, each, outgoing)]
+            decisions += [made for each in timed for made in self._decide(ledger, each, outgoing)]
             decisions += _marked(ledger, timed)
             if self._doubted:  # Time must not add to what is on trial.
                 await self._commit(writer, decisions, outgoing, records)
@@ -237,6 +218,14 @@ class Owner:
             await self._commit(writer, decisions, outgoing, records)
             self._batch = min(INPUTS_PER_BATCH_MAX, 2 * self._batch)
             self._is_serving = True
+            self.standing.serves(records)
+
+    def _bind(self, ledger: Ledger, records: Sequence[Record]) -> list[Decision]:
+        """Return the fact of which topics these are, if inputs came and it is not known yet."""
+        found = self._footing.bound_now() if records else None
+        if found is None:
+            return []
+        return [core.about_partition(ledger, found, at=self.times.now())]
 
     async def _certain_tick(self, ledger: Ledger, reader: Reader) -> Tick | None:
         """Return the passing of time as far as it can be judged; None: not yet.
@@ -316,7 +305,9 @@ class Owner:
             code=reason,
             command_id=command_id_of(record, message, self._topics),
         )
-        return core.set_aside(ledger, aside, at=timed.at, pool=pool_of(record))
+        return core.set_aside(
+            ledger, aside, input_id=input_id(record), at=timed.at, pool=pool_of(record)
+        )
 
     async def _commit(
         self,
@@ -394,6 +385,7 @@ def _marked(ledger: Ledger, timed: Sequence[Timed]) -> Iterator[Decision]:
                 ledger,
                 topic=topic,
                 offset=record.offset,
+                input_id=input_id(record),
                 at=each.at,
                 pool=pool_of(record),
             )

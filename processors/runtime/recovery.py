@@ -6,17 +6,21 @@ because a writer must not decide on half a history. A snapshot is only ever a sh
 is wrong with one, the journal goes before it.
 """
 
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import structlog
 
 from events.codec import decode_event
-from events.errors import JournalBroken, Undecodable
+from events.errors import JournalBehind, JournalBroken, Undecodable
+from events.ids import is_in_place
 from events.log import Log, Partition, Record
 from events.message import EventMessage
+from events.quarantine import Quarantine, is_fact
+from events.reading import read_until
 from events.topics import Topics
-from processors.runtime.reading import read_until
+from processors.runtime.ahead import MENDS
 from processors.runtime.snapshot import SnapshotUnusable, Taken, assemble
 from processors.runtime.snapshot_reader import Search, has_snapshots
 from processors.scheduler.evolve import fold
@@ -40,6 +44,8 @@ class Journal:
         at = f"journal partition {self.partition}, offset {offset}"
         if meta.seq != self.seq:
             raise JournalBroken(f"{at}: seq {meta.seq} where {self.seq} was due")
+        if not is_in_place(meta, self.partition):
+            raise JournalBroken(f"{at}: the id {meta.event_id} is not one that a scheduler gives")
         if self.left == 0 and meta.index != 0:
             raise JournalBroken(f"{at}: begins in the middle of a decision (index {meta.index})")
         if self.left and meta.index != meta.count - self.left:
@@ -74,6 +80,17 @@ class Recovered:
     """For each snapshot that could not be used, why not, in one word."""
 
 
+class NotMet(SnapshotUnusable):
+    """Raised when the journal does not have, where it should be, the last event of a snapshot."""
+
+    def __init__(self, reason: str, text: str, taken: Taken, *, is_replaced: bool = False) -> None:
+        super().__init__(reason, text)
+        self.seq = taken.ledger.seq
+        self.last_event_id = taken.last_event_id
+        self.is_replaced = is_replaced
+        """True if another event is there."""
+
+
 async def recover(log: Log, partition: Partition) -> Ledger:
     """Return the ledger that the whole journal gives, from its start to its end.
 
@@ -85,24 +102,46 @@ async def recover(log: Log, partition: Partition) -> Ledger:
 async def resume(log: Log, topics: Topics, number: int) -> Recovered:
     """Return the ledger of partition `number`, from the newest usable snapshot if there is one.
 
-    Raises as `recover` does.
+    Raises as `recover` does, and `JournalBehind` if a snapshot has what the journal lost.
     """
     events = Partition(topics.events, number)
     if not await has_snapshots(log, topics, number):
         logger.warning("snapshot.no_topic", topic=topics.snapshots, partition=number)
         return await _from_start(log, events)
-    found, skipped = await _from_snapshots(log, topics, events)
+    found, skipped, not_met = await _from_snapshots(log, topics, events)
     if found is None:
         found = await _from_start(log, events)
     found.has_snapshots, found.skipped = True, skipped
+    _refuse_if_behind(found, not_met)
     return found
+
+
+def _refuse_if_behind(found: Recovered, not_met: Sequence[NotMet]) -> None:
+    """Raise `JournalBehind` if a whole snapshot has an event that the journal has no more.
+
+    One of which only the offset is wrong is none of that: its event may be there.
+    """
+    for each in not_met:
+        if each.seq > found.ledger.seq:
+            why = f"it ends before seq {found.ledger.seq}"
+        elif each.is_replaced:
+            why = "another event is there"
+        else:
+            continue
+        raise JournalBehind(
+            f"journal partition {found.ledger.partition} lacks what a snapshot has, event "
+            f"{each.last_event_id} with seq {each.seq - 1}: {why}. The journal lost facts, or a "
+            f"broker tells an old end of it. Nothing is decided until it has them: {MENDS}"
+        )
 
 
 async def _from_snapshots(
     log: Log, topics: Topics, events: Partition
-) -> tuple[Recovered | None, list[str]]:
+) -> tuple[Recovered | None, list[str], list[NotMet]]:
+    """Return what a snapshot gives, why others were passed over, and which the journal lacks."""
     search = Search(log, Partition(topics.snapshots, events.number))
     skipped: list[str] = []
+    not_met: list[NotMet] = []
 
     def skip(seq: int, error: SnapshotUnusable) -> None:
         skipped.append(error.reason)
@@ -115,21 +154,37 @@ async def _from_snapshots(
                 found = await _from_snapshot(log, events, assemble(parts))
                 break
             except SnapshotUnusable as error:
+                not_met += [error] if isinstance(error, NotMet) else []
                 skip(seq, error)
     for offset, text in search.undecodable.items():
         skip(-1, SnapshotUnusable("undecodable", f"offset {offset}: {text}"))
-    return found, skipped
+    return found, skipped, not_met
 
 
-async def _from_start(log: Log, partition: Partition) -> Recovered:
+async def fold_without(
+    log: Log, partition: Partition, offsets: frozenset[int]
+) -> tuple[Recovered, Mapping[int, tuple[Record, int]]]:
+    """Fold a journal without the records at `offsets`, where they do not fit; return these too.
+
+    With each the number that was due there. Raises `JournalBroken` if the rest is not whole.
+    """
+    quarantine = Quarantine(log, partition, offsets)
+    found = await _from_start(log, partition, quarantine)
+    return found, {at: known for at, known in quarantine.passed.items() if at in offsets}
+
+
+async def _from_start(
+    log: Log, partition: Partition, quarantine: Quarantine | None = None
+) -> Recovered:
     end = (await log.ends([partition]))[partition]
     start = (await log.begins([partition]))[partition]
     found = Recovered(Ledger(partition.number), next_offset=start, end=end)
     journal = Journal(partition.number)
+    quarantine = quarantine or Quarantine(log, partition)
     async with aclosing(read_until(log, partition, start, end)) as batches:
         async for records in batches:
             for record in records:
-                _apply(record, found, journal)
+                await _take(record, found, journal, quarantine)
     journal.finish()
     return found
 
@@ -137,7 +192,7 @@ async def _from_start(log: Log, partition: Partition) -> Recovered:
 async def _from_snapshot(log: Log, partition: Partition, taken: Taken) -> Recovered:
     """Fold what follows a snapshot; it must end with an event that the journal has.
 
-    Raises `SnapshotUnusable` if the journal does not have it, or has another there.
+    Raises `NotMet` if the journal does not have it, or has another there.
     """
     end = (await log.ends([partition]))[partition]
     start = max((await log.begins([partition]))[partition], taken.journal_offset)
@@ -149,34 +204,44 @@ async def _from_snapshot(log: Log, partition: Partition, taken: Taken) -> Recove
         from_seq=taken.ledger.seq,
     )
     journal = Journal(partition.number, taken.ledger.seq)
+    quarantine = Quarantine(log, partition)
     was_met = False
     async with aclosing(read_until(log, partition, start, end)) as batches:
         async for records in batches:
             for record in records:
                 if was_met:
-                    _apply(record, found, journal)
+                    await _take(record, found, journal, quarantine)
                 else:
-                    was_met = _is_last_of(taken, record)
+                    was_met = await _is_last_of(taken, record, quarantine)
                     found.next_offset = record.offset + 1
     if not was_met:
-        raise SnapshotUnusable("ahead", f"the journal ends before its seq {taken.ledger.seq}")
+        raise NotMet("ahead", f"the journal ends before its seq {taken.ledger.seq}", taken)
     journal.finish()
     return found
 
 
-def _is_last_of(taken: Taken, record: Record) -> bool:
+async def _is_last_of(taken: Taken, record: Record, quarantine: Quarantine) -> bool:
     """Return True at the last event of a snapshot, False before it."""
     seq = taken.ledger.seq - 1
-    meta = _decoded(record).meta
-    if meta.seq < seq:
+    try:
+        meta = _decoded(record).meta
+    except JournalBroken:
+        if await quarantine.passes_over(record, seq):
+            return False
+        raise
+    is_whole = meta.index == meta.count - 1
+    if (meta.seq, meta.event_id) == (seq, taken.last_event_id) and is_whole:
+        return True
+    is_none = not is_in_place(meta, record.partition)
+    if meta.seq < seq or (is_none and await quarantine.passes_over(record, seq)):
         return False
-    if (meta.seq, meta.event_id, meta.index) != (seq, taken.last_event_id, meta.count - 1):
-        raise SnapshotUnusable(
-            "other_journal",
-            f"its last event is {taken.last_event_id} with seq {seq}, but at offset "
-            f"{record.offset} of the journal is {meta.event_id} with seq {meta.seq}",
-        )
-    return True
+    raise NotMet(
+        "other_journal",
+        f"its last event is {taken.last_event_id} with seq {seq}, but at offset "
+        f"{record.offset} of the journal is {meta.event_id} with seq {meta.seq}",
+        taken,
+        is_replaced=meta.seq == seq,
+    )
 
 
 def _decoded(record: Record) -> EventMessage:
@@ -189,9 +254,29 @@ def _decoded(record: Record) -> EventMessage:
         ) from error
 
 
-def _apply(record: Record, found: Recovered, journal: Journal) -> None:
-    message = _decoded(record)
-    journal.check(message, record.offset)
+def _with_next_step(error: JournalBroken, record: Record, seq: int) -> JournalBroken:
+    if is_fact(record, seq):
+        return error
+    return JournalBroken(
+        f"{error}. If no scheduler wrote this record, look who did, then let it be passed over "
+        f"with `teo journal quarantine-record --partition {record.partition} --offset "
+        f"{record.offset} --reason TEXT`"
+    )
+
+
+async def _take(record: Record, found: Recovered, journal: Journal, quarantine: Quarantine) -> None:
+    """Fold the next record in, unless it is no fact and is passed over."""
+    found.next_offset = record.offset + 1
+    try:
+        message = _decoded(record)
+        journal.check(message, record.offset)
+    except JournalBroken as error:
+        if await quarantine.passes_over(record, journal.seq):
+            logger.info(
+                "journal.record_passed_over", partition=record.partition, offset=record.offset
+            )
+            return
+        raise _with_next_step(error, record, journal.seq) from error
     try:
         fold(found.ledger, message)
     except (KeyError, AttributeError, ValueError) as error:
@@ -199,5 +284,4 @@ def _apply(record: Record, found: Recovered, journal: Journal) -> None:
             f"journal partition {record.partition}, offset {record.offset}: cannot be applied: "
             f"{error!r}"
         ) from error
-    found.next_offset = record.offset + 1
     found.last_event_id = message.meta.event_id

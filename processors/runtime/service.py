@@ -1,14 +1,16 @@
 """The scheduler process: a member of the group that owns the partitions it is given."""
 
 import asyncio
+from collections.abc import Mapping
 
 import structlog
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from events.append_time import CLOCK_OFFSET
 from events.errors import TeoError
-from events.log import Log, Membership
+from events.log import Log, Membership, Noted, Partition
 from events.topics import Topics
+from processors.runtime.footing import TopicWatch
 from processors.runtime.log_time import Clock
 from processors.runtime.metrics import runtime_metrics
 from processors.runtime.owner import LiveState, Owner
@@ -19,6 +21,8 @@ from processors.scheduler.state import Pool
 ASSIGNMENT_WAIT_S = 0.5
 JOIN_BACKOFF_S = 1.0
 STATE_S_MAX = 5.0
+TELL_EVERY_S = 2.0
+"""So often the group is told how the partitions stand."""
 GIVE_UP_S = 10.0
 """What an owner gets to close what it has open before it is cancelled once more."""
 
@@ -42,6 +46,7 @@ class Scheduler:
         self._clock = clock
         self._snapshot_every = snapshot_every
         self._metrics = runtime_metrics(meter)
+        self._watch = TopicWatch(log, topics, clock.monotonic_s)
         self._owners: dict[int, tuple[Owner, asyncio.Task[None]]] = {}
         meter.create_observable_gauge(
             CLOCK_OFFSET,
@@ -74,6 +79,10 @@ class Scheduler:
         """True if every partition it owns is recovered."""
         return all(owner.ledger is not None for owner in self.owners.values())
 
+    def standings(self) -> Mapping[str, Mapping[str, object]]:
+        """Return how each partition that it owns stands, by number."""
+        return {str(number): owner.standing.told() for number, owner in self.owners.items()}
+
     async def states(self) -> list[LiveState]:
         """Return the live state of each partition it serves now; those that are busy are not in."""
         asked = [asyncio.ensure_future(owner.state()) for owner in self.owners.values()]
@@ -97,15 +106,30 @@ class Scheduler:
 
     async def _member(self, group: asyncio.TaskGroup) -> None:
         inputs = [self._topics.commands, self._topics.reports]
-        membership = await self._log.join(f"{self._topics.prefix}-scheduler", inputs)
+        membership = await self._log.join(self._topics.scheduler_group, inputs)
+        telling = group.create_task(self._tell(membership))
         try:
             while True:
                 await self._follow(membership, group)
         finally:
+            telling.cancel()
             try:
                 await self._give_up_all()
             finally:  # Also when cancelled once more meanwhile.
                 await membership.close()
+
+    async def _tell(self, membership: Membership) -> None:
+        """Tell the group how the partitions stand, again and again."""
+        while True:
+            await asyncio.sleep(TELL_EVERY_S)
+            notes: dict[Partition, Noted] = {}
+            for owner in self.owners.values():
+                notes |= owner.standing.notes()
+            try:
+                if notes:
+                    await membership.note(notes)
+            except TeoError as error:
+                logger.debug("scheduler.not_told", code=error.code, error=str(error))
 
     async def _follow(self, membership: Membership, group: asyncio.TaskGroup) -> None:
         assigned = await membership.assigned(wait_s=ASSIGNMENT_WAIT_S)
@@ -125,6 +149,7 @@ class Scheduler:
                 self._clock,
                 self._metrics,
                 snapshot_every=self._snapshot_every,
+                watch=self._watch,
             )
             self._owners[number] = (owner, group.create_task(owner.run()))
 

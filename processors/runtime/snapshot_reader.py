@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from events.codec import decode
 from events.errors import TopicMissing, Undecodable
 from events.log import Log, Partition, Record
+from events.reading import read_until
 from events.snapshots import Snapshot
 from events.topics import Topics
-from processors.runtime.reading import read_until
 from processors.runtime.snapshot import Parts, is_complete
 
 WINDOW_OFFSETS_FIRST = 64

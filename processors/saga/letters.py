@@ -6,9 +6,9 @@ from events.codec import encode
 from events.commands import SubmitExecution
 from events.dlq import DeadLetter
 from events.facts import ExecutionFinished
+from events.ids import derived_id
 from events.message import Message
 from events.shared import CommandMeta, EventMeta
-from processors.scheduler.ids import derived_id
 from processors.scheduler.state import Execution
 
 FOUND_BY = "scheduler"

@@ -14,6 +14,10 @@ from events.commands import Command
 from events.dlq import DeadLetter
 from events.errors import TooLate
 from events.facts import (
+    BenchFreed,
+    BenchHeld,
+    BenchQuarantined,
+    BenchRegistered,
     ClockJumped,
     CommandRejected,
     Event,
@@ -21,6 +25,7 @@ from events.facts import (
     InputSetAside,
     InputsRead,
 )
+from events.ids import derived_id
 from events.message import EventMessage, Message, TaskMessage
 from events.reports import Report, WorkerHeartbeat, WorkerStarted
 from events.results import ExecutionResult
@@ -32,18 +37,21 @@ from processors.scheduler.commands import decide_command
 from processors.scheduler.deadlines import decide_tick, note_named
 from processors.scheduler.decision import Decision, Effect, Ignored, Input, Order, Tick
 from processors.scheduler.evolve import IDEMPOTENCY_WINDOW, fold
-from processors.scheduler.ids import derived_id
 from processors.scheduler.jumps import age
 from processors.scheduler.lives import is_current
 from processors.scheduler.placement import place
 from processors.scheduler.reports import decide_report
-from processors.scheduler.state import Ledger, Pool, Trace
+from processors.scheduler.state import Bench, Ledger, Pool, Trace
 
 NO_REQUEST = "-"
 """Stands for the request hash of a command whose sender gave none."""
 SCHEDULER = "scheduler"
 KEY_REPEAT = "idempotency_key_repeat"
 """Code of the refusal that names the command under the same key whose outcome it is."""
+LOST_HOLDER = "journal-lost"
+LOST_REASON = "the journal was lost: see that nothing runs on it, then `teo bench restore`"
+WHOLE_PARTITION = ""
+"""Stands for a pool in facts about all of a partition."""
 EFFECTS_PER_DECISION_MAX = 100_000
 """More than any honest decision has: beyond it a reaction feeds itself, and the input is poison."""
 
@@ -171,11 +179,14 @@ def tick(ledger: Ledger, given: Tick) -> Sequence[Decision]:
     return found
 
 
-def set_aside(ledger: Ledger, aside: InputSetAside, *, at: datetime, pool: str) -> Decision:
+def set_aside(
+    ledger: Ledger, aside: InputSetAside, *, input_id: str, at: datetime, pool: str
+) -> Decision:
     """Return the fact that an input went to the dead letters, so that the position moves on."""
     cause = _Cause(
         at=max(ledger.now, at),
         actor=SCHEDULER,
+        causation_id=input_id,
         input_topic=aside.source_topic,
         input_offset=aside.source_offset,
     )
@@ -191,13 +202,56 @@ def clock_jumped(ledger: Ledger, jumped: ClockJumped, *, at: datetime, pool: str
     return draft.finish()
 
 
-def inputs_read(ledger: Ledger, *, topic: str, offset: int, at: datetime, pool: str) -> Decision:
+def inputs_read(
+    ledger: Ledger, *, topic: str, offset: int, input_id: str, at: datetime, pool: str
+) -> Decision:
     """Return the fact that nothing follows from the inputs up to `offset`: they are done with."""
     count = offset - ledger.positions.get(topic, -1)
-    cause = _Cause(at=max(ledger.now, at), actor=SCHEDULER, input_topic=topic, input_offset=offset)
+    cause = _Cause(
+        at=max(ledger.now, at),
+        actor=SCHEDULER,
+        causation_id=input_id,
+        input_topic=topic,
+        input_offset=offset,
+    )
     draft = _Draft(ledger, pool, cause)
     draft.apply([InputsRead(count=count)])
     return draft.finish()
+
+
+def about_partition(
+    ledger: Ledger, fact: Event, *, at: datetime, actor: str = SCHEDULER, cause: str = ""
+) -> Decision:
+    """Return a fact about the partition itself: it is decided from no input.
+
+    `cause` is the id of what it follows from; of a reset, the newest input that is still there.
+    """
+    made = _Cause(at=max(ledger.now, at), actor=actor, causation_id=cause)
+    draft = _Draft(ledger, WHOLE_PARTITION, made)
+    draft.apply([fact])
+    return draft.finish()
+
+
+def carried_over(
+    ledger: Ledger, pool: str, benches: Iterable[Bench], *, at: datetime, actor: str
+) -> Sequence[Decision]:
+    """Return the facts by which benches of a journal that is lost are known here.
+
+    Each keeps its fence, so that none falls, and is out of placement: something may run on it.
+    """
+    found: list[Decision] = []
+    for bench in benches:
+        name, fence = bench.spec.name, bench.fence
+        draft = _Draft(ledger, pool, _Cause(at=max(ledger.now, at), actor=actor))
+        draft.apply([BenchRegistered(bench=bench.spec)])
+        if fence:
+            held = BenchHeld(
+                bench=name, fence=fence, holder_kind="execution", holder_id=LOST_HOLDER
+            )
+            draft.apply([held, BenchFreed(bench=name, fence=fence, reason=LOST_REASON)])
+        draft.apply([BenchQuarantined(bench=name, reason=LOST_REASON)])
+        found.append(draft.finish())
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

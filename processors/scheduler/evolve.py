@@ -37,8 +37,11 @@ def fold(ledger: Ledger, message: EventMessage) -> None:
     meta, event = message.meta, message.body
     ledger.seq = meta.seq + 1
     ledger.now = max(ledger.now, meta.occurred_at)
+    if not meta.seq:
+        ledger.began = meta.occurred_at
     if meta.input_topic:
         ledger.positions[meta.input_topic] = meta.input_offset
+        ledger.inputs[meta.input_topic] = meta.causation_id
         if meta.causation_id and meta.request_hash:
             ledger.known.setdefault(meta.causation_id, meta.occurred_at)
             _forget(ledger.known, lambda at: at, meta.occurred_at)
@@ -46,6 +49,11 @@ def fold(ledger: Ledger, message: EventMessage) -> None:
         _clock_jumped(ledger, event, meta)
     if isinstance(event, facts.BenchRegistered | facts.WorkerRegistered):
         ledger.pools.setdefault(meta.pool, Pool(meta.pool))
+    elif isinstance(event, facts.InputsReset):
+        ledger.positions[event.topic] = event.next_offset - 1
+        ledger.inputs[event.topic] = meta.causation_id
+    elif isinstance(event, facts.TopicsBound):
+        ledger.topics = dict(event.topics)
     pool = ledger.pools.get(meta.pool)
     if pool is None:
         return
@@ -342,4 +350,5 @@ NO_CHANGE = (
     facts.InputsReset,
     facts.RecordQuarantined,
 )
-"""Facts that no decision reads. A test proves that every event is here or in `_APPLY`."""
+"""Facts that change no pool; `fold` reads those about a whole partition. A test proves that every
+event is here or in `_APPLY`."""

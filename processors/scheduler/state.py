@@ -356,6 +356,12 @@ class Ledger:
     """Number the next event gets."""
     positions: dict[str, int] = field(default_factory=dict)
     """For each input topic, the offset of the last input that decided something."""
+    inputs: dict[str, str] = field(default_factory=dict)
+    """For each input topic, the id of that input; empty or missing: the journal does not say."""
+    topics: dict[str, str] = field(default_factory=dict)
+    """Kafka's ids of the topics that the partition is decided with, by name."""
+    began: datetime = EPOCH
+    """Log time of the first event: what is told of earlier times is of a journal before this."""
     now: datetime = EPOCH
     """Log time of the last decision; never goes backwards."""
     jumps: list[Jump] = field(default_factory=list)

@@ -17,6 +17,7 @@ from statistics import median, quantiles
 from events import facts
 from events.codec import decode_event, encode
 from events.facts import Event
+from events.ids import event_id
 from events.log import Partition, Record
 from events.message import Message
 from events.shared import BenchSpec, Case, EventMeta, RunSpec, Totals
@@ -141,7 +142,7 @@ def _write(records: list[Record], decision: list[Event]) -> None:
         seq = first + index
         at = START + timedelta(milliseconds=seq)
         meta = EventMeta(
-            event_id=f"019b8d5a-0000-7000-8000-{seq:012x}",
+            event_id=event_id(at, 0, seq),
             pool="lab-a",
             seq=seq,
             index=index,

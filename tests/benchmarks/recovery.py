@@ -17,6 +17,7 @@ from opentelemetry.metrics import NoOpMeterProvider
 
 from events import tasks
 from events.commands import ApplyBenches, SubmitExecution
+from events.ids import derived_id
 from events.kafka.admin import ensure_topics
 from events.kafka.log import KafkaLog
 from events.log import Log, Partition, Writer
@@ -30,7 +31,6 @@ from processors.runtime.recovery import Recovered, recover, resume
 from processors.runtime.snapshot_writer import EVENTS_PER_SNAPSHOT, SnapshotWriter
 from processors.scheduler import core
 from processors.scheduler.decision import Decision, Input
-from processors.scheduler.ids import derived_id
 from processors.scheduler.state import Ledger
 
 START = datetime(2026, 1, 5, 10, tzinfo=UTC)

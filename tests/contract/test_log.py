@@ -12,7 +12,7 @@ import pytest
 from events.errors import Fenced, LogUnavailable, RecordTooBig, TopicMissing
 from events.kafka.admin import ensure_topics
 from events.kafka.log import KafkaLog
-from events.log import Log, Outgoing, Partition, Position, Reader, Record
+from events.log import Log, Noted, Outgoing, Partition, Position, Reader, Record
 from events.topics import INPUT_BYTES_MAX, OUTPUT_BYTES_MAX, Topics, specs
 from tests.sim.memory_cluster import MemoryCluster
 from tests.sim.memory_log import MemoryLog
@@ -301,5 +301,40 @@ def test_members_share_the_partitions_and_inherit_them(play: Play) -> None:
         await first.close()
         await owned(second, {frozenset({0, 1})})
         await second.close()
+
+    play(scene)
+
+
+def test_topics_are_told_apart_by_more_than_their_names(play: Play) -> None:
+    async def scene(log: Log, topics: Topics) -> None:
+        names = [topics.commands, topics.events, f"{topics.prefix}.no-such-topic"]
+        found = await log.identify(names)
+        assert set(found) == {topics.commands, topics.events}
+        assert len({each.id for each in found.values()} - {""}) == 2
+        assert [each.copies for each in found.values()] == [1, 1]
+        assert await log.identify(names) == found, "nothing has changed"
+
+    play(scene)
+
+
+def test_what_a_member_notes_is_read_by_whoever_asks_and_only_members_note(play: Play) -> None:
+    async def scene(log: Log, topics: Topics) -> None:
+        inputs = [topics.commands, topics.reports]
+        here, there = Partition(topics.commands, 0), Partition(topics.reports, 1)
+        assert await log.noted("g", [here, there]) == {}
+        member = await log.join("g", inputs)
+        async with asyncio.timeout(WAIT_S):
+            while not await member.assigned(wait_s=0.2):
+                pass
+        noted = {here: Noted(7, "all is well: äöü"), there: Noted(0, "")}
+        await member.note(noted)
+        assert await log.noted("g", [here, there]) == noted
+        assert await log.noted("another", [here]) == {}
+        await member.note({here: Noted(8, "on")})
+        assert (await log.noted("g", [here]))[here] == Noted(8, "on")
+        with pytest.raises(LogUnavailable):
+            await member.note({Partition(topics.commands, PARTITIONS): Noted(1, "not its own")})
+        await member.close()
+        assert (await log.noted("g", [here]))[here] == Noted(8, "on"), "it stays as it was"
 
     play(scene)

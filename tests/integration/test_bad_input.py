@@ -218,7 +218,7 @@ def test_records_that_a_topic_takes_and_nobody_can_read_stop_nothing(play: Any, 
         assert set(now.pools["lab"].benches) == {"b1"}
         kinds = [decode(r.value).body for r in await bad.records(bad.topics.events)]
         said = [type(body).__name__ for body in kinds]
-        assert said == ["InputSetAside", "InputSetAside", "BenchRegistered"]
+        assert said == ["TopicsBound", "InputSetAside", "InputSetAside", "BenchRegistered"]
         first, second = sorted(await bad.letters(), key=lambda letter: letter.source_offset)
         assert (first.value, first.whole_bytes) == (near, None)
         assert (second.whole_bytes, second.value) == (len(long), long[:VALUE_BYTES_MAX])

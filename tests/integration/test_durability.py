@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Iterator, Mapping
 
 import pytest
-from aiokafka.admin.config_resource import ConfigResourceType
 
 from cli.local.cluster import ClusterConfig, EmbeddedKafka
 from events.internal_rules import TRANSACTIONS
-from events.kafka.admin import _admin, _configs, ensure_topics
-from events.kafka.durability import keep_facts, set_topics
+from events.kafka.admin import ensure_topics, opened_admin, topic_settings
+from events.kafka.durability import keep_facts
+from events.kafka.requests import change_topics
 from events.topics import FLUSH_KEY, Topics, specs
 from tests.integration.test_topics import init
 from tests.kafka import embedded_kafka
@@ -31,8 +31,8 @@ def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 async def settings(kafka: str, *names: str) -> Mapping[str, Mapping[str, str]]:
-    async with _admin(kafka, "look") as client:
-        return await _configs(client, ConfigResourceType.TOPIC, names)
+    async with opened_admin(kafka, "look") as client:
+        return await topic_settings(client, names)
 
 
 async def on_disk(kafka: str) -> set[str]:
@@ -86,8 +86,8 @@ def test_more_copies_than_one_are_left_as_they_are(three_brokers: EmbeddedKafka)
     kafka = three_brokers.bootstrap
 
     async def by_hand() -> None:
-        async with _admin(kafka, "set") as client:
-            await set_topics(client, [TOPICS.events], FLUSH_KEY, "1")
+        async with opened_admin(kafka, "set") as client:
+            await change_topics(client, {TOPICS.events: {FLUSH_KEY: "1"}})
 
     for _ in range(2):
         done = init(kafka, "flush", "--replication", "3")

@@ -21,6 +21,7 @@ from projections.runtime import Projector
 from projections.schema import fingerprint
 from projections.store import Store
 from tests.unit.processors.scheduler.history import lab, reserve, submit
+from tests.unit.projections.journal_log import in_place
 
 pytestmark = pytest.mark.broker
 
@@ -30,7 +31,12 @@ WAIT_S = 30.0
 
 def outgoing(topics: Topics, messages: Sequence[EventMessage], partition: int) -> list[Outgoing]:
     return [
-        Outgoing(topic=topics.events, key=b"lab", value=encode(message), partition=partition)
+        Outgoing(
+            topic=topics.events,
+            key=b"lab",
+            value=encode(in_place(message, partition)),
+            partition=partition,
+        )
         for message in messages
     ]
 

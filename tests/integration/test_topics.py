@@ -13,12 +13,12 @@ from cli.local.cluster import EmbeddedKafka
 from events.errors import TopicRefused
 from events.internal_rules import INTERNALS
 from events.kafka.admin import (
-    _admin,
     _broker_settings,
     _internal_faults,
     check_topics,
     cluster_id,
     ensure_topics,
+    opened_admin,
 )
 from events.topics import Topics, specs
 
@@ -97,13 +97,15 @@ def test_dangerous_topics_are_refused_by_init_and_by_each_role(
         refused = teo(*command)
         assert refused.returncode == 3, (command, refused.stdout, refused.stderr)
         assert f"topic {topics.events}: it has retention.ms=604800000" in refused.stderr
-        assert f"--entity-name {topics.events} --add-config retention.ms=-1" in refused.stderr
+        assert f"--mend` sets retention.ms=-1 of {topics.events}" in refused.stderr
         assert f"topic {topics.reports}: it has message.timestamp.type" in refused.stderr
         assert f"topic {topics.dlq}: it has max.message.bytes=1048588" in refused.stderr
     # What the message says mends it.
-    asyncio.run(alter(kafka, topics.events, retention_ms="-1"))
-    asyncio.run(alter(kafka, topics.reports, message_timestamp_type="LogAppendTime"))
-    asyncio.run(alter(kafka, topics.dlq, max_message_bytes="4194304"))
+    mended = init(kafka, topic_prefix, "--mend")
+    assert mended.returncode == 0, mended.stderr
+    assert f"{topics.events}: retention.ms set to -1" in mended.stderr
+    assert f"{topics.dlq}: max.message.bytes set to 4194304" in mended.stderr
+    assert mended.stderr.count(" set to ") == 3, "no other setting is touched"
     assert init(kafka, topic_prefix).returncode == 0
 
 
@@ -111,7 +113,7 @@ def test_a_wrong_number_of_partitions_is_refused(kafka: str, topic_prefix: str) 
     topics = Topics(topic_prefix)
 
     async def scenario() -> None:
-        await create(kafka, topics.reports, PARTITIONS + 1)
+        await create(kafka, topics.reports, PARTITIONS + 1)  # Nobody wrote to it yet.
         wanted = specs(topics, partitions=PARTITIONS, min_insync=1)
         with pytest.raises(TopicRefused, match=r"reports: it has 3 partitions, 2 are needed"):
             await ensure_topics(kafka, wanted, replication=1)
@@ -144,7 +146,7 @@ def test_three_brokers_keep_three_copies_or_are_refused(
 
     # What Kafka's own topics are made by, or are, is seen on a real broker as the rules read it.
     async def kafkas_own() -> tuple[Mapping[str, Mapping[str, str]], Sequence[str]]:
-        async with _admin(bootstrap, "look") as client:
+        async with opened_admin(bootstrap, "look") as client:
             brokers = await _broker_settings(client)
             return brokers, await _internal_faults(client, bootstrap, 4, 3)
 
@@ -165,7 +167,7 @@ def test_three_brokers_keep_three_copies_or_are_refused(
     refused = init(bootstrap, single.prefix, *asked)
     assert refused.returncode == 3
     assert f"topic {single.events}: it has 1 copies of a partition, 3" in refused.stderr
-    assert "kafka-reassign-partitions.sh" in refused.stderr
+    assert "--replication 1" in refused.stderr
 
     alone = init(kafka, topic_prefix, *asked)
     assert (alone.returncode, "start as many brokers" in alone.stderr) == (3, True)

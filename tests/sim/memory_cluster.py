@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from aiokafka.partitioner import murmur2
 
 from events.errors import RecordTooBig, TopicMissing
-from events.log import Outgoing, Partition, Position, Record
+from events.log import Noted, Outgoing, Partition, Position, Record
 from events.topics import RECORD_BYTES_KEY, Topics, specs
 
 if TYPE_CHECKING:
@@ -64,6 +64,13 @@ class MemoryCluster:
     """How far the clock of the cluster's machines was set, and every stamp with it."""
     appended_s: dict[tuple[str, int, int], float] = field(default_factory=dict)
     """When each record was really appended, by topic, partition and offset: seconds of the loop."""
+    notes: dict[str, dict[Partition, Noted]] = field(default_factory=dict)
+    """What members of a group said last, by group."""
+    makings: dict[str, int] = field(default_factory=dict)
+    """How often each topic was made: its id."""
+    copies: int = 1
+    elections: int = 0
+    """How often each partition got a leader: after a power cut it does."""
     is_fencing: bool = True
     """Off in a negative control: an old writer's transactions are taken."""
 
@@ -71,6 +78,7 @@ class MemoryCluster:
         self.random = random.Random(self.seed)
         names = ("commands", "reports", "events", "tasks", "results", "logs", "dlq", "snapshots")
         for name in names:
+            self.makings[getattr(self.topics, name)] = 1
             for number in range(self.partitions):
                 self.stored[Partition(getattr(self.topics, name), number)] = []
         self.bytes_max = {
@@ -121,6 +129,22 @@ class MemoryCluster:
             )
         )
         return Position(number, len(entries) - 1)
+
+    def make_anew(self, topic: str) -> list[Record]:
+        """Delete a topic and make it again; return what was on it."""
+        lost = self.all_records(topic)
+        self.makings[topic] += 1
+        for number in range(self.partitions):
+            self.stored[Partition(topic, number)] = []
+        return lost
+
+    def shorten(self, partition: Partition, count: int) -> list[Record]:
+        """Lose the last offsets of a partition, as in a power cut; return what was on them."""
+        entries = self.stored[partition]
+        self.elections += 1
+        cut = max(0, len(entries) - count)
+        lost, entries[cut:] = entries[cut:], []
+        return [record for record in lost if record is not None]
 
     def abort(self, records: Sequence[Outgoing]) -> None:
         """Take records of a transaction that is aborted: offsets without anything to read."""

@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Self
 
 from events.append_time import AppendTime
-from events.errors import Fenced, LogUnavailable, RecordTooBig, TopicMissing
-from events.log import Outgoing, Partition, Position, Record
+from events.errors import Fenced, LogUnavailable, OffsetGone, RecordTooBig, TopicMissing
+from events.log import Identity, Noted, Outgoing, Partition, Position, Record
 from tests.sim.memory_cluster import MemoryCluster, partition_of
 
 SESSION_S = 6.0
@@ -148,6 +148,24 @@ class MemoryLog:
         await self.travel("begins")
         return dict.fromkeys(partitions, 0)
 
+    async def identify(self, topics: Sequence[str]) -> Mapping[str, Identity]:
+        await self.travel("identify")
+        cluster = self.cluster
+        return {
+            name: Identity(
+                id=f"{name}#{cluster.makings[name]}",
+                copies=cluster.copies,
+                epochs=(cluster.elections,) * cluster.partitions,
+            )
+            for name in topics
+            if Partition(name, 0) in cluster.stored
+        }
+
+    async def noted(self, group: str, partitions: Sequence[Partition]) -> Mapping[Partition, Noted]:
+        await self.travel("noted")
+        notes = self.cluster.notes.get(group, {})
+        return {each: notes[each] for each in partitions if each in notes}
+
     async def join(self, group: str, topics: Sequence[str]) -> "MemoryMembership":
         await self.travel("join")
         membership = MemoryMembership(self, group)
@@ -247,6 +265,8 @@ class MemoryReader:
                 break
             entries = self._log.cluster.stored[partition]
             place = self._positions[partition]
+            if place > len(entries):
+                raise OffsetGone(f"{partition} ends before {place}")
             while place < len(entries) and len(found) < records_max:
                 record = entries[place]
                 if record is not None and not self._is_forgotten(record):
@@ -318,6 +338,12 @@ class MemoryMembership:
         while self.numbers == before and (left_s := end_s - loop.time()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(min(left_s, 0.1))
         return self.numbers
+
+    async def note(self, notes: Mapping[Partition, Noted]) -> None:
+        await self._log.travel("note")
+        if self not in self._members or any(each.number not in self.numbers for each in notes):
+            raise LogUnavailable("note: the group gave it to another member")
+        self._log.cluster.notes.setdefault(self._group, {}).update(notes)
 
     async def close(self) -> None:
         self._is_closed = True

@@ -61,6 +61,7 @@ def _deaf(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(test_simulation, "nemesis", impatient)
     monkeypatch.setattr(test_simulation, "damage_snapshots", peace)
     monkeypatch.setattr(test_simulation, "double_lives", peace)
+    monkeypatch.setattr(test_simulation, "lose_inputs", peace)
     monkeypatch.setattr(test_simulation, "faults_of", lambda _: Faults())
 
 

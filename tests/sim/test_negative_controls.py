@@ -10,6 +10,7 @@ import itertools
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from events.commands import Command, ExtendReservation, RequestReservation
 from events.facts import ExecutionAssigned
 from events.log import Outgoing, Partition, Writer
 from events.reports import AttemptEnded
-from processors.runtime import owner, recovery
+from processors.runtime import footing, owner, recovery
+from processors.runtime.inputs import Inputs
 from processors.scheduler import core, reports
 from processors.scheduler.decision import Tick
 from processors.scheduler.state import Ledger
@@ -177,17 +179,19 @@ def test_with_events_and_positions_apart_commands_are_decided_twice(
     """The position is kept in a transaction of its own, and nothing else knows a repeat."""
 
     def change(patch: pytest.MonkeyPatch) -> None:
-        handle, commit = core.handle, owner.Owner._commit
+        handle, commit, find = core.handle, owner.Owner._commit, footing.Footing.find
         kept: dict[int, dict[str, int]] = {}
 
         def forgetful(ledger: Ledger, given: Any) -> Any:
             ledger.known.clear()
             return handle(ledger, given)
 
-        async def starts(self: owner.Owner, ledger: Ledger) -> dict[Partition, int]:
-            own = kept.get(self._number, {})
-            topics = (self._topics.commands, self._topics.reports)
-            return {Partition(topic, self._number): own.get(topic, -1) + 1 for topic in topics}
+        async def starts(self: footing.Footing, ledger: Ledger) -> Inputs:
+            found = await find(self, ledger)
+            own = kept.get(ledger.partition, {})
+            return replace(
+                found, starts={each: own.get(each.topic, -1) + 1 for each in found.starts}
+            )
 
         async def commit_apart(self: owner.Owner, *given: Any) -> None:
             await commit(self, *given)
@@ -196,7 +200,7 @@ def test_with_events_and_positions_apart_commands_are_decided_twice(
             kept[self._number] = dict(self.ledger.positions)
 
         patch.setattr(owner.core, "handle", forgetful)
-        patch.setattr(owner.Owner, "_starts", starts)
+        patch.setattr(footing.Footing, "find", starts)
         patch.setattr(owner.Owner, "_commit", commit_apart)
 
     expect(objections(monkeypatch, change), "decided twice")

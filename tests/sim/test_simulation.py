@@ -18,6 +18,8 @@ from events.codec import decode, decode_report
 from events.codes import CODES
 from events.log import Partition
 from events.message import EventMessage
+from processors.audit.findings import Findings
+from processors.audit.inputs import Decided, check_inputs
 from processors.runtime.recovery import recover
 from processors.scheduler import deadlines
 from projections.rebuild import fingerprint
@@ -34,6 +36,7 @@ from tests.sim.checkers import (
 from tests.sim.durations import judge_durations
 from tests.sim.in_time import judge_in_time
 from tests.sim.loop import run
+from tests.sim.lost_inputs import lose_inputs
 from tests.sim.memory_cluster import Faults
 from tests.sim.memory_log import MemoryLog
 from tests.sim.nemesis import SCHEDULERS, WORKERS, clocks, double_lives, faults_of, nemesis
@@ -81,7 +84,7 @@ def undecided(world: World) -> list[str]:
         for number in range(world.cluster.partitions)
         for message in world.journal(number)
     }
-    return [command_id for command_id in world.asked if command_id not in decided]
+    return [name for name in world.asked if name not in decided and name not in world.lost]
 
 
 async def live(seed: int, folder: Path) -> World:
@@ -106,6 +109,7 @@ async def _live(world: World) -> None:
         group.create_task(double_lives(world, strikes=STRIKES))
         group.create_task(clocks(world))
         group.create_task(damage_snapshots(world, strikes=STRIKES))
+        group.create_task(lose_inputs(world, strikes=STRIKES))
         for number in range(CLIENTS):
             group.create_task(world.client(number, ASKS))
             group.create_task(world.key_for_all_pools(number))
@@ -128,6 +132,7 @@ async def judge(world: World) -> None:
     world.hardware.judge()
     events = []
     for number in range(world.cluster.partitions):
+        await judge_inputs(world, number)
         journal = world.journal(number)
         check_journal(journal)
         judge_in_time(world, number)
@@ -143,7 +148,7 @@ async def judge(world: World) -> None:
     letters = [decode(record.value) for record in world.cluster.all_records(TOPICS.dlq)]
     check_letters(events, letters)
     first = {message.meta.causation_id for message in events if message.meta.index == 0}
-    if lost := sorted(world.asked.keys() - first):
+    if lost := sorted(world.asked.keys() - world.lost - first):
         raise Violated(f"acknowledged and lost: {lost}")
     prints = [await projected(world), await projected(world)]
     if prints[0] != prints[1]:
@@ -158,6 +163,22 @@ def codes_are_known(journal: Sequence[EventMessage]) -> None:
                 raise Violated(f"nobody knows the code of {message}")
             if message.body.verdict == "error" and not message.body.fault:
                 raise Violated(f"nobody's fault: {message}")
+
+
+async def judge_inputs(world: World, number: int) -> None:
+    """What stands on the topics of inputs is what the journal was decided from, as `fsck` sees.
+
+    Soon: what was lost a moment ago must first be noticed.
+    """
+    for _ in range(COMPARE_TRIES):
+        findings, decided = Findings(), Decided()
+        for message in world.journal(number):
+            decided.see(message)
+        await check_inputs(MemoryLog(world.cluster), TOPICS, number, decided, findings)
+        if not findings.kept:
+            return
+        await asyncio.sleep(1)
+    raise Violated(f"partition {number}: {findings.kept}")
 
 
 async def live_state_is_the_fold(world: World, number: int) -> None:
@@ -218,10 +239,13 @@ def test_seeds(block: int) -> None:
     assert seen["unknown"] > 0, "something was really forgotten"
     assert seen["suspended"] > 0, "disks were really full"
     assert seen["bench refused"] > 0, "benches were really refused"
+    assert seen["reset"] > 0, "inputs were really lost, and that was said"
 
 
 def kinds_of(body: facts.Event) -> Iterator[str]:
     """Yield what must have happened now and then that a fact tells of."""
+    if isinstance(body, facts.InputsReset):
+        yield "reset"
     if isinstance(body, facts.WorkerRefused):
         yield "life refused"
     if isinstance(body, facts.WorkerSuspended):

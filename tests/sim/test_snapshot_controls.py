@@ -50,7 +50,9 @@ def test_a_snapshot_in_a_transaction_of_its_own_is_caught(
         await honest(self, writer, decisions, outgoing, records)
 
     monkeypatch.setattr(Owner, "_commit", torn)
-    assert "snapshot" in objection(tmp_path)
+    said = objection(tmp_path)
+    # It has what the journal never got: its partition stands still.
+    assert "snapshot" in said or "never ends" in said
 
 
 @pytest.mark.timeout(600)

@@ -89,6 +89,8 @@ class World:
     faults: Faults = field(default_factory=Faults)
     asked: dict[str, Command] = field(default_factory=dict)
     """Commands whose append was acknowledged, by id."""
+    lost: set[str] = field(default_factory=set)
+    """Commands that were on the log and are not any more."""
     counters: dict[str, int] = field(default_factory=dict)
     clock_offsets_s: dict[str, float] = field(default_factory=dict)
     worker_changes: dict[str, Any] = field(default_factory=dict)

@@ -88,3 +88,33 @@ def test_no_file_gets_its_name_before_its_content_is_on_the_disk() -> None:
         if (calls := renames(ast.parse(path.read_text())))
     }
     assert found == NEED_NOT_SURVIVE
+
+
+def test_no_advice_names_a_tool_that_does_not_come_with_us() -> None:
+    """Whoever runs `teo` has no scripts of Kafka: what can be done is a verb of ours."""
+    packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    sources = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+    sources += [source for name in packages for source in (ROOT / name).rglob("*.py")]
+    named = [
+        f"{source.relative_to(ROOT)}: {tool}"
+        for source in sources
+        for tool in re.findall(r"\bkafka-[a-z-]+\.sh\b", source.read_text())
+    ]
+    assert named == []
+
+
+def test_each_verb_that_advice_names_exists() -> None:
+    from typer.main import get_command
+
+    from cli.journal import app
+    from cli.main import VERBS
+
+    journal = get_command(app).commands  # type: ignore[attr-defined]
+    packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    sources = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+    sources += [source for name in packages for source in (ROOT / name).rglob("*.py")]
+    text = "\n".join(re.sub(r'"\s*f?"', "", source.read_text()) for source in sources)
+    named = set(re.findall(r"`teo journal ([a-z-]+)", text))
+    assert named <= set(journal)
+    assert set(journal) <= named, "each is named where it is needed"
+    assert set(re.findall(r"`teo ([a-z]+)[ `]", text)) <= set(VERBS)

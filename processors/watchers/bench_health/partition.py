@@ -10,6 +10,7 @@ import structlog
 
 from events.codec import decode_event, name_of
 from events.errors import JournalBroken, Undecodable, UnknownSchema
+from events.ids import claims_place, is_in_place
 from events.log import Record
 from processors.watchers.bench_health.rule import FACTS, Ask, Health, apply
 
@@ -45,6 +46,8 @@ class WatchedPartition:
             return ()
         asked: tuple[Ask, ...] = ()
         try:
+            if not claims_place(record.headers, record.partition, self._seq):
+                self._refuse_strangers(record)
             if name_of(record.value) in FACT_NAMES:
                 message = decode_event(record.value)
                 self._check(message.meta.seq, record.offset)
@@ -63,6 +66,12 @@ class WatchedPartition:
             return decode_event(self._last).meta.occurred_at
         except Undecodable:
             return None
+
+    def _refuse_strangers(self, record: Record) -> None:
+        """Raise `Undecodable` for an event that no scheduler wrote at its place."""
+        meta = decode_event(record.value).meta
+        if not is_in_place(meta, record.partition):
+            raise Undecodable(f"the id {meta.event_id} is not one that a scheduler gives")
 
     def _check(self, seq: int, offset: int) -> None:
         if seq > self._seq:

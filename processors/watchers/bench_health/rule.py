@@ -18,9 +18,9 @@ from events.facts import (
     HealthPolicySet,
     InputSetAside,
 )
+from events.ids import derived_id
 from events.message import EventMessage, Message
 from events.shared import CommandMeta, EventMeta, HealthPolicy
-from processors.scheduler.ids import derived_id
 
 ACTOR = "watcher:bench_health"
 ROLES = ("operator",)

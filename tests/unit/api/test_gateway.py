@@ -12,6 +12,7 @@ from api.gateway import command_id_of
 from events.codec import decode_command, encode
 from events.errors import LogUnavailable
 from events.facts import CommandRejected, ReservationRequested
+from events.ids import event_id
 from events.log import Outgoing, Position
 from events.message import CommandMessage, Message
 from events.shared import EventMeta
@@ -46,13 +47,14 @@ async def decide(lab: Lab, command: CommandMessage, *, code: str = "") -> None:
         )
     number = lab.deps.log.partition_for(meta.pool.encode(), lab.cluster.partitions)
     seq = len(lab.cluster.records(TOPICS.events, number))
+    at = lab.cluster.now()
     event_meta = EventMeta(
-        event_id=f"event-{number}-{seq}",
+        event_id=event_id(at, number, seq),
         pool=meta.pool,
         seq=seq,
         index=0,
         count=1,
-        occurred_at=lab.cluster.now(),
+        occurred_at=at,
         actor=meta.actor,
         causation_id=meta.command_id,
         correlation_id=meta.correlation_id,
@@ -204,6 +206,7 @@ def test_an_outcome_that_takes_long_is_answered_202_with_where_to_look(tmp_path:
         assert body == {
             "command_id": command_id_of("ann", "lab", "key-1"),
             "href": f"/v1/commands/{body['command_id']}",
+            "detail": "",
         }
         assert answer.headers["location"] == body["href"]
         await lab.call("GET", body["href"], status=404)

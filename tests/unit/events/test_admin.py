@@ -6,7 +6,7 @@ from typing import Any, cast
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.metadata import MetadataRequest
 
-from events.kafka.admin import _found
+from events.kafka.admin import found_topics
 
 
 class Broker:
@@ -26,7 +26,7 @@ class Broker:
 
 def test_a_topic_that_is_only_looked_for_is_not_made() -> None:
     broker = Broker()
-    found = asyncio.run(_found(cast(AIOKafkaAdminClient, broker), ["t.events"]))
+    found = asyncio.run(found_topics(cast(AIOKafkaAdminClient, broker), ["t.events"]))
     assert found == {}
     (request,) = broker.asked
     assert (request._topics, request._allow_auto_topic_creation) == (["t.events"], False)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from events.topic_rules import TopicFound, faults
+from events.topic_rules import TopicFound, faults, half_an_environment, lost_topics, mendable
 from events.topics import Topics, TopicSpec, specs
 
 TOPICS = Topics("teo")
@@ -58,9 +58,11 @@ def test_what_is_dangerous_is_named_with_what_mends_it(
     ((key, value),) = config.items()
     assert f"{key.replace('_', '.')}={value}" in fault
     assert why in fault
-    assert "kafka-configs.sh --bootstrap-server kafka:9092 --alter" in fault
-    assert f"--entity-name {spec.name} --add-config" in fault
+    assert "`teo init --kafka kafka:9092 --mend` sets" in fault
+    assert f"of {spec.name}" in fault
     assert mended in fault
+    (mending,) = mendable(spec, found(spec, **config))
+    assert "=".join(mending) in fault
 
 
 @pytest.mark.parametrize(
@@ -87,8 +89,27 @@ def test_the_number_of_partitions_and_copies_is_checked() -> None:
     assert "another topic prefix" in fault
     (fault,) = said(spec, replace(found(spec), replicas_min=1))
     assert "1 copies" in fault
-    assert "kafka-reassign-partitions.sh" in fault
+    assert "--replication 1" in fault
     everything = replace(
         found(spec, retention_ms="1", cleanup_policy="compact"), partitions=1, replicas_min=1
     )
     assert len(said(spec, everything)) == 4, "all of it is said at once"
+
+
+def test_topics_of_an_environment_are_there_all_or_none() -> None:
+    wanted = tuple(SPECS.values())
+    names = [spec.name for spec in wanted]
+    assert lost_topics(wanted, names, ()) == []
+    assert lost_topics(wanted, (), ()) == (), "there is none yet"
+    snapshots, journal = SPECS["snapshots"].name, SPECS["events"].name
+    assert lost_topics(wanted, set(names) - {snapshots}, ()) == [], "it is only a short cut"
+    results = SPECS["results"].name
+    there = set(names) - {results}
+    assert lost_topics(wanted, there, ()) == [results]
+    assert lost_topics(wanted, there, [results]) == []
+    assert f"`teo init --make-missing {results}`" in half_an_environment(wanted, there, [results])
+    there = set(names) - {journal}
+    assert lost_topics(wanted, there, [journal]) == [journal], "not by a word in passing"
+    text = half_an_environment(wanted, there, [journal])
+    assert "`teo journal begin-anew --reason TEXT`" in text
+    assert "--make-missing" not in text

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from events.facts import Event
+from events.ids import event_id
 from events.message import EventMessage, Message
 from events.shared import BenchSpec, EventMeta, RunSpec
 from projections.journal import Decision, Mark
@@ -27,7 +28,7 @@ def decision(
     return [
         Message(
             EventMeta(
-                event_id=f"event-{pool}-{seq + index}",
+                event_id=event_id(at(seq + index), 0, seq + index),
                 pool=pool,
                 seq=seq + index,
                 index=index,

@@ -5,12 +5,14 @@ Only what projections read: they never write, join or open a writer.
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import NoReturn, Self
 
 from events.codec import encode
 from events.errors import LogUnavailable
+from events.ids import event_id
 from events.log import Outgoing, Partition, Position, Record
 from events.message import EventMessage
 
@@ -40,7 +42,7 @@ class JournalLog:
     def write(self, messages: Iterable[EventMessage], partition: int = 0) -> Position:
         """Write events; after the last of each decision stands a transaction marker."""
         for message in messages:
-            self.write_raw(encode(message), partition)
+            self.write_raw(encode(in_place(message, partition)), partition)
             if message.meta.index == message.meta.count - 1:
                 self.next_offsets[partition] += 1
         return Position(partition, self.records[partition][-1].offset)
@@ -92,6 +94,14 @@ class JournalLog:
 
     async def join(self, group: str, topics: Sequence[str]) -> NoReturn:
         raise AssertionError("a projection is in no group")
+
+
+def in_place(message: EventMessage, partition: int) -> EventMessage:
+    """Return an event with the id that a scheduler gives to it in this partition."""
+    meta = message.meta
+    return replace(
+        message, meta=replace(meta, event_id=event_id(meta.occurred_at, partition, meta.seq))
+    )
 
 
 class JournalReader:

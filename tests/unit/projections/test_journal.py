@@ -95,9 +95,9 @@ def test_a_broken_journal_stops_the_reader(given: list[Given], reason: str) -> N
 def test_the_mark_of_a_decision_says_where_to_go_on() -> None:
     reader = PartitionReader(0, Mark())
     marks = [d.mark for r in records([*one(0), UNKNOWN, *one(2)]) if (d := reader.take(r))]
-    assert marks[0] == Mark(offset=0, event_id="event-lab-0", seq=1)
+    assert marks[0] == Mark(offset=0, event_id=one(0)[0].meta.event_id, seq=1)
     assert marks[1] == Mark(offset=1, seq=2, slack=1, skipped=1)
-    assert marks[2] == Mark(offset=2, event_id="event-lab-2", seq=3, skipped=1)
+    assert marks[2] == Mark(offset=2, event_id=one(2)[0].meta.event_id, seq=3, skipped=1)
 
 
 def test_a_restart_after_any_decision_goes_on_as_if_there_was_none() -> None:

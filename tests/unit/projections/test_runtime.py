@@ -6,13 +6,18 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from events import facts
+from events.codec import encode
 from events.errors import JournalBroken
 from events.log import Position
+from events.message import EventMessage
 from events.topics import Topics
 from projections import queries, runtime
 from projections.feed import ChangeFeed, FeedOverflow, follow, history
@@ -114,8 +119,12 @@ def test_a_restart_goes_on_where_the_last_process_stood(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("others", [1, 2, 5])
-def test_a_journal_begun_anew_is_noticed(tmp_path: Path, others: int) -> None:
+@pytest.mark.parametrize("others", [0, 1, 2, 5])
+def test_a_journal_that_lost_what_was_applied_is_said_and_nothing_is_thrown_away(
+    tmp_path: Path, others: int
+) -> None:
+    """It may be an old end that a broker tells, and what is known is all that is left of it."""
+
     async def scenario() -> None:
         log = JournalLog()
         log.write(decisions([REGISTERED], [ONLINE]))
@@ -123,13 +132,26 @@ def test_a_journal_begun_anew_is_noticed(tmp_path: Path, others: int) -> None:
             async with projecting(log, store) as projector:
                 assert await projector.caught_up(WAIT_S)
         fresh = JournalLog()
-        fresh.write(decisions(*([REGISTERED] for _ in range(others)), pool="new"))
+        later = decisions(*([REGISTERED] for _ in range(others)), pool="new")
+        fresh.write([moved(m) for m in later]) if later else None
         with Store(tmp_path / "read.db") as store:
             async with projecting(fresh, store) as projector:
+                await trouble(projector, "teo projections rebuild")
+                assert not (await projector.health()).is_live
+                assert [row.pool for row in await ReadModel(projector).pools()] == ["lab"]
+                fresh.records, fresh.next_offsets = log.records, log.next_offsets  # It heals.
+                fresh.changed.set()
                 assert await projector.caught_up(WAIT_S)
-                assert [row.pool for row in await ReadModel(projector).pools()] == ["new"]
+        with Store(tmp_path / "read.db") as store:
+            assert state(store) == "idle"
 
     asyncio.run(scenario())
+
+
+def moved(message: EventMessage) -> EventMessage:
+    """Return the event as decided at another time: another one at the same place."""
+    at = message.meta.occurred_at + timedelta(hours=1)
+    return replace(message, meta=replace(message.meta, occurred_at=at))
 
 
 def test_a_log_that_is_down_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,13 +181,65 @@ def test_a_hole_stops_the_projector_after_what_stands_before_it() -> None:
         log = JournalLog()
         log.write([*decision(REGISTERED), *decision(ONLINE, seq=1), *decision(OFFLINE, seq=3)])
         with Store(None) as store:
-            projector = Projector(log, TOPICS, store)
-            with pytest.raises(JournalBroken, match="seq 3 where 2 was due"):
-                await projector.run()
-            assert state(store) == "idle"
-            health = await projector.health()
-            assert not health.is_live
-            assert "seq 3" in health.detail
+            async with projecting(log, store) as projector:
+                await trouble(projector, "seq 3 where 2 was due")
+                assert state(store) == "idle"
+                assert not (await projector.health()).is_live
+
+    asyncio.run(scenario())
+
+
+async def trouble(projector: Projector, text: str) -> None:
+    """Wait until the projector says so."""
+    async with asyncio.timeout(WAIT_S):
+        while text not in (await projector.health()).detail:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def foreign(*, seq: int, event_id: str = "") -> EventMessage:
+    """An event that no scheduler wrote at this place."""
+    [made] = decision(OFFLINE, seq=seq)
+    return replace(made, meta=replace(made.meta, event_id=event_id or made.meta.event_id))
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [foreign(seq=99, event_id="forged"), foreign(seq=1, event_id="forged"), foreign(seq=0)],
+)
+def test_an_event_that_no_scheduler_wrote_is_passed_over_once_a_fact_names_it(
+    stranger: EventMessage,
+) -> None:
+    async def scenario() -> None:
+        log = JournalLog()
+        log.write(decision(REGISTERED))
+        offset = log.write_raw(encode(stranger))
+        with Store(None) as store:
+            async with projecting(log, store) as projector:
+                await trouble(projector, f"offset {offset}")
+                digest = sha256(encode(stranger)).hexdigest()
+                fact = facts.RecordQuarantined(offset=offset, sha256=digest, reason="junk")
+                log.write(decision(fact, seq=1))
+                position = log.write(decision(ONLINE, seq=2))
+                assert await projector.wait_for(position, WAIT_S)
+                assert state(store) == "idle"
+                assert (await projector.health()).is_live
+
+    asyncio.run(scenario())
+
+
+def test_no_fact_is_passed_over_whatever_is_written_later() -> None:
+    async def scenario() -> None:
+        log = JournalLog()
+        log.write([*decision(REGISTERED), *decision(ONLINE, seq=1)])
+        [lost] = decision(OFFLINE, seq=3)
+        offset = log.write([lost]).offset
+        digest = sha256(encode(lost)).hexdigest()
+        log.write(decision(facts.RecordQuarantined(offset=offset, sha256=digest, reason=""), seq=2))
+        with Store(None) as store:
+            async with projecting(log, store) as projector:
+                await trouble(projector, "seq 3 where 2 was due")
+                await asyncio.sleep(0.3)
+                assert state(store) == "idle"
 
     asyncio.run(scenario())
 

@@ -17,6 +17,7 @@ from events.topics import Topics
 from processors.audit.audit import Summary, audit
 from processors.audit.findings import FINDINGS_PER_RULE_MAX, Findings
 from processors.audit.journal import Live
+from processors.runtime.inputs import input_id
 from processors.runtime.records import set_aside_record
 from processors.runtime.snapshot import Taken, fingerprint, records_of, take
 from processors.scheduler import core
@@ -30,6 +31,13 @@ TOPICS = Topics("t")
 EVENTS = Partition(TOPICS.events, 0)
 
 
+def on_topic(message: EventMessage) -> EventMessage:
+    """Return an event of a history as if its input had come by a topic of ours."""
+    topic = message.meta.input_topic
+    meta = replace(message.meta, input_topic=f"{TOPICS.prefix}.{topic}" if topic else "")
+    return replace(message, meta=meta)
+
+
 class Lab:
     """An environment of one partition, as an honest scheduler leaves it."""
 
@@ -37,9 +45,12 @@ class Lab:
         self.cluster = MemoryCluster(topics=TOPICS, partitions=1)
         self.log = MemoryLog(self.cluster)
         history = honest()
-        ledger = history.ledger
-        self._set_aside(history.ledger, history.events)
-        self.events = list(history.events)
+        self.events = [on_topic(message) for message in history.events]
+        ledger = Ledger(0)
+        for message in self.events:
+            fold(ledger, message)
+        self._inputs(self.events)
+        self._set_aside(ledger, self.events)
         for message in self.events:
             self._put(TOPICS.events, encode(message), b"lab")
         for result in history.results:
@@ -50,13 +61,25 @@ class Lab:
         self.snapshot(len(self.events))
         self.live = [Live(source="s1", seq=ledger.seq, fingerprint=fingerprint(ledger))]
 
+    def _inputs(self, events: list[EventMessage]) -> None:
+        """What the events were decided from: records that say who they are, and heartbeats."""
+        for topic in TOPICS.inputs:
+            known = {e.meta.input_offset: e.meta for e in events if e.meta.input_topic == topic}
+            for offset in range(max(known, default=-1) + 1):
+                name = known[offset].causation_id if offset in known else "a-heartbeat"
+                headers = {"ce_id": name.encode()}
+                at = self.cluster.put(Outgoing(topic=topic, key=b"lab", value=b"", headers=headers))
+                assert at.offset == offset
+
     def _set_aside(self, ledger: Ledger, events: list[EventMessage]) -> None:
         """An input that nobody can read, and its letter."""
         at = self.cluster.put(Outgoing(topic=TOPICS.reports, key=b"lab", value=b"?"))
         record = self.cluster.records(TOPICS.reports, 0)[at.offset]
         error = ValueError("unreadable")
         aside = InputSetAside(source_topic=record.topic, source_offset=at.offset, error="?")
-        decision = core.set_aside(ledger, aside, at=ledger.now, pool="lab")
+        decision = core.set_aside(
+            ledger, aside, input_id=input_id(record), at=ledger.now, pool="lab"
+        )
         events += decision.events
         self.cluster.put(set_aside_record(TOPICS, record, error, START))
 
@@ -166,7 +189,7 @@ def test_a_command_that_two_partitions_decide_is_found() -> None:
         one = replace(first, meta=replace(first.meta, seq=0, index=0, count=1, pool="other"))
         lab.cluster.stored |= {
             Partition(topic, 1): []
-            for topic in (TOPICS.events, TOPICS.reports, TOPICS.results, TOPICS.dlq)
+            for topic in (*TOPICS.inputs, TOPICS.events, TOPICS.results, TOPICS.dlq)
         }
         lab.cluster.stored[Partition(TOPICS.snapshots, 1)] = []
         lab.cluster.partitions = 2
@@ -246,6 +269,28 @@ FAULTS: list[tuple[str, Callable[[Lab], object]]] = [
         "journal_can_be_folded",
         lambda lab: lab.rewrite(inserted(lab.events, 3, BenchOnline(bench="no-such"))),
     ),
+]
+
+
+def instead(lab: Lab, topic: str, name: str, which: int = -1) -> None:
+    """Put another input in the place of one that was decided."""
+    entries = lab.cluster.stored[Partition(topic, 0)]
+    record = entries[which]
+    assert record is not None
+    entries[which] = replace(record, headers={"ce_id": name.encode()})
+
+
+def passed_over(lab: Lab) -> None:
+    """A command that came to stand before the position, and that nobody decided."""
+    lab.rewrite([e for e in lab.events if e.meta.input_offset != 2 or not e.meta.request_hash])
+
+
+FAULTS += [
+    ("inputs_are_those_decided", lambda lab: instead(lab, TOPICS.commands, "another")),
+    ("inputs_are_those_decided", lambda lab: instead(lab, TOPICS.reports, "another", 1)),
+    ("inputs_are_those_decided", lambda lab: lab.cluster.make_anew(TOPICS.commands)),
+    ("inputs_are_those_decided", lambda lab: lab.cluster.shorten(Partition(TOPICS.reports, 0), 1)),
+    ("acknowledged_commands_are_decided", passed_over),
 ]
 
 

@@ -21,6 +21,7 @@ from events.facts import (
     WorkerRegistered,
 )
 from events.message import EventMessage
+from events.shared import HealthPolicy
 from processors.audit import checkers
 from processors.audit.checkers import (
     CHECKERS,
@@ -101,6 +102,25 @@ def five_faults_before_an_assignment(events: History) -> History:
     for _ in range(FAULTS_MAX - 1):  # One there is already.
         events = inserted(events, place, fault)
     return events
+
+
+def same_input_after_a_reset(events: History) -> History:
+    """The inputs are read anew from too early on: nothing else objects."""
+    last = next(each for each in reversed(events) if each.meta.input_topic)
+    at = events[-1].meta.occurred_at
+    reset = facts.InputsReset(
+        topic=last.meta.input_topic,
+        topic_id="",
+        next_offset=last.meta.input_offset,
+        was_offset=last.meta.input_offset + 1,
+        reason="",
+    )
+    ended = inserted(events, len(events), reset, input_topic="", occurred_at=at)
+    given = {
+        name: getattr(last.meta, name) for name in ("input_topic", "input_offset", "causation_id")
+    }
+    again = facts.HealthPolicySet(health=HealthPolicy(errors_max=1, window_s=1.0))
+    return inserted(ended, len(ended), again, occurred_at=at, request_hash="", **given)
 
 
 BROKEN: list[tuple[Checker, str, Break]] = [
@@ -280,6 +300,7 @@ BROKEN: list[tuple[Checker, str, Break]] = [
     (checkers.time_and_inputs_go_forward, "time goes back", earlier),
     (checkers.leases_last_as_asked, "its lease is over", over_at_once),
     (checkers.time_and_inputs_go_forward, "decided twice", same_input_again),
+    (checkers.no_input_is_decided_twice, "decided twice", same_input_after_a_reset),
 ]
 
 

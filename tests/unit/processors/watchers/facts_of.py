@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from events import facts
 from events.codec import encode
+from events.ids import ID_HEADER, event_id
 from events.log import Record
 from events.message import EventMessage, Message
 from events.shared import EventMeta, HealthPolicy, Totals
@@ -53,13 +54,14 @@ def message(
     causation_id: str = "c",
     start: datetime = START,
 ) -> EventMessage:
+    at = start + timedelta(seconds=at_s)
     meta = EventMeta(
-        event_id=f"event-{seq}",
+        event_id=event_id(at, 0, seq),
         pool=pool,
         seq=seq,
         index=0,
         count=1,
-        occurred_at=start + timedelta(seconds=at_s),
+        occurred_at=at,
         actor="worker:w1",
         causation_id=causation_id,
         correlation_id="cor",
@@ -75,12 +77,20 @@ def journal(*events: tuple[float, facts.Event]) -> list[EventMessage]:
     return [message(body, seq=seq, at_s=at_s) for seq, (at_s, body) in enumerate(events)]
 
 
-def record(offset: int, value: bytes | None) -> Record:
+def record(offset: int, value: bytes | None, *, said_id: str = "") -> Record:
     return Record(
-        topic="teo.events", partition=0, offset=offset, timestamp=START, key=b"lab", value=value
+        topic="teo.events",
+        partition=0,
+        offset=offset,
+        timestamp=START,
+        key=b"lab",
+        value=value,
+        headers={ID_HEADER: said_id.encode()} if said_id else {},
     )
 
 
 def records(messages: Iterable[EventMessage]) -> Sequence[Record]:
     """Each in a transaction of its own: every second offset is a marker's."""
-    return [record(2 * at, encode(each)) for at, each in enumerate(messages)]
+    return [
+        record(2 * at, encode(each), said_id=each.meta.event_id) for at, each in enumerate(messages)
+    ]

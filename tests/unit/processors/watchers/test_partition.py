@@ -1,6 +1,7 @@
 """A partition as it is read: repeats, records nobody can read, and a start from anywhere."""
 
 import struct
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -79,6 +80,16 @@ def test_what_is_no_message_is_counted_and_has_no_number(value: bytes | None) ->
     assert watched.skipped == 1
 
 
+def test_an_event_that_no_scheduler_wrote_is_counted_and_has_no_number() -> None:
+    forged = message(taken_out(), seq=7, at_s=1)
+    forged = replace(forged, meta=replace(forged.meta, event_id="forged"))
+    given_ = records(journal((0, policy(1, 60)), (1, error()), (2, error())))
+    watched = WatchedPartition(0)
+    take(watched, given_[0], record(1, encode(forged)), *given_[1:])
+    assert watched.skipped == 1
+    assert not watched.health.bench("lab", "b1").is_quarantined
+
+
 def test_a_lost_record_is_noticed() -> None:
     given_ = records(journal((0, policy(1, 60)), (1, error()), (2, error())))
     watched = WatchedPartition(0)
@@ -92,7 +103,7 @@ def test_what_the_rule_does_not_read_is_not_decoded() -> None:
     cut = encode(online)[:-1]
     watched = WatchedPartition(0)
     last = message(taken_out(), seq=1, at_s=1)
-    assert not take(watched, record(0, cut), record(2, encode(last)))
+    assert not take(watched, record(0, cut, said_id=online.meta.event_id), record(2, encode(last)))
     assert watched.skipped == 0
     assert watched.health.bench("lab", "b1").is_quarantined
     take(watched, record(4, encode(message(restored(), seq=2, at_s=2))))

@@ -1,0 +1,215 @@
+"""What an operator does to a partition by hand: take it over, put one thing down, leave it.
+
+Whoever takes a partition over fences its owner, folds the journal as an owner does, and commits
+right behind what it has read; the owner recovers afterwards and finds the fact. So it cannot race
+with a scheduler, and what it did is on the journal, with actor and reason.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from events.codec import decode_event
+from events.errors import TeoError, Undecodable
+from events.facts import Event, InputsReset, RecordQuarantined, TopicsBound
+from events.ids import is_in_place
+from events.log import Log, Partition, Record, Writer
+from events.quarantine import digest_of, is_fact
+from events.reading import read_until
+from events.topics import Topics
+from processors.runtime.ahead import newest_told
+from processors.runtime.inputs import bound_topics, look_at_inputs
+from processors.runtime.records import records_of
+from processors.runtime.recovery import Recovered, fold_without, resume
+from processors.scheduler import core
+from processors.scheduler.decision import Decision
+from processors.scheduler.state import Bench, Ledger
+
+MOMENT = timedelta(milliseconds=1)
+
+
+class NotMended(TeoError):
+    """Raised when what an operator asks for would hide or double something; nothing was changed."""
+
+    code = "not_mended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class By:
+    """Who does it and why, for the journal."""
+
+    actor: str
+    reason: str
+
+
+@asynccontextmanager
+async def _taken_over(log: Log, topics: Topics, number: int) -> AsyncIterator[Writer]:
+    writer = await log.open_writer(topics.writer(number))
+    try:
+        yield writer
+    finally:
+        await writer.close()
+
+
+async def _commit(
+    writer: Writer, topics: Topics, found: Recovered, decisions: Sequence[Decision]
+) -> None:
+    number = found.ledger.partition
+    writer.expect(Partition(topics.events, number), found.end)
+    await writer.commit(list(records_of(topics, number, decisions)))
+
+
+async def quarantine(
+    log: Log, topics: Topics, number: int, offsets: Sequence[int], by: By
+) -> Sequence[RecordQuarantined]:
+    """Let the records at `offsets` of journal partition `number` be passed over from now on.
+
+    Raises `NotMended` if one of them is a fact, or not there, or if the journal is not whole
+    without them; `LogUnavailable`.
+    """
+    partition = Partition(topics.events, number)
+    async with _taken_over(log, topics, number) as writer:
+        found, passed = await fold_without(log, partition, frozenset(offsets))
+        for offset in sorted(set(offsets) - passed.keys()):
+            await _refuse_taken(log, partition, offset)
+        for record, seq in passed.values():
+            await _refuse_facts(log, record, seq)
+        named = [
+            RecordQuarantined(offset=offset, sha256=digest_of(passed[offset][0]), reason=by.reason)
+            for offset in sorted(passed)
+        ]
+        decisions = [
+            core.about_partition(found.ledger, fact, at=found.ledger.now, actor=by.actor)
+            for fact in named
+        ]
+        await _commit(writer, topics, found, decisions)
+    return named
+
+
+async def _refuse_taken(log: Log, partition: Partition, offset: int) -> None:
+    """Raise `NotMended` of a record that needs no passing over."""
+    at = f"offset {offset} of {partition.topic} partition {partition.number}"
+    end = (await log.ends([partition]))[partition]
+    async for records in read_until(log, partition, offset, min(end, offset + 1)):
+        for record in records:
+            raise NotMended(
+                f"{at} is {_what(record)}, and the journal is whole with it: it stays. A record "
+                "that was quarantined before needs nothing more"
+            )
+    raise NotMended(f"{at} has no record: name the offset that the scheduler's log names")
+
+
+async def _refuse_facts(log: Log, record: Record, seq: int) -> None:
+    """Raise `NotMended` if `record` may be what was decided once, at whatever place."""
+    at = f"offset {record.offset} of {record.topic} partition {record.partition}"
+    if is_fact(record, seq):
+        raise NotMended(
+            f"{at} is {_what(record)}: a scheduler wrote it, and seq {seq} is due there. To pass "
+            "it over would hide what was decided: run the version that wrote it, or bring the "
+            "broker's data back from a backup"
+        )
+    try:
+        meta = decode_event(record.value).meta
+    except Undecodable:
+        return
+    if is_in_place(meta, record.partition) and not await _is_copy(log, record, meta.seq):
+        raise NotMended(
+            f"{at} is {_what(record)}, and another fact with that seq stands before it: both were "
+            "decided. Keep what `teo fsck -o json` says and bring the broker's data back"
+        )
+
+
+def _what(record: Record) -> str:
+    try:
+        message = decode_event(record.value)
+    except Undecodable as error:
+        return f"a record that cannot be read here ({error})"
+    return f"{type(message.body).__name__} with seq {message.meta.seq}"
+
+
+async def _is_copy(log: Log, record: Record, seq: int) -> bool:
+    """Return True if the very same fact stands before `record`."""
+    partition = Partition(record.topic, record.partition)
+    begin = (await log.begins([partition]))[partition]
+    async for records in read_until(log, partition, begin, record.offset):
+        for each in records:
+            if each.value == record.value:
+                return decode_event(each.value).meta.seq == seq
+    return False
+
+
+async def accept_inputs(log: Log, topics: Topics, number: int, by: By) -> Sequence[InputsReset]:
+    """Go on from where the inputs of a partition end: those that were lost are lost for good.
+
+    Returns what was put down; nothing if the inputs are those that the journal knows.
+    """
+    async with _taken_over(log, topics, number) as writer:
+        found = await resume(log, topics, number)
+        inputs = await look_at_inputs(log, topics, found.ledger, is_short_accepted=True)
+        told = replace(
+            inputs,
+            resets=tuple(
+                each._replace(
+                    fact=replace(each.fact, reason=f"{each.fact.reason}; accepted: {by.reason}")
+                )
+                for each in inputs.resets
+            ),
+        )
+        decisions = told.decisions(found.ledger, at=found.ledger.now, actor=by.actor)
+        if decisions:
+            await _commit(writer, topics, found, decisions)
+    return [each.fact for each in told.resets]
+
+
+async def begin_anew(
+    log: Log,
+    topics: Topics,
+    number: int,
+    carried: Mapping[str, Sequence[Bench]],
+    by: By,
+    now: datetime,
+) -> Sequence[InputsReset]:
+    """Begin the journal of a partition, which must be empty, after one that is lost.
+
+    Inputs that are there are not decided: they may have been. Benches that are known from
+    `carried`, by pool, keep their fences and are out of placement until an operator has looked at
+    them.
+    """
+    partition = Partition(topics.events, number)
+    async with _taken_over(log, topics, number) as writer:
+        found, _ = await fold_without(log, partition, frozenset())
+        if found.ledger.seq:
+            raise NotMended(
+                f"{partition.topic} partition {number} has {found.ledger.seq} facts: a journal "
+                "that has any is not begun anew. Bring the broker's data back from a backup"
+            )
+        at = max(now, await newest_told(log, topics) + MOMENT)
+        decisions, resets = await _beginning(log, topics, found.ledger, by, at)
+        for pool, known in carried.items():
+            decisions += core.carried_over(found.ledger, pool, known, at=at, actor=by.actor)
+        await _commit(writer, topics, found, decisions)
+    return resets
+
+
+async def _beginning(
+    log: Log, topics: Topics, ledger: Ledger, by: By, at: datetime
+) -> tuple[list[Decision], list[InputsReset]]:
+    inputs = [Partition(topic, ledger.partition) for topic in topics.inputs]
+    identities, ends = await log.identify(bound_topics(topics)), await log.ends(inputs)
+    resets = [
+        InputsReset(
+            topic=each.topic,
+            topic_id=identities[each.topic].id,
+            next_offset=ends[each],
+            was_offset=0,
+            reason=f"the journal was lost and is begun anew: what came before is not decided, as "
+            f"it may have been: {by.reason}",
+        )
+        for each in inputs
+    ]
+    bound = TopicsBound(
+        topics={name: each.id for name, each in identities.items() if each.id}, reason=by.reason
+    )
+    told: list[Event] = [*resets, bound]
+    return [core.about_partition(ledger, fact, at=at, actor=by.actor) for fact in told], resets

@@ -1,0 +1,255 @@
+"""What operators do to a partition: it is on the journal, it works, and it hides no fact."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from events import facts
+from events.codec import decode_event, encode
+from events.errors import JournalBroken
+from events.ids import event_id
+from events.log import Outgoing, Partition, Record
+from events.message import EventMessage
+from events.quarantine import digest_of
+from processors.audit.audit import audit
+from processors.audit.findings import Findings
+from processors.runtime.carried import benches_told
+from processors.runtime.mending import By, NotMended, accept_inputs, begin_anew, quarantine
+from processors.runtime.recovery import recover, resume
+from tests.unit.processors.runtime.test_inputs import COMMANDS, begun, check, decided
+from tests.unit.processors.runtime.test_outage import TOPICS, Lab, play
+from tests.unit.processors.scheduler.history import benches, started, submit
+
+EVENTS = Partition(TOPICS.events, 0)
+BY = By(actor="operator:ann@rack", reason="a stray test wrote there")
+
+
+def journal(lab: Lab) -> list[Record]:
+    return lab.cluster.records(TOPICS.events, 0)
+
+
+def last(lab: Lab) -> EventMessage:
+    return decode_event(journal(lab)[-1].value)
+
+
+def forged(lab: Lab, **meta: Any) -> bytes:
+    """An event that looks like the last one, and is none."""
+    message = last(lab)
+    return encode(replace(message, meta=replace(message.meta, **meta)))
+
+
+JUNK: dict[str, Callable[[Lab], Outgoing]] = {
+    "bytes": lambda _: Outgoing(topic=TOPICS.events, key=b"lab", value=b"junk"),
+    "null": lambda _: Outgoing(topic=TOPICS.events, key=b"lab", value=None),
+    "later version": lambda _: Outgoing(
+        topic=TOPICS.events, key=b"lab", value=b"\x00\x7f\xff\xff\xff?"
+    ),
+    "wrong seq": lambda lab: Outgoing(
+        topic=TOPICS.events, key=b"lab", value=forged(lab, seq=900, event_id="x")
+    ),
+    "wrong id": lambda lab: Outgoing(
+        topic=TOPICS.events,
+        key=b"lab",
+        value=forged(lab, seq=last(lab).meta.seq + 1, event_id="x", index=0, count=1),
+    ),
+    "copy": lambda lab: Outgoing(topic=TOPICS.events, key=b"lab", value=journal(lab)[-1].value),
+    "another pool": lambda lab: Outgoing(
+        topic=TOPICS.events, key=b"zoo", value=forged(lab, pool="zoo", event_id="x")
+    ),
+}
+
+
+async def clean(lab: Lab) -> None:
+    findings = Findings()
+    await audit(lab.log, TOPICS, findings, live={})
+    assert findings.kept == []
+
+
+@pytest.mark.parametrize("kind", JUNK)
+def test_what_no_scheduler_wrote_is_passed_over_and_the_partition_goes_on(kind: str) -> None:
+    async def scene(lab: Lab) -> None:
+        owner = await begun(lab, 3)
+        offset = lab.cluster.put(replace(JUNK[kind](lab), partition=0)).offset
+        lab.ask(benches("after"))
+        await asyncio.sleep(12.0)
+        assert (owner.standing.state, owner.standing.code) == ("broken", "journal_broken")
+        step = f"quarantine-record --partition 0 --offset {offset}"
+        assert step in owner.standing.detail
+        [named] = await quarantine(lab.log, TOPICS, 0, [offset], BY)
+        assert named.offset == offset
+        fact = last(lab)
+        assert (fact.meta.actor, fact.body) == (BY.actor, named)
+        await asyncio.sleep(12.0)
+        assert owner.standing.state == "serving"
+        assert decided(lab)[-1] == "c3"
+        assert (await resume(lab.log, TOPICS, 0)).ledger == await recover(lab.log, EVENTS)
+        await clean(lab)
+
+    play(scene)
+
+
+def test_several_are_named_at_once_because_the_rest_must_be_whole() -> None:
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 2)
+        await lab.stop()
+        junk = [replace(JUNK[kind](lab), partition=0) for kind in ("bytes", "wrong seq")]
+        offsets = [lab.cluster.put(each).offset for each in junk]
+        for one in offsets:
+            with pytest.raises(JournalBroken, match="quarantine-record"):
+                await quarantine(lab.log, TOPICS, 0, [one], BY)
+        await quarantine(lab.log, TOPICS, 0, offsets, BY)
+        lab.start()
+        lab.ask(benches("after"))
+        await asyncio.sleep(5.0)
+        assert decided(lab)[-1] == "c2"
+        await clean(lab)
+
+    play(scene)
+
+
+def the_last(lab: Lab) -> int:
+    return journal(lab)[-1].offset
+
+
+def the_first(lab: Lab) -> int:
+    return journal(lab)[0].offset
+
+
+def behind_a_hole(lab: Lab) -> int:
+    """The last fact, after one before it was lost."""
+    entries = lab.cluster.stored[EVENTS]
+    entries[journal(lab)[-2].offset] = None
+    return the_last(lab)
+
+
+def of_a_later_version(lab: Lab) -> int:
+    """The last fact, as a version that does not know its schema sees it."""
+    entries = lab.cluster.stored[EVENTS]
+    record = journal(lab)[-1]
+    entries[record.offset] = replace(record, value=b"\x00\x7f\xff\xff\xff a later fact")
+    return record.offset
+
+
+def decided_by_another(lab: Lab) -> int:
+    """A second fact with the number of one that is there: two schedulers decided."""
+    meta = last(lab).meta
+    at = meta.occurred_at.replace(microsecond=7_000)
+    value = forged(lab, occurred_at=at, event_id=event_id(at, 0, meta.seq))
+    put = Outgoing(topic=TOPICS.events, key=b"lab", value=value, partition=0)
+    return lab.cluster.put(put).offset
+
+
+@pytest.mark.parametrize(
+    "fact", [the_first, the_last, behind_a_hole, of_a_later_version, decided_by_another]
+)
+def test_no_fact_can_be_hidden(fact: Callable[[Lab], int]) -> None:
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 4)
+        await lab.stop()
+        offset = fact(lab)
+        before = list(lab.cluster.stored[EVENTS])
+        with pytest.raises((NotMended, JournalBroken)):
+            await quarantine(lab.log, TOPICS, 0, [offset], BY)
+        assert lab.cluster.stored[EVENTS] == before, "nothing was written"
+
+    play(scene)
+
+
+@pytest.mark.parametrize("fact", [the_last, of_a_later_version])
+def test_a_fact_is_not_passed_over_even_if_a_record_names_it(fact: Callable[[Lab], int]) -> None:
+    """Somebody writes the fact of the quarantine himself, with the right id and number."""
+
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 4)
+        await lab.stop()
+        message = last(lab)
+        offset = fact(lab)
+        seq = message.meta.seq + (fact is the_last)
+        digest = digest_of(journal(lab)[-1])
+        meta = replace(
+            message.meta,
+            seq=seq,
+            event_id=event_id(message.meta.occurred_at, 0, seq),
+            input_topic="",
+            input_offset=-1,
+            request_hash="",
+        )
+        named = facts.RecordQuarantined(offset=offset, sha256=digest, reason="mine")
+        value = encode(replace(message, meta=meta, body=named))
+        lab.cluster.put(Outgoing(topic=TOPICS.events, key=b"lab", value=value, partition=0))
+        findings = Findings()
+        await audit(lab.log, TOPICS, findings, live={})
+        found = {each.rule for each in findings.kept}
+        assert "quarantined_records_are_no_facts" in found
+        if fact is the_last:
+            assert (await recover(lab.log, EVENTS)).seq == seq + 1, "all is folded in"
+        else:
+            with pytest.raises(JournalBroken):
+                await recover(lab.log, EVENTS)
+
+    play(scene)
+
+
+def test_accepted_inputs_go_on_from_where_they_end() -> None:
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 5)
+        lab.cluster.copies = 3
+        lab.cluster.shorten(COMMANDS, 2)
+        await lab.settled(8.0)
+        assert decided(lab) == [f"c{number}" for number in range(5)]
+        [reset] = await accept_inputs(lab.log, TOPICS, 0, BY)
+        assert (reset.next_offset, reset.was_offset) == (3, 5)
+        assert reset.reason.endswith(f"accepted: {BY.reason}")
+        lab.ask(benches("after"))
+        await lab.settled(12.0)
+        assert decided(lab)[5:] == ["c5"]
+        check(lab)
+        await clean(lab)
+        assert await accept_inputs(lab.log, TOPICS, 0, BY) == []
+
+    play(scene)
+
+
+def test_a_journal_begun_anew_runs_nothing_again_and_keeps_fences() -> None:
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 2)
+        lab.report(started())
+        for number in range(3):
+            lab.ask(submit(f"e{number}"))
+        await lab.settled()
+        await lab.stop()
+        fences = {
+            bench.spec.name: bench.fence
+            for bench in (await recover(lab.log, EVENTS)).pools["lab"].benches.values()
+        }
+        assert max(fences.values()) > 0
+        lab.cluster.make_anew(TOPICS.events)
+        carried = await benches_told(lab.log, TOPICS, 0)
+        assert {each.spec.name: each.fence for each in carried["lab"]} == {
+            name: fence for name, fence in fences.items() if fence
+        }
+        owner = lab.start()
+        await lab.settled(8.0)
+        assert owner.standing.code == "journal_behind"
+        assert journal(lab) == [], "nothing is decided on a journal that lost facts"
+        await begin_anew(lab.log, TOPICS, 0, carried, BY, lab.cluster.now())
+        await lab.settled(12.0)
+        assert owner.standing.state == "serving"
+        assert decided(lab) == [], "what was decided may not be decided again"
+        lab.ask(benches("later"))
+        await lab.settled()
+        assert len(decided(lab)) == 1
+        ledger = await recover(lab.log, EVENTS)
+        for name, fence in fences.items():
+            if fence:
+                bench = ledger.pools["lab"].benches[name]
+                assert (bench.fence, bool(bench.quarantine)) == (fence, True)
+        check(lab)
+        await clean(lab)
+        with pytest.raises(NotMended, match="is not begun anew"):
+            await begin_anew(lab.log, TOPICS, 0, {}, BY, lab.cluster.now())
+
+    play(scene)
