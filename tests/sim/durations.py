@@ -43,7 +43,8 @@ class _Judge:
 
     def _see(self, record: Record, message: EventMessage) -> None:
         place = record.topic, record.partition, record.offset
-        at_s, begun_s = self.world.cluster.appended_s[place], self._begun_s(message, place)
+        at_s = self.world.cluster.appended_s[place][-1]
+        begun_s = self._begun_s(message, at_s)
         match message.body:
             case facts.ReservationRequested() as asked:
                 self.asked_s[asked.reservation_id] = asked.duration_s
@@ -69,12 +70,13 @@ class _Judge:
             case facts.ExecutionFinished(code="wait_timed_out") as ended:
                 self._over(ended.execution_id, at_s, message)
 
-    def _begun_s(self, message: EventMessage, place: tuple[str, int, int]) -> float:
+    def _begun_s(self, message: EventMessage, at_s: float) -> float:
         """Return when what was decided began: when its input came, or when it was decided."""
-        meta, appended_s = message.meta, self.world.cluster.appended_s
-        return appended_s[
-            (meta.input_topic, self.number, meta.input_offset) if meta.input_topic else place
-        ] - (0.0 if meta.input_topic else EARLY_S_MAX)
+        meta = message.meta
+        if not meta.input_topic:
+            return at_s - EARLY_S_MAX
+        place = meta.input_topic, self.number, meta.input_offset
+        return max(each for each in self.world.cluster.appended_s[place] if each <= at_s)
 
     def _wait(self, name: str, until: object, message: EventMessage, begun_s: float) -> None:
         if until is not None:

@@ -62,8 +62,9 @@ class MemoryCluster:
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
     clock_ahead_s: float = 0.0
     """How far the clock of the cluster's machines was set, and every stamp with it."""
-    appended_s: dict[tuple[str, int, int], float] = field(default_factory=dict)
-    """When each record was really appended, by topic, partition and offset: seconds of the loop."""
+    appended_s: dict[tuple[str, int, int], list[float]] = field(default_factory=dict)
+    """When records were really appended, by topic, partition and offset: seconds of the loop. More
+    than one where a topic was made anew, or lost its newest records."""
     notes: dict[str, dict[Partition, Noted]] = field(default_factory=dict)
     """What members of a group said last, by group."""
     makings: dict[str, int] = field(default_factory=dict)
@@ -116,7 +117,7 @@ class MemoryCluster:
             raise TopicMissing(f"topic {record.topic} has no partition {number}")
         entries = self.stored[partition]
         place = record.topic, number, len(entries)
-        self.appended_s[place] = asyncio.get_running_loop().time()
+        self.appended_s.setdefault(place, []).append(asyncio.get_running_loop().time())
         entries.append(
             Record(
                 topic=record.topic,
