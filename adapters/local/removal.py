@@ -42,6 +42,8 @@ class Remover:
         if folder.parent == self._root:
             with contextlib.suppress(OSError):
                 self._root.chmod(self._mode)  # A test may have taken the rights away.
+        if _is_gone(folder):
+            return
         _unmount(folder)
         try:
             left = self._put_aside(folder)
@@ -104,6 +106,17 @@ class Remover:
             if is_ours:
                 with self._lock:
                     self._busy.discard(folder)
+
+
+def _is_gone(folder: Path) -> bool:
+    """Tell a folder that is not there, its root taken away or replaced by a file as well."""
+    try:
+        folder.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _unmount(folder: Path) -> None:
