@@ -6,6 +6,7 @@ its requests silently; the tests show that ours cannot be torn by the same fault
 """
 
 import asyncio
+import json
 import logging
 import random
 import time
@@ -43,7 +44,8 @@ TOPICS = Topics("torn")
 PARTITIONS = 12
 FAULTS = 1_000
 STORM_S_MAX = 240.0
-CONTROL_S_MAX = 240.0
+AIMED_FAULTS = 40
+AIMED_S_MAX = 240.0
 DECIDED_S_MAX = 60.0
 COMMIT_S = 1.0
 """What a commit may take here; in production ten times as long."""
@@ -64,6 +66,13 @@ BAD = (
     (TXN, Action.DELAY_REQUEST, 0.003, (0.8, 1.5)),  # Longer than the client waits.
 )
 """Odds of each fault for each request of a transaction, and how long it delays."""
+AIMED = (
+    (frozenset({END_TXN}), Action.LATE_REQUEST, 0.5, (0.1, 0.8)),
+    (frozenset({PRODUCE}), Action.DELAY_REQUEST, 1.0, (0.2, 0.2)),
+)
+"""A late EndTxn comes while the next decision is written, between its two Produce requests."""
+AIMED_COMMIT_S = 5.0
+Bad = Sequence[tuple[frozenset[int], Action, float, tuple[float, float]]]
 
 
 @pytest.fixture(autouse=True)
@@ -169,9 +178,13 @@ def _event(value: bytes, partition: int) -> Outgoing:
 class Storm:
     """Owners of all partitions under a storm of faults, and a client that asks them all along."""
 
-    def __init__(self, bootstrap: str, proxy: Proxy) -> None:
+    def __init__(
+        self, bootstrap: str, proxy: Proxy, bad: Bad = BAD, commit_s: float = COMMIT_S
+    ) -> None:
         self._bootstrap = bootstrap
         self.proxy = proxy
+        self._bad = bad
+        self._commit_s = commit_s
         self.acknowledged: set[str] = set()
 
     async def blow(
@@ -184,7 +197,7 @@ class Storm:
             try:
                 self.proxy.rules += [
                     Rule(action=action, apis=apis, odds=odds, delay_s=delay_s, client="owner")
-                    for apis, action, odds, delay_s in BAD
+                    for apis, action, odds, delay_s in self._bad
                 ]
                 end_s = time.monotonic() + limit_s
                 while not await is_enough():
@@ -205,7 +218,7 @@ class Storm:
     async def _own(self, number: int) -> None:
         clock = Clock(now=lambda: datetime.now(UTC), monotonic_s=time.monotonic)
         meter = runtime_metrics(metrics.get_meter("test"))
-        async with KafkaLog(self._bootstrap, client_id="owner", commit_s=COMMIT_S) as log:
+        async with KafkaLog(self._bootstrap, client_id="owner", commit_s=self._commit_s) as log:
             await Owner(log, TOPICS, number, clock, meter).run()
 
     async def _ask(self, log: Log) -> None:
@@ -245,10 +258,10 @@ class Storm:
 
 def _benches(number: int) -> ApplyBenches:
     """Return a command whose decision is too big for one Produce request: it can be torn."""
-    labels = {"revision": str(number), "notes": "x" * 400}
+    config = json.dumps({"revision": number, "notes": "x" * 400})
     return ApplyBenches(
         benches=tuple(
-            BenchSpec(name=f"b{n}", labels=labels, adapter="mock", config="{}")
+            BenchSpec(name=f"b{n}", labels={}, adapter="mock", config=config)
             for n in range(BENCHES)
         )
     )
@@ -282,6 +295,22 @@ def outcomes(found: Sequence[Sequence[EventMessage]]) -> list[str]:
     ]
 
 
+async def judge(bootstrap: str, storm: Storm) -> None:
+    """Every journal is whole, and each command that was acknowledged has one outcome."""
+    async with KafkaLog(bootstrap, client_id="test") as log:
+        found = await journals(log)
+        for number, journal in enumerate(found):
+            check_journal(journal)
+            ledger = await recover(log, Partition(TOPICS.events, number))
+            assert ledger.seq == len(journal)
+    decided = outcomes(found)
+    assert len(decided) == len(set(decided)), "one outcome each"
+    assert not storm.acknowledged - set(decided), "none is lost"
+    applied = sum(each.meta.index == BENCHES - 1 for journal in found for each in journal)
+    assert applied >= len(found), "decisions that could be torn were made all along"
+    print(f"{len(decided)} commands decided, {sum(map(len, found))} events")
+
+
 def test_a_thousand_faults_tear_nothing_and_lose_nothing(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with world(tmp_path / "kafka") as (bootstrap, proxy):
@@ -299,21 +328,27 @@ def test_a_thousand_faults_tear_nothing_and_lose_nothing(tmp_path: Path) -> None
             }
             print(f"\n{proxy.counts.total()} faults: {counts}")
             assert proxy.counts.total() >= FAULTS
-            async with KafkaLog(bootstrap, client_id="test") as log:
-                found = await journals(log)
-                for number, journal in enumerate(found):
-                    check_journal(journal)
-                    ledger = await recover(log, Partition(TOPICS.events, number))
-                    assert ledger.seq == len(journal)
-            decided = outcomes(found)
-            assert len(decided) == len(set(decided)), "one outcome each"
-            assert not storm.acknowledged - set(decided), "none is lost"
-            print(f"{len(decided)} commands decided, {sum(map(len, found))} events")
+            await judge(bootstrap, storm)
 
     asyncio.run(scenario())
 
 
-def test_control_the_same_storm_tears_the_journal_of_a_client_that_repeats(
+def test_late_ends_that_are_aimed_at_the_next_decision_tear_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path / "kafka") as (bootstrap, proxy):
+
+            async def is_enough() -> bool:
+                return proxy.counts[Action.LATE_REQUEST, "EndTxn"] >= AIMED_FAULTS
+
+            storm = Storm(bootstrap, proxy, AIMED, AIMED_COMMIT_S)
+            await storm.blow(is_enough, AIMED_S_MAX)
+            assert await is_enough()
+            await judge(bootstrap, storm)
+
+    asyncio.run(scenario())
+
+
+def test_control_the_same_late_ends_tear_the_journal_of_a_client_that_repeats(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With aiokafka's own sender the same owners break the journal, and the checkers say so."""
@@ -338,8 +373,8 @@ def test_control_the_same_storm_tears_the_journal_of_a_client_that_repeats(
                         return True
                 return False
 
-            storm = Storm(bootstrap, proxy)
-            await storm.blow(is_torn, CONTROL_S_MAX, settle=False)
+            storm = Storm(bootstrap, proxy, AIMED, AIMED_COMMIT_S)
+            await storm.blow(is_torn, AIMED_S_MAX, settle=False)
             assert await is_torn(), f"no tear in {proxy.counts.total()} faults"
 
     asyncio.run(scenario())
