@@ -15,6 +15,7 @@ from processors.runtime import log_time, timekeeper
 from processors.runtime.log_time import LogTime, Stamp, Told
 from processors.scheduler import evolve
 from tests.sim import test_simulation
+from tests.sim.calm import strike_only
 from tests.sim.checkers import Violated
 from tests.sim.durations import judge_durations
 from tests.sim.loop import run
@@ -40,17 +41,13 @@ SETTINGS = {
 def _nobody_strikes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clocks are all that is wrong, and the log is slow now and then."""
 
-    async def nothing(_: World, **__: object) -> None:
-        return None
-
     def slow(seed: int) -> Faults:
         dice = random.Random(f"slow/{seed}")
         return Faults(
             latency_s=dice.choice([0.0, 0.02, 0.2]), append_twice=0.1, reorder=dice.choice([0, 0.5])
         )
 
-    monkeypatch.setattr(test_simulation, "nemesis", nothing)
-    monkeypatch.setattr(test_simulation, "damage_snapshots", nothing)
+    strike_only(monkeypatch)
     monkeypatch.setattr(test_simulation, "faults_of", slow)
 
 

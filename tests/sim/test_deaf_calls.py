@@ -12,10 +12,10 @@ import pytest
 from events.commands import CancelExecution
 from processors.worker.calls import Strays
 from tests.sim import test_simulation
+from tests.sim.calm import strike_only
 from tests.sim.checkers import Violated
 from tests.sim.hardware import DEAF_BENCH
 from tests.sim.loop import run
-from tests.sim.memory_cluster import Faults
 from tests.sim.test_simulation import live
 from tests.sim.world import World
 
@@ -25,10 +25,6 @@ CANCELS = 20
 PAUSE_S = 6.0
 DEAF_S = 40.0
 """Much longer than a worker waits for a cancelled test."""
-
-
-async def peace(*_: object, **__: object) -> None:
-    """Break nothing."""
 
 
 async def impatient(world: World, **_: object) -> None:
@@ -58,11 +54,7 @@ def _deaf(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(test_simulation, "World", made)
     monkeypatch.setattr(test_simulation, "ASKS", ASKS)
-    monkeypatch.setattr(test_simulation, "nemesis", impatient)
-    monkeypatch.setattr(test_simulation, "damage_snapshots", peace)
-    monkeypatch.setattr(test_simulation, "double_lives", peace)
-    monkeypatch.setattr(test_simulation, "lose_inputs", peace)
-    monkeypatch.setattr(test_simulation, "faults_of", lambda _: Faults())
+    strike_only(monkeypatch, nemesis=impatient)
 
 
 def test_a_test_that_goes_on_keeps_its_bench_from_others() -> None:

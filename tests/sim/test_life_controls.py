@@ -22,9 +22,9 @@ from processors.worker import attempts, state_dir
 from processors.worker.life import Life
 from processors.worker.registration import Identity
 from tests.sim import test_simulation
+from tests.sim.calm import strike_only
 from tests.sim.checkers import Violated
 from tests.sim.loop import run
-from tests.sim.memory_cluster import Faults
 from tests.sim.nemesis import WORKERS
 from tests.sim.test_simulation import live, live_in_order
 from tests.sim.world import World
@@ -36,10 +36,6 @@ SETTLE_S = 120.0
 """Much less than an attempt may take, and more than any end of it is waited for."""
 Strike = Callable[[World, random.Random], Any]
 Change = Callable[[pytest.MonkeyPatch], None]
-
-
-async def peace(*_: object, **__: object) -> None:
-    """Break nothing."""
 
 
 async def twin(world: World, dice: random.Random) -> None:
@@ -93,9 +89,7 @@ async def lose(world: World, dice: random.Random) -> None:
 def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(test_simulation, "SETTLE_S", SETTLE_S)
     monkeypatch.setattr(test_simulation, "ASKS", ASKS)
-    monkeypatch.setattr(test_simulation, "nemesis", peace)
-    monkeypatch.setattr(test_simulation, "damage_snapshots", peace)
-    monkeypatch.setattr(test_simulation, "faults_of", lambda _: Faults())
+    strike_only(monkeypatch)
 
 
 def objections(patch: pytest.MonkeyPatch, strike: Strike, seeds: int = SEEDS_MAX) -> Iterator[str]:

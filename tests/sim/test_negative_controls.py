@@ -26,6 +26,7 @@ from processors.scheduler import core, reports
 from processors.scheduler.decision import Tick
 from processors.scheduler.state import Ledger
 from tests.sim import test_simulation
+from tests.sim.calm import peace
 from tests.sim.checkers import Violated, check_journal
 from tests.sim.in_time import judge_in_time
 from tests.sim.loop import run
@@ -75,10 +76,6 @@ async def busy_worker(world: World) -> str:
                         return body.worker
         await asyncio.sleep(0.1)
     return min(WORKERS)
-
-
-async def peace(*_: object, **__: object) -> None:
-    """Break nothing."""
 
 
 def nothing(_: pytest.MonkeyPatch) -> None:

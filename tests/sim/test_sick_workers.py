@@ -19,9 +19,9 @@ from processors.scheduler.deadlines import NO_BENCH
 from processors.scheduler.state import Worker
 from processors.scheduler.workers import FAULTS_MAX
 from tests.sim import test_simulation
+from tests.sim.calm import strike_only
 from tests.sim.checkers import Violated
 from tests.sim.loop import run
-from tests.sim.memory_cluster import Faults
 from tests.sim.test_simulation import live
 from tests.sim.world import World
 
@@ -42,19 +42,11 @@ async def fill_disks(world: World, **_: object) -> None:
         world.free_disk(name)
 
 
-async def peace(*_: object, **__: object) -> None:
-    """Break nothing."""
-
-
 @pytest.fixture(autouse=True)
 def _sick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(test_simulation, "ASKS", ASKS)
     monkeypatch.setattr(test_simulation, "SETTLE_S", 600.0)
-    monkeypatch.setattr(test_simulation, "nemesis", fill_disks)
-    monkeypatch.setattr(test_simulation, "double_lives", peace)
-    monkeypatch.setattr(test_simulation, "clocks", peace)
-    monkeypatch.setattr(test_simulation, "damage_snapshots", peace)
-    monkeypatch.setattr(test_simulation, "faults_of", lambda _: Faults())
+    strike_only(monkeypatch, nemesis=fill_disks)
 
 
 def happen(seed: int) -> World:
