@@ -26,6 +26,16 @@ def private_folder(folder: Path) -> None:
     Raises `Problem`, with the command to run, for one that cannot be, or that others use too.
     """
     _make(folder)
+    _close(folder)
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise Problem(
+            f"{folder} is not this user's to write to",
+            next_step=f"name another one, or make it yours: sudo chown -R $(id -un) {word(folder)}",
+            exit_code=2,
+        )
+
+
+def _close(folder: Path) -> None:
     try:
         status = folder.stat()
         mode = stat.S_IMODE(status.st_mode)
@@ -44,12 +54,6 @@ def private_folder(folder: Path) -> None:
             next_step=_make_it_yours(folder),
             exit_code=2,
         ) from error
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        raise Problem(
-            f"{folder} is not this user's to write to",
-            next_step=f"name another one, or make it yours: sudo chown -R $(id -un) {word(folder)}",
-            exit_code=2,
-        )
 
 
 def _make(folder: Path) -> None:
