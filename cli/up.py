@@ -197,7 +197,7 @@ def _detached(
 
         def is_over() -> bool:
             nonlocal state
-            lines = [line for line in tail(log, start=start) if line[:1] != " "]
+            lines = [each for each in tail(log, start=start) if not each.startswith((" ", "teo:"))]
             spinner.update(lines[-1] if lines else "starting")
             found = read_state(folder)
             state = found if found is not None and found["pid"] == child.pid else None

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -231,16 +231,13 @@ class _Started:
             )
             self._roles.append(role)
             await role.start()
-        await _ready(f"{stack.scheduler}/readyz", self._role("scheduler"))
-        await _ready(f"{stack.server}/readyz", self._role("api"))
+        await _ready(f"{stack.scheduler}/readyz", "scheduler", self._roles)
+        await _ready(f"{stack.server}/readyz", "api", self._roles)
         stack.take_context()
         self._exit.callback(stack.give_context_back)
         stack.write_state()
         self._exit.callback(_forget_state, config.folder)
         self._exit.push_async_callback(cancelled, asyncio.create_task(stack.keep_state()))
-
-    def _role(self, name: str) -> RoleProcess:
-        return next(role for role in self._roles if role.name == name)
 
     async def _kafka(self) -> str:
         config = self._stack.config
@@ -293,8 +290,11 @@ async def _ends_first(start: "asyncio.Task[Stack]", stop: asyncio.Event) -> bool
     return start.done()
 
 
-async def _ready(url: str, role: RoleProcess) -> None:
-    """Return once the role says it is ready. Raises `Problem` if it is late, or must not go on."""
+async def _ready(url: str, name: str, roles: Sequence[RoleProcess]) -> None:
+    """Return once a role says it is ready.
+
+    Raises `Problem` if it is late, or if one of them has said that it must not go on.
+    """
     end_s = time.monotonic() + READY_S_MAX
     # The loopback is asked without the proxy that the environment may name.
     async with httpx.AsyncClient(timeout=PROBE_S_MAX, trust_env=False) as client:
@@ -302,14 +302,15 @@ async def _ready(url: str, role: RoleProcess) -> None:
             with suppress(httpx.HTTPError):
                 if (await client.get(url)).status_code == httpx.codes.OK:
                     return
-            is_late = time.monotonic() > end_s
-            if is_late or role.exit_code == ExitCode.INFRASTRUCTURE:
-                why = f"is not ready after {READY_S_MAX:.0f} s" if is_late else "cannot start"
-                raise Problem(
-                    "\n".join([f"{role.name} {why}:", *role.tail()]),
-                    next_step="see the logs in the data folder",
-                    exit_code=3,
-                )
+            for role in roles:
+                is_late = role.name == name and time.monotonic() > end_s
+                if is_late or role.exit_code in (ExitCode.USAGE, ExitCode.INFRASTRUCTURE):
+                    why = f"is not ready after {READY_S_MAX:.0f} s" if is_late else "cannot start"
+                    raise Problem(
+                        "\n".join([f"{role.name} {why}:", *role.tail()]),
+                        next_step="see the logs in the data folder",
+                        exit_code=3,
+                    )
             await asyncio.sleep(POLL_S)
 
 

@@ -100,6 +100,7 @@ class RoleProcess:
         self._on_pid = on_pid
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._tail_start = 0
 
     async def start(self) -> None:
         """Start the process and watch over it."""
@@ -125,10 +126,13 @@ class RoleProcess:
         try:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             rotate(self._log)
-            return self._log.open("ab")
+            output = self._log.open("ab")
         except OSError as error:
             self._note(f"{self.name} has no log: {error}")
             return Path(os.devnull).open("ab")
+        if self._process is None:
+            self._tail_start = output.seek(0, os.SEEK_END)
+        return output
 
     async def _keep(self) -> None:
         while True:
@@ -139,8 +143,9 @@ class RoleProcess:
             await start_again(self._spawn, self.name, self._note)
 
     def tail(self) -> list[str]:
-        """Return the last lines of its log."""
-        return tail(self._log)[-TAIL_LINES:]
+        """Return the last lines of its log, none of before it was first started."""
+        lines = tail(self._log, start=self._tail_start)
+        return [line for line in lines if line.strip()][-TAIL_LINES:]
 
     async def stop(self) -> None:
         """End it in good order; kill it if it does not end in time."""

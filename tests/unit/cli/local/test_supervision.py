@@ -2,7 +2,9 @@
 
 import asyncio
 import errno
+import fcntl
 import os
+import signal
 import sys
 import time
 from contextlib import asynccontextmanager
@@ -151,3 +153,23 @@ def test_the_tail_of_a_log_begins_where_it_is_told_to(tmp_path):
     assert tail(log) == ["before", "after", "\ufffd"]
     assert tail(log, start=7) == ["after", "\ufffd"]
     assert tail(tmp_path / "none") == []
+
+
+def test_a_role_holds_the_lock_of_the_folder_until_it_ends(tmp_path):
+    async def scene():
+        role = Role(tmp_path)
+        role.runs("sleep", "60")
+        fcntl.flock(role.lock, fcntl.LOCK_EX)
+        async with role.started():
+            role.lock.close()  # As when who started it is killed.
+            with (tmp_path / "lock").open() as other:
+                with pytest.raises(BlockingIOError):
+                    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.kill(role.pids[0], signal.SIGSTOP)
+                with pytest.raises(BlockingIOError):
+                    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.kill(role.pids[0], signal.SIGCONT)
+                await role.process.stop()
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    asyncio.run(scene())
