@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
 
@@ -310,15 +311,22 @@ def segment(name: str) -> str:
     return "%2E" * len(name) if name in (".", "..") else quote(text, safe="")
 
 
+def is_loopback(url: str) -> bool:
+    """Return True if a server is of this machine: it is never asked through a proxy."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _http_client(target: Target, *, version: str) -> "httpx.Client":
     # httpx brings a command line of its own, with click and rich: 250 ms that nobody uses here.
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     import httpx
 
-    address = urlsplit(target.server)
-    is_loopback = address.hostname in ("localhost", "127.0.0.1", "::1")
     # Without TLS the trust store is not read: it would cost 20 ms of each command.
-    is_tls = address.scheme == "https"
+    is_tls = urlsplit(target.server).scheme == "https"
     trust = ssl.create_default_context() if is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     headers = {"User-Agent": f"teo/{version}", "traceparent": _traceparent()}
     if target.token is not None:
@@ -331,7 +339,10 @@ def _http_client(target: Target, *, version: str) -> "httpx.Client":
         headers["Authorization"] = f"Bearer {target.token}"
     try:
         return httpx.Client(
-            base_url=target.server, headers=headers, verify=trust, trust_env=not is_loopback
+            base_url=target.server,
+            headers=headers,
+            verify=trust,
+            trust_env=not is_loopback(target.server),
         )
     except (ImportError, ValueError, httpx.InvalidURL) as error:
         # The address itself was looked at before: what is left is a proxy of the environment.

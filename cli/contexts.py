@@ -7,12 +7,13 @@ The user file is `~/.config/teo/config.yaml` (or `TEO_CONFIG`); each token has i
 import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from cli.folders import home
 from cli.problems import BadUsage
 from events.durable import OWN_MODE, write_whole
 
@@ -56,7 +57,7 @@ def user_file(env: Mapping[str, str]) -> Path:
     if named := env.get("TEO_CONFIG"):
         return Path(named)
     base = env.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "teo" / "config.yaml"
+    return (Path(base) if base else home() / ".config") / "teo" / "config.yaml"
 
 
 def read(env: Mapping[str, str] | None = None, *, system_file: Path = SYSTEM_FILE) -> Config:
@@ -159,6 +160,17 @@ def use(name: str, *, env: Mapping[str, str] | None = None) -> None:
     _save(path, raw)
 
 
+def give_back(name: str, before: str, *, server: str, env: Mapping[str, str] | None = None) -> bool:
+    """Make `before` the current context again, if that is still `name` at `server`."""
+    config = read(env)
+    if config.current != name or before not in config.contexts:
+        return False
+    if config.contexts[name].server != server:
+        return False
+    use(before, env=env)
+    return True
+
+
 def clear(name: str, *, env: Mapping[str, str] | None = None) -> bool:
     """Forget a context of the user's file and its token; return False if it was not there."""
     _check_name(name)
@@ -167,7 +179,7 @@ def clear(name: str, *, env: Mapping[str, str] | None = None) -> bool:
     known = _mapping(raw.get("contexts"), path)
     if name not in known:
         return False
-    with contextlib.suppress(FileNotFoundError):
+    with _written(path), contextlib.suppress(FileNotFoundError):
         (path.parent / "tokens" / name).unlink()
     raw["contexts"] = {key: value for key, value in known.items() if key != name}
     if raw.get("current") == name:
@@ -251,9 +263,21 @@ def _save(path: Path, raw: Mapping[str, Any]) -> None:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Replace `path` in one step with a file only this user can read."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_whole(path, text, mode=OWN_MODE)
+    """Replace `path` in one step with a file only this user can read. Raises `BadUsage`."""
+    with _written(path):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_whole(path, text, mode=OWN_MODE)
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BadUsage(
+            f"{path} cannot be written: {error.strerror or error}",
+            next_step="name a file of your own with TEO_CONFIG, or use TEO_SERVER and TEO_TOKEN",
+        ) from error
 
 
 def _check_name(name: str) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.client import is_loopback
 from cli.direct import run_direct
 from cli.problems import BadUsage, Problem
 from cli.serve import DATA_DIR, Prefix
@@ -159,19 +160,25 @@ async def _live_states(schedulers: Sequence[str]) -> dict[int, list[Any]]:
     from processors.audit.journal import Live
 
     found: dict[int, list[Live]] = {}
-    async with httpx.AsyncClient(timeout=STATE_S_MAX) as client:
-        for url in schedulers:
-            try:
+    for url in schedulers:
+        try:
+            # The constructor reads the proxies that the environment names, and may refuse them.
+            client = httpx.AsyncClient(timeout=STATE_S_MAX, trust_env=not is_loopback(url))
+            async with client:
                 answer = (await client.get(f"{url.rstrip('/')}/state")).raise_for_status().json()
-                for each in answer["partitions"]:
-                    live = Live(source=url, seq=each["seq"], fingerprint=each["fingerprint"])
-                    found.setdefault(int(each["partition"]), []).append(live)
-            except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-                raise Problem(
-                    f"scheduler {url} does not tell its state: {error!r}",
-                    next_step="give the URL of its --health-port",
-                    exit_code=UNREADABLE,
-                ) from error
+            for each in answer["partitions"]:
+                live = Live(source=url, seq=each["seq"], fingerprint=each["fingerprint"])
+                found.setdefault(int(each["partition"]), []).append(live)
+        except (
+            *(httpx.HTTPError, httpx.InvalidURL),
+            *(ImportError, ValueError, KeyError, TypeError),
+        ) as error:
+            raise Problem(
+                f"scheduler {url} does not tell its state: {error!r}",
+                next_step="give the URL of its --health-port, which a proxy of the environment"
+                " must not hide (NO_PROXY)",
+                exit_code=UNREADABLE,
+            ) from error
     return found
 
 

@@ -43,7 +43,7 @@ VERBS: dict[str, Verb] = {
     "config": Verb("cli.config", "app", "Choose which server to talk to."),
     "whoami": Verb("cli.whoami", "whoami", "Show who the server takes you for."),
     "up": Verb("cli.up", "up", "Start everything on this machine."),
-    "down": Verb("cli.up", "down", "Stop what `teo up` started."),
+    "down": Verb("cli.down", "down", "Stop what `teo up` started."),
     "serve": Verb("cli.serve", "app", "Run one role: api, scheduler, worker or watcher."),
     "init": Verb("cli.init", "init", "Create the topics of an environment."),
     "demo": Verb("cli.demo", "demo", "Run real tests on virtual benches, and show it."),

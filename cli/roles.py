@@ -48,10 +48,18 @@ def new_id() -> str:
     return str(uuid_utils.uuid7())
 
 
-async def _safe_log(kafka: str, topics: Topics) -> None:
-    """Return once a broker answers whose topics lose nothing. Raises `TopicRefused`."""
-    await wait_for_broker(kafka, wait_s=BROKER_WAIT_S)
-    await check_topics(kafka, topics)
+async def _has_safe_log(stop: asyncio.Event, kafka: str, topics: Topics) -> bool:
+    """Wait for a broker whose topics lose nothing; return False if `stop` comes first.
+
+    Raises `TopicRefused`.
+    """
+
+    async def wait() -> None:
+        await wait_for_broker(kafka, wait_s=BROKER_WAIT_S)
+        await check_topics(kafka, topics)
+
+    await until(stop, wait())
+    return not stop.is_set()
 
 
 async def _beside(work: Coroutine[Any, Any, None], *others: Coroutine[Any, Any, None]) -> None:
@@ -71,7 +79,8 @@ def scheduler_role(
     """Return the role that makes facts."""
 
     async def role(stop: asyncio.Event) -> None:
-        await _safe_log(kafka, Topics(prefix))
+        if not await _has_safe_log(stop, kafka, Topics(prefix)):
+            return
         clock = Clock(now=now, monotonic_s=time.monotonic)
         async with KafkaLog(kafka, client_id="teo-scheduler") as log:
             meter = metrics.get_meter("teo.scheduler")
@@ -177,7 +186,8 @@ def worker_role(role: WorkerRole) -> Role:
         topics = Topics(role.prefix)
         private_folder(role.state_dir)
         private_folder(role.artifacts)
-        await _safe_log(role.kafka, topics)
+        if not await _has_safe_log(stop, role.kafka, topics):
+            return
         async with KafkaLog(role.kafka, client_id=f"teo-worker-{role.worker}") as log:
 
             def make(pool: str, is_first: bool) -> Worker:
@@ -238,7 +248,8 @@ def api_role(role: ApiRole) -> Role:
 
     async def serve(stop: asyncio.Event) -> None:
         topics = Topics(role.prefix)
-        await _safe_log(role.kafka, topics)
+        if not await _has_safe_log(stop, role.kafka, topics):
+            return
         role.database.parent.mkdir(parents=True, exist_ok=True)
         private_file(role.database)
         private_folder(role.artifacts)

@@ -8,9 +8,12 @@ from typing import Annotated
 import typer
 
 from cli.command import group
+from cli.folders import home
 from events.topics import Durability
 
-DATA_DIR = Path(os.environ.get("XDG_DATA_HOME", "~/.local/share")).expanduser() / "teo"
+_SHARE = os.environ.get("XDG_DATA_HOME")
+DATA_DIR = (Path(_SHARE) if _SHARE else home() / ".local" / "share") / "teo"
+PORT_MAX = 65_535
 
 Kafka = Annotated[
     str, typer.Option("--kafka", envvar="TEO_KAFKA", help="Bootstrap address, HOST:PORT,…")
@@ -31,7 +34,11 @@ Host = Annotated[str, typer.Option("--host", envvar="TEO_HOST", help="Address to
 HealthPort = Annotated[
     int,
     typer.Option(
-        "--health-port", envvar="TEO_HEALTH_PORT", help="Port of /readyz and /metrics; 0: none."
+        "--health-port",
+        envvar="TEO_HEALTH_PORT",
+        min=0,
+        max=PORT_MAX,
+        help="Port of /readyz and /metrics; 0: none.",
     ),
 ]
 Artifacts = Annotated[
@@ -164,7 +171,9 @@ def worker(
 
 def api(
     host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option(envvar="TEO_PORT", help="Port to listen on.")] = 8642,
+    port: Annotated[
+        int, typer.Option(envvar="TEO_PORT", min=0, max=PORT_MAX, help="Port to listen on.")
+    ] = 8642,
     tokens: Annotated[
         Path, typer.Option(envvar="TEO_TOKENS", help="Token file, mode 0600.")
     ] = DATA_DIR / "tokens.json",

@@ -44,8 +44,24 @@ def write_token_file(path: Path, principals: Mapping[str, Principal]) -> None:
         {"sha256": digest_of(token), "actor": who.actor, "roles": list(who.roles)}
         for token, who in principals.items()
     ]
+    _write(path, entries)
+
+
+def _write(path: Path, entries: Sequence[Mapping[str, object]]) -> None:
     content = orjson.dumps({"tokens": entries}, option=orjson.OPT_INDENT_2) + b"\n"
     write_whole(path, content, mode=OWN_MODE)
+
+
+def add_to_token_file(path: Path, token: str, who: Principal) -> None:
+    """Add one principal to those of `path`, or begin it. Raises `TokenFileRefused`."""
+    known = _entries(path) if path.exists() else []
+    entry = {"sha256": digest_of(token), "actor": who.actor, "roles": list(who.roles)}
+    _write(path, [*known, entry])
+
+
+def is_actor(name: str) -> bool:
+    """Return True if somebody may be called so in a token file."""
+    return _ACTOR.fullmatch(name) is not None
 
 
 class TokenFile:
@@ -75,6 +91,10 @@ class TokenFile:
 
 
 def _read(path: Path) -> Sequence[tuple[str, Principal]]:
+    return [_entry(path, entry) for entry in _entries(path)]
+
+
+def _entries(path: Path) -> list[Mapping[str, object]]:
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError as error:
@@ -91,12 +111,14 @@ def _read(path: Path) -> Sequence[tuple[str, Principal]]:
     if len(content) > FILE_BYTES_MAX:
         raise TokenFileRefused(f"token file {path} is larger than {FILE_BYTES_MAX} bytes")
     try:
-        entries = orjson.loads(content)["tokens"]
-        return [_entry(path, entry) for entry in entries]
+        entries: list[Mapping[str, object]] = list(orjson.loads(content)["tokens"])
+        for entry in entries:
+            _entry(path, entry)
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise TokenFileRefused(
             f'token file {path} is not {{"tokens": [{{"sha256", "actor", "roles"}}]}}: {error}'
         ) from error
+    return entries
 
 
 def _entry(path: Path, entry: Mapping[str, object]) -> tuple[str, Principal]:

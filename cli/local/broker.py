@@ -29,6 +29,7 @@ class JvmProcess:
     """One JVM. Belongs to no event loop: it may be stopped in another than it was started in.
 
     `hold` is a file descriptor that stays open as long as the JVM may be alive (the folder's lock).
+    `home` is the folder it runs in, where it leaves a report if it crashes.
     """
 
     def __init__(
@@ -39,8 +40,9 @@ class JvmProcess:
         environ: Mapping[str, str],
         grace_s: float,
         hold: int,
+        home: Path | None = None,
     ) -> None:
-        _rotate(log)
+        rotate(log)
         self.log = log
         self.pid: int | None = None
         with log.open("ab") as complaints:
@@ -50,6 +52,7 @@ class JvmProcess:
                 stdout=subprocess.PIPE,
                 stderr=complaints,
                 env=dict(environ),
+                cwd=home,
                 pass_fds=[hold],
                 start_new_session=True,  # A Ctrl-C in the terminal is for us, not for the broker.
             )
@@ -101,7 +104,8 @@ class JvmProcess:
             self._supervisor.wait(reap_s)
 
 
-def _rotate(log: Path) -> None:
+def rotate(log: Path) -> None:
+    """Put a long log aside, before somebody writes to it."""
     if log.exists() and log.stat().st_size > log_bytes_max:
         log.replace(log.with_suffix(log.suffix + ".1"))
 

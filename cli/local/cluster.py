@@ -35,8 +35,10 @@ format_s = 60.0
 warm_start_s = 30.0
 launch_tries = 3
 log_tail_lines = 15
-JVM_ENV = frozenset({"HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ"})
+JVM_ENV = frozenset({"HOME", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ"})
 """What a broker gets of our environment: it does not hide, and tests of its user can read it."""
+JVM_LOCALE = {"LC_ALL": "C.UTF-8"}
+"""A JVM takes the names of files for text of its locale; in that of a bare container, for ASCII."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,10 +257,9 @@ class EmbeddedKafka:
             raise failures.exceptions[0] from None
 
     async def _format(self, layout: Layout, node: Node) -> None:
-        home = self._folder / node.folder_name
         arguments = [
             *("kafka.tools.StorageTool", "format", "--ignore-formatted"),
-            *("-t", layout.cluster_id, "-c", str(home / "server.properties")),
+            *("-t", layout.cluster_id, "-c", "server.properties"),
         ]
         await self._run_java(node, [*self._warm_flags(), *arguments], "format.log", format_s)
 
@@ -280,7 +281,7 @@ class EmbeddedKafka:
         if not flags and node.number == 1:
             # This run teaches the JVM what a broker loads; see `_keep_warm_start`.
             flags = ["-XX:AOTMode=record", f"-XX:AOTConfiguration={home / 'tmp' / 'warm.conf'}"]
-        arguments = [*flags, "kafka.Kafka", str(home / "server.properties")]
+        arguments = [*flags, "kafka.Kafka", "server.properties"]
         self._processes[node.number] = self._start_java(node, arguments, "broker.log")
 
     def _start_java(self, node: Node, arguments: list[str], log_name: str) -> JvmProcess:
@@ -293,21 +294,18 @@ class EmbeddedKafka:
             *("--sun-misc-unsafe-memory-access=allow", "--enable-native-access=ALL-UNNAMED"),
             *("-Djava.awt.headless=true", "-Djava.net.preferIPv4Stack=true"),
             f"-Djava.io.tmpdir={home / 'tmp'}",
-            f"-Dlog4j2.configurationFile={home / 'log4j2.properties'}",
+            "-Dlog4j2.configurationFile=log4j2.properties",
             *("-cp", self._runtime.class_path),
         ]
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if name in JVM_ENV or name.startswith("LC_")
-        }
+        inherited = {name: value for name, value in os.environ.items() if name in JVM_ENV}
         try:
             return JvmProcess(
                 [str(self._runtime.java), *flags, *arguments],
                 log=home / log_name,
-                environ=inherited,
+                environ=inherited | JVM_LOCALE,
                 grace_s=self._config.stop_s,
                 hold=self._lock.fileno(),
+                home=home,
             )
         except OSError as error:
             raise _failed(f"Node {node.number}: {error}", home / log_name) from error

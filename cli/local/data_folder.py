@@ -5,8 +5,8 @@ A folder belongs to one cluster for ever and to one process at a time.
 
 import asyncio
 import fcntl
-import os
 import re
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +15,13 @@ from typing import IO
 import structlog
 
 from cli.local import DataFolderRefused
-from cli.local.properties import Layout, Node, OtherFormat, with_free_ports
+from cli.local.identity import Identity
+from cli.local.properties import Layout, Node, OtherFormat, data_folder, with_free_ports
 
 log = structlog.get_logger()
 
 state_file, lock_file = "cluster.json", "lock"
-data_folder, meta_name = "data", "meta.properties"
+meta_name = "meta.properties"
 lock_poll_s = 0.05
 advice = "Choose another data folder; this one is left as it is."
 
@@ -36,15 +37,15 @@ async def take_folder(folder: Path, wait_s: float) -> IO[str]:
                 break
             except BlockingIOError as error:
                 lock.seek(0)
-                owner = lock.read().strip()
-                if _is_running(owner) or time.monotonic() > deadline:
+                owner = Identity.parse(lock.read())
+                if (owner and owner.is_alive) or time.monotonic() > deadline:
                     raise DataFolderRefused(
-                        f"{folder} is in use by the process {owner or '(unknown)'}."
+                        f"{folder} is in use by the process {owner.pid if owner else '(unknown)'}."
                         " Stop that one (teo down), or choose another data folder."
                     ) from error
             await asyncio.sleep(lock_poll_s)
         lock.truncate(0)
-        lock.write(str(os.getpid()))
+        lock.write(str(Identity.own()))
         lock.flush()
     except BaseException:
         lock.close()
@@ -55,17 +56,7 @@ async def take_folder(folder: Path, wait_s: float) -> IO[str]:
 def _open_lock(folder: Path) -> IO[str]:
     _refuse_foreign(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    return (folder / lock_file).open("a+", encoding="ascii")
-
-
-def _is_running(owner: str) -> bool:
-    try:
-        os.kill(int(owner), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
+    return (folder / lock_file).open("a+", encoding="ascii", errors="replace")
 
 
 def _is_ours(name: str) -> bool:
@@ -108,7 +99,23 @@ def remembered_layout(folder: Path, nodes: int, version: str) -> Layout | None:
                 f"{meta.parent} holds node {found[1]} of the cluster {found[0]},"
                 f" not node {node.number} of {layout.cluster_id}. {advice}"
             )
+        if not held:
+            _refuse_strayed(meta.parent, layout.cluster_id)
     return layout
+
+
+def _refuse_strayed(data: Path, cluster_id: str) -> None:
+    """Refuse a node without a log whose log an older version has put elsewhere.
+
+    That one gave Kafka the whole path: Java took its UTF-8 for Latin-1, Kafka a comma for the end.
+    """
+    told = str(data).encode().decode("latin-1").partition(",")[0].strip()
+    found = _read_meta(Path(told) / meta_name) if told != str(data) else {}
+    if found.get("cluster.id") == cluster_id:
+        raise DataFolderRefused(
+            f"The log of {data} is in {told}: an older version put it there. Move it:"
+            f" mv {shlex.quote(told)} {shlex.quote(str(data))}"
+        )
 
 
 def _read_layout(folder: Path, nodes: int, version: str) -> Layout | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from threading import Event
 from typing import IO
 
+from cli.folders import home
 from cli.local import ExtraMissing, JarsUnavailable
 from events import durable
 
@@ -87,9 +88,20 @@ def ready_runtime(
     java, java_version = find_java()
     pins = load_pins()
     folder = (cache_dir or user_cache_dir()) / f"kafka-{pins.version}"
-    jars = ensure_jars(
-        pins, folder, MavenCentral(), on_progress=on_progress, cancelled=cancelled or Event()
-    )
+    if os.pathsep in str(folder):
+        raise JarsUnavailable(
+            f"{folder} cannot be on the path of a JVM: it has a {os.pathsep!r} in it. Name another"
+            " folder for Kafka's jars: TEO_CACHE_DIR."
+        )
+    try:
+        jars = ensure_jars(
+            pins, folder, MavenCentral(), on_progress=on_progress, cancelled=cancelled or Event()
+        )
+    except OSError as error:
+        raise JarsUnavailable(
+            f"{folder} cannot be used: {error}. Make it yours and see that its disk has room, or"
+            " name another folder for Kafka's jars: TEO_CACHE_DIR."
+        ) from error
     warm_start = folder / f"warm-{java_version}-{pins.digest}.aot"
     return Runtime(version=pins.version, java=java, jars=jars, warm_start=warm_start)
 
@@ -99,7 +111,7 @@ def user_cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
     if own := environ.get("TEO_CACHE_DIR"):
         return Path(own).expanduser().absolute()
     base = environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "teo"
+    return (Path(base) if base else home() / ".cache") / "teo"
 
 
 def find_java() -> tuple[Path, str]:

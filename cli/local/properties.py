@@ -11,12 +11,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cli.local import PortBusy
+from cli.problems import BadUsage
 from events.durable import write_whole
 
 host = "127.0.0.1"
 internal_partitions = 4
+data_folder = "data"
+"""Of a node's own folder: the only thing in it that must be kept."""
 state_format = 1
 port_tries = 200
+default_port = 8642
+"""Of the API."""
 own_ports = range(20_000, 32_000)  # Below the ephemeral range, so that no client ever gets one.
 
 
@@ -85,24 +90,37 @@ def new_cluster_id() -> str:
 
 
 def render(settings: dict[str, str | int | bool]) -> str:
-    """The text of a .properties file; backslashes are escaped, as Java's reader wants it."""
+    """The text of a .properties file: Java reads one as Latin-1, so all else is escaped."""
     return "".join(
-        f"{key}={str(value).lower() if isinstance(value, bool) else str(value)}\n".replace(
-            "\\", "\\\\"
-        )
+        f"{key}={_escaped(str(value).lower() if isinstance(value, bool) else str(value))}\n"
         for key, value in settings.items()
     )
+
+
+def _escaped(value: str) -> str:
+    """Write a value as Java reads it back; what is no ASCII as units of UTF-16."""
+    return "".join(_unit(each) for each in value)
+
+
+def _unit(character: str) -> str:
+    if "!" <= character <= "~" and character != "\\":
+        return character
+    if character in " \\":
+        return f"\\{character}"
+    code = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{code[start : start + 4]}" for start in range(0, len(code), 4))
 
 
 def server_settings(
     layout: Layout,
     node: Node,
-    data: Path,
     *,
     advertised_port: int | None = None,
     bytes_max: int | None = None,
 ) -> dict[str, str | int | bool]:
-    """All settings of one node; `data` is where its log lies.
+    """All settings of one node. Its log lies in `data`, of the folder that the node runs in:
+
+    Kafka takes `log.dirs` for a list, so a comma in a whole path would make two of it.
 
     Topics without a limit of their own take records of `bytes_max`; None: Kafka's default.
 
@@ -120,7 +138,7 @@ def server_settings(
         "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "inter.broker.listener.name": "BROKER",
         "controller.listener.names": "CONTROLLER",
-        "log.dirs": str(data),
+        "log.dirs": data_folder,
     }
     if advertised_port is not None:
         internal = f"INTERNAL://{host}:{node.internal_port}"
@@ -261,15 +279,31 @@ def free_port(taken: Collection[int] = ()) -> int:
     )
 
 
+def port_of(asked: int | None) -> int:
+    """The port of the API. Raises `BadUsage` if the one that was asked for cannot be had."""
+    if asked is None:
+        return free_port() if why_not_free(default_port) else default_port
+    if asked == 0:
+        return free_port()
+    if why := why_not_free(asked):
+        raise BadUsage(f"port {asked} cannot be had: {why}", next_step="choose another --port")
+    return asked
+
+
 def is_free(port: int) -> bool:
+    return not why_not_free(port)
+
+
+def why_not_free(port: int) -> str:
+    """Why nothing of ours can listen on a port of the loopback; empty if it can."""
     with socket.socket() as probe:
         # As the JVM does: a port in TIME_WAIT is free, one that is listened on is not.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
-        return True
+        except OSError as error:
+            return error.strerror or str(error)
+        return ""
 
 
 def write_settings(
@@ -283,8 +317,6 @@ def write_settings(
     home = folder / node.folder_name
     shutil.rmtree(home / "tmp", ignore_errors=True)  # A killed JVM leaves unpacked libraries.
     (home / "tmp").mkdir(parents=True)
-    settings = server_settings(
-        layout, node, home / "data", advertised_port=advertised_port, bytes_max=bytes_max
-    )
+    settings = server_settings(layout, node, advertised_port=advertised_port, bytes_max=bytes_max)
     write_whole(home / "server.properties", render(settings))
     write_whole(home / "log4j2.properties", render(log4j_settings()))

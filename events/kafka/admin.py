@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.conn import collect_hosts
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
@@ -32,6 +33,7 @@ log = structlog.get_logger()
 async def wait_for_broker(bootstrap: str, *, wait_s: float) -> None:
     """Return once a broker answers. Raises `LogUnavailable` after `wait_s`."""
     end_s = asyncio.get_running_loop().time() + wait_s
+    _check_address(bootstrap)
     while True:
         client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=2_000)
         try:
@@ -46,6 +48,19 @@ async def wait_for_broker(bootstrap: str, *, wait_s: float) -> None:
             return
         finally:
             await client.close()
+
+
+def _check_address(bootstrap: str) -> None:
+    """Refuse what names no broker. Raises `LogUnavailable`."""
+    try:
+        hosts = collect_hosts(bootstrap)
+    except ValueError:
+        hosts = []
+    if not hosts or not all(host and 0 < port < 65_536 for host, port, _ in hosts):
+        raise LogUnavailable(
+            f"{bootstrap!r} is no address of a Kafka; write HOST:PORT, several joined by commas,"
+            " with ports from 1 to 65535"
+        )
 
 
 async def cluster_id(bootstrap: str) -> str:

@@ -178,7 +178,7 @@ def test_kafka_is_the_version_and_has_the_settings_of_the_embedded_one():
     }
     one = Node(number=1, port=1, controller_port=2)
     layout = Layout(cluster_id="", kafka="", nodes=(one,))
-    embedded = server_settings(layout, one, Path())
+    embedded = server_settings(layout, one)
     own = {"listeners", "advertised.listeners", "controller.quorum.voters", "log.dirs"}
     own.add("listener.security.protocol.map")
     for key in set(given) - own:

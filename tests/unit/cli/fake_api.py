@@ -95,6 +95,9 @@ class FakeApi:
         self.ranges = []
         self.letters = {}
         self.workers = []
+        self.listed = None
+        """The executions that are listed, as often as `lists` says; None: the one, three times."""
+        self.lists = 1_000
         self.queries = []
         self.port = None
         self._server = self._thread = None
@@ -256,7 +259,10 @@ class FakeApi:
         )
 
     async def executions(self, request):
-        return await self.items(request, [self.execution] * 3)
+        if self.listed is None:
+            return await self.items(request, [self.execution] * 3)
+        self.lists -= 1
+        return await self.items(request, self.listed if self.lists >= 0 else [])
 
     async def one(self, request):
         if request.method == "DELETE" and not self.is_stubborn:

@@ -112,3 +112,22 @@ def test_what_is_no_address_is_refused(env, tmp_path, server):
 def test_a_name_stays_inside_the_folder(env, name):
     with pytest.raises(BadUsage, match="no name for a context"):
         contexts.write_context(name, server=HERE, token="t", env=env)
+
+
+def test_a_file_that_cannot_be_written_names_the_next_step(env, tmp_path):
+    (tmp_path / "teo").touch()
+    for write in (
+        lambda: contexts.write_context("local", server=HERE, token="s3cret", env=env),
+        lambda: contexts.write_context("local", server=HERE, token=None, env=env),
+    ):
+        with pytest.raises(BadUsage, match="cannot be written") as refused:
+            write()
+        assert "TEO_CONFIG" in refused.value.next_step
+
+
+def test_a_user_without_a_home_has_no_config(monkeypatch):
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("pathlib.Path.home", nobody)
+    assert str(contexts.user_file({})) == "/.config/teo/config.yaml"

@@ -34,9 +34,22 @@ def test_a_folder_that_others_use_is_refused_and_left_as_it_is(tmp_path: Path) -
 
 def test_a_folder_that_cannot_be_made_says_what_to_run(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(Problem, match="cannot be closed") as refused:
-        private_folder(tmp_path / "file" / "folder")
-    assert "sudo install -d -m 0700" in (refused.value.next_step or "")
+    for folder in (tmp_path / "file", tmp_path / "file" / "folder"):
+        with pytest.raises(Problem, match=f"{tmp_path / 'file'} is a file") as refused:
+            private_folder(folder)
+        assert (refused.value.exit_code, refused.value.next_step) == (2, "name another one")
+    with pytest.raises(Problem, match="cannot be made") as refused:
+        private_folder(Path("/proc/teo"))
+    assert "sudo install -d -m 0700" in refused.value.next_step
+
+
+def test_a_folder_of_another_user_says_what_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(Problem, match="not this user's") as refused:
+        private_folder(tmp_path / "a b")
+    assert f"chown -R $(id -un) '{tmp_path}/a b'" in refused.value.next_step
 
 
 def test_a_file_and_what_lies_beside_it_is_closed(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +54,17 @@ def test_a_verb_without_kafka_says_one_error(verb, tmp_path, monkeypatch):
     assert [line for line in said if line.startswith("teo: ")], said
     assert not [line for line in said if "Unable connect" in line]
     assert len(said) <= 3, said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_log_on_a_full_disk_stops_no_work():
+    code = f"{SCRIPT}print('worked')"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=full,
+            text=True,
+            check=False,
+        )
+    assert done.stdout == "worked\n"

@@ -4,6 +4,8 @@ import asyncio
 import fcntl
 import json
 import os
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from cli.local.data_folder import (
     state_file,
     take_folder,
 )
+from cli.local.identity import Identity
 from cli.local.properties import Layout, Node
 
 TORN = {
@@ -83,6 +86,40 @@ def test_the_brokers_of_a_dead_owner_are_waited_for(tmp_path: Path) -> None:
         (await waiting).close()
 
     asyncio.run(scenario())
+
+
+def test_who_has_the_pid_of_a_dead_owner_does_not_keep_the_folder(tmp_path: Path) -> None:
+    stranger = replace(Identity.own(), started=1)
+
+    async def scenario() -> None:
+        with (tmp_path / lock_file).open("w") as held_by_a_broker:
+            held_by_a_broker.write(str(stranger))
+            held_by_a_broker.flush()
+            fcntl.flock(held_by_a_broker, fcntl.LOCK_EX)
+            waiting = asyncio.create_task(take_folder(tmp_path, 30.0))
+            await asyncio.sleep(0.1)
+            assert not waiting.done()
+        (await waiting).close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("name", ["jürgen", "a,b"])
+def test_a_log_that_an_older_version_put_elsewhere_is_refused_and_told(
+    tmp_path: Path, name: str
+) -> None:
+    layout, folder = layout_of(1), tmp_path / name
+    data = meta_file(folder, layout.nodes[0]).parent
+    told = Path(str(data).encode().decode("latin-1").partition(",")[0])
+    told.mkdir(parents=True)
+    (told / "meta.properties").write_text(f"cluster.id={layout.cluster_id}\nnode.id=1\n")
+    folder.mkdir()
+    write_state(folder, layout)
+    with pytest.raises(DataFolderRefused, match="an older version put it there") as refused:
+        remembered_layout(folder, 1, "4.3.0")
+    assert f"mv {shlex.quote(str(told))} {shlex.quote(str(data))}" in str(refused.value)
+    (told / "meta.properties").unlink()
+    assert remembered_layout(folder, 1, "4.3.0") == layout
 
 
 def test_an_unknown_folder_remembers_nothing(tmp_path: Path) -> None:

