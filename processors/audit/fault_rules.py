@@ -10,7 +10,7 @@ from processors.watchers.bench_health.rule import ACTOR
 
 
 class InfrastructureIsNotATestFailure(Rule):
-    """An error is the lab's, a failure never is, and is retried only if asked (invariant 9)."""
+    """An error is the lab's, a failure never is, and is retried only if asked."""
 
     name = "infrastructure_is_not_a_test_failure"
 
