@@ -123,7 +123,6 @@ LOG_TEXT_LINES_MAX = 1_000_000
 ARCHIVE_BYTES_MAX = 256_000_000
 """Largest archived log that is read back line by line; a larger one is downloaded as artifact."""
 
-ARTIFACT_CHUNK_BYTES = 256 * 1024
 DASHBOARD_ROWS_MAX = 15
 DASHBOARD_BENCHES_MAX = 400
 DASHBOARD_CASES_MAX = 500

@@ -26,6 +26,7 @@ _MEANING = {
     415: "The body is not JSON.",
     416: "The range is outside.",
     422: "The request is not in its form, or a limit is out of bounds.",
+    429: "This principal has too many of these open: close some, or try again later.",
     503: "Not now: try again.",
 }
 _HEADERS: Json = {

@@ -41,6 +41,7 @@ _TITLES: Mapping[int, str] = {
     415: "Unsupported media type",
     416: "Range not satisfiable",
     422: "Invalid request",
+    429: "Too many at once",
     431: "Headers too large",
     500: "Internal error",
     503: "Not available now",

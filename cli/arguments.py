@@ -45,8 +45,7 @@ def selector(parts: list[str] | None, *, name: str = "-l") -> str:
     try:
         parse(joined)
     except InvalidSelector as error:
-        what, _, hint = str(error).partition("; ")
-        raise BadUsage(f"{name}: {what}", next_step=hint) from error
+        raise BadUsage(f"{name}: {error.what}", next_step=error.next_step) from error
     return joined
 
 

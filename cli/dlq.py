@@ -7,7 +7,6 @@ import typer
 
 from cli.client import Client, Json, segment
 from cli.command import group
-from cli.exit_codes import ExitCode
 from cli.problems import BadUsage, Problem, Unreachable
 from cli.render import Column, age, field, plain, show_list, show_one, to_json
 from cli.session import Session
@@ -197,7 +196,7 @@ def _settle(
             session.screen.note("no open dead letters")
             return 0
         if not is_sure and (everything or len(chosen) > 1):
-            _confirm(session, f"{verb} {len(chosen)} dead letters?")
+            session.confirm(f"{verb} {len(chosen)} dead letters?")
         for letter in chosen:
             try:
                 answer = client.write("POST", f"{_path(letter)}/{verb}", body)
@@ -232,19 +231,6 @@ def _chosen(
     found = client.pages("/v1/dead-letters", {**filters, "status": "open"})
     # Oldest first: they go back in the order they came.
     return [str(item["id"]) for item in reversed(found)]
-
-
-def _confirm(session: Session, question: str) -> None:
-    if not session.screen.is_interactive:
-        raise BadUsage(
-            f"nobody is there to answer: {question}", next_step="give -y if you are sure"
-        )
-    try:
-        is_sure = typer.confirm(question, err=True)
-    except typer.Abort:
-        is_sure = False
-    if not is_sure:
-        raise Problem("nothing was changed", exit_code=ExitCode.CANCELLED)
 
 
 def _replayed(done: Json) -> str:

@@ -13,7 +13,6 @@ import typer
 
 from cli.command import group
 from cli.direct import DataDirIfNamed, KafkaIfNamed, kafka_of, operator, run_direct
-from cli.exit_codes import ExitCode
 from cli.problems import BadUsage, Problem
 from cli.serve import Prefix
 from cli.session import Session
@@ -155,8 +154,8 @@ def drop_snapshots(
     from events.topics import specs
 
     async def work(log: Any, topics: Any, bootstrap: str) -> Sequence[str]:
+        count = await log.partitions(topics.events)  # Says so if there is no such topic.
         copies = (await log.identify([topics.events]))[topics.events].copies
-        count = await log.partitions(topics.events)
         wanted = specs(topics, partitions=count, min_insync=2 if copies > 2 else 1)
         [snapshots] = [spec for spec in wanted if spec.role == "snapshots"]
         await make_anew(bootstrap, snapshots, replication=copies)
@@ -187,7 +186,7 @@ def _do(session: Session, work: Work, question: str, *, yes: bool, where: tuple[
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     if not yes:
-        _confirm(session, question)
+        session.confirm(question)
     try:
         said = run_direct(whole())
     except TeoError as error:
@@ -198,19 +197,6 @@ def _do(session: Session, work: Work, question: str, *, yes: bool, where: tuple[
     for line in said:
         session.screen.note(line)
     return 0
-
-
-def _confirm(session: Session, question: str) -> None:
-    if not session.screen.is_interactive:
-        raise BadUsage(
-            f"nobody is there to answer: {question}", next_step="give -y if you are sure"
-        )
-    try:
-        is_sure = typer.confirm(question, err=True)
-    except typer.Abort:
-        is_sure = False
-    if not is_sure:
-        raise Problem("nothing was changed", exit_code=ExitCode.CANCELLED)
 
 
 _VERBS: dict[str, Callable[..., Any]] = {

@@ -72,8 +72,13 @@ async def _until_stopped(name: str, role: Role) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     parent = os.environ.get(PARENT_FD)
+
+    def parent_is_dead(pipe: int) -> None:
+        loop.remove_reader(pipe)  # The end of a pipe can be read again and again.
+        stop.set()
+
     if parent:
-        loop.add_reader(int(parent), stop.set)
+        loop.add_reader(int(parent), parent_is_dead, int(parent))
     log = structlog.get_logger()
     log.info("role.started", pid=os.getpid())
     try:

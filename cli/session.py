@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import cast
 
+import typer
+
 from cli.arguments import checked_pool
 from cli.client import Client
 from cli.contexts import Target, resolve
 from cli.durations import parse
+from cli.exit_codes import ExitCode
 from cli.patience import COMMAND_PATIENCE_S, FOLLOW_PATIENCE_S
-from cli.problems import BadUsage
+from cli.problems import BadUsage, Problem
 from cli.render import Format, Screen
 from cli.version import version
 
@@ -74,6 +77,19 @@ class Session:
             patience_s=_limit_s("TEO_RETRY", COMMAND_PATIENCE_S),
             follow_patience_s=_limit_s("TEO_RECONNECT", FOLLOW_PATIENCE_S),
         )
+
+    def confirm(self, question: str) -> None:
+        """Ask a person. Raises `Problem` unless they say yes, `BadUsage` if nobody is there."""
+        if not self.screen.is_interactive:
+            raise BadUsage(
+                f"nobody is there to answer: {question}", next_step="give -y if you are sure"
+            )
+        try:
+            is_sure = typer.confirm(question, err=True)
+        except typer.Abort:
+            is_sure = False
+        if not is_sure:
+            raise Problem("nothing was changed", exit_code=ExitCode.CANCELLED)
 
     def pool(self, client: Client, asked: str | None) -> str:
         """Return the pool asked for, else the context's, else the only one the server has."""

@@ -96,6 +96,11 @@ class JournalBroken(TeoError):
 
 
 class InvalidSelector(TeoError):
-    """Raised when the text of a selector cannot be parsed."""
+    """Raised when the text of a selector cannot be parsed; it says both, and each alone."""
 
     code = "invalid_selector"
+
+    def __init__(self, what: str, *, next_step: str = "") -> None:
+        super().__init__(f"{what}; {next_step}" if next_step else what)
+        self.what = what
+        self.next_step = next_step

@@ -116,8 +116,8 @@ def _requirement(part: str, text: str) -> Requirement:
 def _name(name: str, text: str) -> str:
     if not _NAME_RE.fullmatch(name):
         raise InvalidSelector(
-            f"selector {text!r}: {name!r} is no label name; "
-            "write k=v, k!=v, k in (a,b), k notin (a,b), k or !k, joined by commas"
+            f"selector {text!r}: {name!r} is no label name",
+            next_step="write k=v, k!=v, k in (a,b), k notin (a,b), k or !k, joined by commas",
         )
     return name
 
@@ -128,8 +128,8 @@ def _value(value: str, text: str) -> str:
     in_quotes = _QUOTED_RE.fullmatch(value)
     if in_quotes is None or not value.isprintable():
         raise InvalidSelector(
-            f"selector {text!r}: {value!r} is no label value; use letters, digits, '.', '_', '-', "
-            "':', '/', '+', '@', '~' and '%', at most 128 characters; put any other in quotes, as "
-            'in site="Hall 3"'
+            f"selector {text!r}: {value!r} is no label value",
+            next_step="use letters, digits, '.', '_', '-', ':', '/', '+', '@', '~' and '%', at "
+            'most 128 characters; put any other in quotes, as in site="Hall 3"',
         )
     return in_quotes[1] or ""

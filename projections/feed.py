@@ -4,25 +4,15 @@ Never waits for a listener: one that is too slow loses its place and is told so.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-import structlog
-
-from events.codec import decode_event
-from events.errors import Undecodable
-from events.ids import is_in_place
-from events.log import Log, Partition, Position
+from events.log import Position
 from events.message import EventMessage
-
-log = structlog.get_logger()
 
 WAITING_CHANGES_MAX = 20_000
 """Changes that may wait for one listener."""
-HISTORY_RECORDS_MAX = 500
-HISTORY_WAIT_S = 0.5
-LIVE_WAIT_S = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,71 +106,3 @@ class ChangeFeed:
     def listeners(self) -> int:
         """How many listen."""
         return len(self._listeners)
-
-
-async def history(
-    log_: Log, topic: str, starts: Mapping[int, int], ends: Mapping[int, int]
-) -> AsyncGenerator[Sequence[Change], None]:
-    """Yield the changes of each partition from its start up to its end, which is left out.
-
-    In order within a partition. Records that cannot be read are skipped, as the projection does.
-    Close the iterator (`contextlib.aclosing`) if it is left before its end.
-    """
-    left = {Partition(topic, number): end for number, end in ends.items()}
-    wanted = {
-        partition: starts.get(partition.number, 0)
-        for partition, end in left.items()
-        if starts.get(partition.number, 0) < end
-    }
-    if not wanted:
-        return
-    reader = await log_.open_reader(wanted)
-    try:
-        open_ = set(wanted)
-        while open_:
-            records = await reader.poll(records_max=HISTORY_RECORDS_MAX, wait_s=HISTORY_WAIT_S)
-            changes: list[Change] = []
-            for record in records:
-                if record.offset < ends[record.partition]:
-                    try:
-                        message = decode_event(record.value)
-                    except Undecodable:
-                        continue
-                    if not is_in_place(message.meta, record.partition):
-                        continue  # No scheduler wrote it.
-                    position = Position(record.partition, record.offset)
-                    changes.append(Change(position=position, message=message))
-            if changes:
-                yield changes
-            for partition in tuple(open_):
-                if await reader.position(partition) >= left[partition]:
-                    open_.discard(partition)
-    finally:
-        await reader.close()
-
-
-async def follow(
-    feed: ChangeFeed, log_: Log, topic: str, starts: Mapping[int, int]
-) -> AsyncGenerator[Sequence[Change], None]:
-    """Yield all changes from `starts` on (first offset by partition; 0 if missing), then live.
-
-    Most of the history is read before it listens, so that little waits meanwhile. Each change
-    comes once and, within a partition, in order; [] whenever nothing came for `LIVE_WAIT_S`, so
-    that the caller can send a sign of life. Raises `FeedOverflow` if the caller is too slow.
-    """
-    reached = feed.ends()
-    async with aclosing(history(log_, topic, starts, reached)) as older:
-        async for changes in older:
-            yield changes
-    going_on = {n: max(starts.get(n, 0), reached.get(n, 0)) for n in {*starts, *reached}}
-    with feed.subscribe() as listener:
-        async with aclosing(history(log_, topic, going_on, listener.begins)) as newer:
-            async for changes in newer:
-                yield changes
-        while True:
-            live = await listener.next(wait_s=LIVE_WAIT_S)
-            yield [
-                change
-                for change in live
-                if change.position.offset >= starts.get(change.position.partition, 0)
-            ]

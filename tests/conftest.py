@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 import pytest
+import structlog
 
 from cli.local.cluster import ClusterConfig, EmbeddedKafka
 from tests.kafka import any_kafka, embedded_kafka
@@ -35,6 +36,14 @@ def _own_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if request.node.get_closest_marker("broker"):
         gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Let what a test makes of the logs (verbs hush them) be gone when it has ended."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

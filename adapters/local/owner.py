@@ -32,11 +32,6 @@ class Owner:
     home: str = ""
     """Empty: it has none, and takes its workspace."""
 
-    @property
-    def is_of_one_bench(self) -> bool:
-        """Whether all processes of this user are of one bench."""
-        return self.uid in UIDS
-
 
 def owner_of(user: str, bench: str, state_root: Path) -> Owner:
     """Return who the tests of a bench run as. Raises `AdapterError`."""

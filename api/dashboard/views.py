@@ -23,7 +23,7 @@ from projections.rows import (
 )
 
 ACTIVE = ("assigned", "provisioning", "running", "collecting", "tearing_down")
-STATES = ("idle", "held", "cleaning", "offline", "quarantined", "maintenance", "retired")
+STATES = ("idle", "held", "cleaning", "offline", "quarantined")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ def _words(text: str) -> str:
 Words = Annotated[str, Field(max_length=QUERY_CHARS_MAX), AfterValidator(_words)]
 """One word or several, joined by commas: any of them."""
 
-BENCH_STATES = ("offline", "idle", "held", "cleaning", "maintenance", "quarantined", "retired")
+BENCH_STATES = ("offline", "idle", "held", "cleaning", "quarantined")
 RESERVATION_STATUSES = ("queued", "granted", "released", "expired", "cancelled", "revoked")
 EXECUTION_STATUSES = (
     "queued",

@@ -206,6 +206,6 @@ OPERATIONS = (
             MEDIA_TYPE: "`id: PARTITION:OFFSET[,…]`, `event: TYPE`, "
             '`data: {"meta": {…}, "type": …, "data": {…}}`; `Last-Event-ID` resumes.'
         },
-        problems=(422, 503),
+        problems=(422, 429, 503),
     ),
 )

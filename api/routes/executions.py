@@ -165,7 +165,7 @@ OPERATIONS = (
         tag=_TAG,
         query=ExecutionQuery,
         answer=Execution,
-        problems=(404,),
+        problems=(404, 429, 503),
     ),
     Operation(
         method="DELETE",

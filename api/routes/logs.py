@@ -131,6 +131,6 @@ OPERATIONS = (
             "first_line, lines, stderr}`; `attempt`, `requeued`, `gap`, and at the end `end`; "
             "`Last-Event-ID` resumes.",
         },
-        problems=(404, 422, 503),
+        problems=(404, 422, 429, 503),
     ),
 )

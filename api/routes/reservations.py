@@ -134,7 +134,7 @@ OPERATIONS = (
         tag=_TAG,
         query=ReservationQuery,
         answer=Reservation,
-        problems=(404,),
+        problems=(404, 429, 503),
     ),
     Operation(
         method="POST",

@@ -45,7 +45,7 @@ def no_input_is_decided_twice(events: Sequence[EventMessage]) -> None:
 
 
 def one_holder_and_rising_fences(events: Sequence[EventMessage]) -> None:
-    """A bench has at most one holder; its fence rises with each grant (invariant 1)."""
+    """A bench has at most one holder; its fence rises with each grant."""
     _obey(rules.OneHolderAndRisingFences(), events)
 
 
@@ -55,22 +55,22 @@ def one_attempt_per_bench(events: Sequence[EventMessage]) -> None:
 
 
 def held_benches_are_in_use(events: Sequence[EventMessage]) -> None:
-    """A bench an execution holds has its attempt, or is being cleaned behind it (invariant 1)."""
+    """A bench an execution holds has its attempt, or is being cleaned behind it."""
     _obey(rules.HeldBenchesAreInUse(), events)
 
 
 def one_outcome_per_command(events: Sequence[EventMessage]) -> None:
-    """The events of one command are one decision (invariant 3)."""
+    """The events of one command are one decision."""
     _obey(rules.OneOutcomePerCommand(), events)
 
 
 def one_verdict_per_execution(events: Sequence[EventMessage]) -> None:
-    """An execution ends at most once, attempts are numbered from 1 (invariant 4)."""
+    """An execution ends at most once, attempts are numbered from 1."""
     _obey(rules.OneVerdictPerExecution(), events)
 
 
 def infrastructure_is_not_a_test_failure(events: Sequence[EventMessage]) -> None:
-    """An error is the lab's, a failure never is, and is retried only if asked (invariant 9)."""
+    """An error is the lab's, a failure never is, and is retried only if asked."""
     _obey(InfrastructureIsNotATestFailure(), events)
 
 
@@ -85,12 +85,12 @@ def attempts_go_where_they_are_served(events: Sequence[EventMessage]) -> None:
 
 
 def gangs_are_all_or_nothing(events: Sequence[EventMessage]) -> None:
-    """A reservation gets all its benches in the decision that grants it (invariant 5)."""
+    """A reservation gets all its benches in the decision that grants it."""
     _obey(rules.GangsAreAllOrNothing(), events)
 
 
 def words_are_of_the_one_who_was_asked(events: Sequence[EventMessage]) -> None:
-    """What a worker is believed of an attempt comes from the worker that has it (invariant 8)."""
+    """What a worker is believed of an attempt comes from the worker that has it."""
     _obey(rules.WordsAreOfTheOneWhoWasAsked(), events)
 
 

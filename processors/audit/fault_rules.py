@@ -8,11 +8,9 @@ from events.message import EventMessage
 from processors.audit.rule import BenchKey, Rule
 from processors.watchers.bench_health.rule import ACTOR
 
-OF_THE_TESTS = ("", "test", "asker")
-
 
 class InfrastructureIsNotATestFailure(Rule):
-    """An error is the lab's, a failure never is, and is retried only if asked (invariant 9)."""
+    """An error is the lab's, a failure never is, and is retried only if asked."""
 
     name = "infrastructure_is_not_a_test_failure"
 

@@ -75,7 +75,7 @@ class TimeAndInputsGoForward(Rule):
 
 
 class FactsAreTheSchedulers(Rule):
-    """Each event has the id that the scheduler gives to its place (invariant 2)."""
+    """Each event has the id that the scheduler gives to its place."""
 
     name = "facts_are_the_schedulers"
 
@@ -90,7 +90,7 @@ class FactsAreTheSchedulers(Rule):
 
 
 class OneHolderAndRisingFences(Rule):
-    """A bench has at most one holder; its fence rises with each grant (invariant 1)."""
+    """A bench has at most one holder; its fence rises with each grant."""
 
     name = "one_holder_and_rising_fences"
 
@@ -159,7 +159,7 @@ class OneAttemptPerBench(Rule):
 
 
 class HeldBenchesAreInUse(Rule):
-    """A bench an execution holds has its attempt, or is being cleaned behind it (invariant 1)."""
+    """A bench an execution holds has its attempt, or is being cleaned behind it."""
 
     name = "held_benches_are_in_use"
 
@@ -205,7 +205,7 @@ class HeldBenchesAreInUse(Rule):
 
 
 class OneOutcomePerCommand(Rule):
-    """The events of one command are one decision (invariant 3)."""
+    """The events of one command are one decision."""
 
     name = "one_outcome_per_command"
 
@@ -222,7 +222,7 @@ class OneOutcomePerCommand(Rule):
 
 
 class OneVerdictPerExecution(Rule):
-    """An execution ends at most once, attempts are numbered from 1 (invariant 4)."""
+    """An execution ends at most once, attempts are numbered from 1."""
 
     name = "one_verdict_per_execution"
 
@@ -253,7 +253,7 @@ class OneVerdictPerExecution(Rule):
 
 
 class GangsAreAllOrNothing(Rule):
-    """A reservation gets all its benches in the decision that grants it (invariant 5)."""
+    """A reservation gets all its benches in the decision that grants it."""
 
     name = "gangs_are_all_or_nothing"
 
@@ -285,7 +285,7 @@ class GangsAreAllOrNothing(Rule):
 
 
 class WordsAreOfTheOneWhoWasAsked(Rule):
-    """What a worker is believed of an attempt comes from the worker that has it (invariant 8)."""
+    """What a worker is believed of an attempt comes from the worker that has it."""
 
     name = "words_are_of_the_one_who_was_asked"
 

@@ -6,7 +6,7 @@ with a scheduler, and what it did is on the journal, with actor and reason.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -45,6 +45,10 @@ class By:
 
 @asynccontextmanager
 async def _taken_over(log: Log, topics: Topics, number: int) -> AsyncIterator[Writer]:
+    """Be the one who writes to a partition. Raises `NotMended` if there is no such partition."""
+    count = await log.partitions(topics.events)
+    if number >= count:
+        raise NotMended(f"{topics.events} has the partitions 0 to {count - 1}, and no {number}")
     writer = await log.open_writer(topics.writer(number))
     try:
         yield writer
@@ -91,12 +95,13 @@ async def _refuse_taken(log: Log, partition: Partition, offset: int) -> None:
     """Raise `NotMended` of a record that needs no passing over."""
     at = f"offset {offset} of {partition.topic} partition {partition.number}"
     end = (await log.ends([partition]))[partition]
-    async for records in read_until(log, partition, offset, min(end, offset + 1)):
-        for record in records:
-            raise NotMended(
-                f"{at} is {_what(record)}, and the journal is whole with it: it stays. A record "
-                "that was quarantined before needs nothing more"
-            )
+    async with aclosing(read_until(log, partition, offset, min(end, offset + 1))) as batches:
+        async for records in batches:
+            for record in records:
+                raise NotMended(
+                    f"{at} is {_what(record)}, and the journal is whole with it: it stays. A "
+                    "record that was quarantined before needs nothing more"
+                )
     raise NotMended(f"{at} has no record: name the offset that the scheduler's log names")
 
 
@@ -132,10 +137,11 @@ async def _is_copy(log: Log, record: Record, seq: int) -> bool:
     """Return True if the very same fact stands before `record`."""
     partition = Partition(record.topic, record.partition)
     begin = (await log.begins([partition]))[partition]
-    async for records in read_until(log, partition, begin, record.offset):
-        for each in records:
-            if each.value == record.value:
-                return decode_event(each.value).meta.seq == seq
+    async with aclosing(read_until(log, partition, begin, record.offset)) as batches:
+        async for records in batches:
+            for each in records:
+                if each.value == record.value:
+                    return decode_event(each.value).meta.seq == seq
     return False
 
 

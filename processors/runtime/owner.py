@@ -130,21 +130,20 @@ class Owner:
 
     async def run(self) -> None:
         """Serve until cancelled; recover from whatever happens."""
-        failures = 0
+        backoff_s = BACKOFF_S_FIRST
         while True:
-            wait_s = min(BACKOFF_S_MAX, BACKOFF_S_FIRST * 2**failures)
-            failures += 1
+            wait_s, backoff_s = backoff_s, min(BACKOFF_S_MAX, 2 * backoff_s)
             try:
                 await self._serve()
             except _Poisoned:
-                wait_s, failures = 0.0, 0
+                wait_s, backoff_s = 0.0, BACKOFF_S_FIRST
             except TeoError as error:
                 wait_s = self.standing.fell(error) or wait_s
             except Exception:
                 logger.exception("partition.crashed", partition=self._number)
                 self.standing.crashed()
             if self._is_serving:
-                failures = 0
+                backoff_s = BACKOFF_S_FIRST
             self.ledger, self._is_serving = None, False
             self._metrics.recoveries.add(1)
             await asyncio.sleep(wait_s)

@@ -15,6 +15,8 @@ from events.selector import parse
 from events.shared import BenchSpec, RunSpec, StepPolicy
 
 EPOCH = datetime.fromtimestamp(0, UTC)
+MATCHES_MAX = 10_000
+"""Selectors of a pool whose benches are remembered: anybody may ask by ever new ones."""
 
 
 @dataclass(slots=True)
@@ -304,6 +306,8 @@ class Pool:
                 for name in sorted(self.benches)
                 if wanted.matches(self.benches[name].spec.labels)
             )
+            if len(self.matches) >= MATCHES_MAX:
+                self.matches.clear()
             self.matches[selector] = found
         return found
 

@@ -119,14 +119,14 @@ class Keeper:
         size_bytes: int | None = None,
     ) -> None:
         """Store one file, found with `size_bytes`; one that may not be kept becomes a note."""
+        limits = self._limits
+        if len(evidence.artifacts) >= limits.artifacts_max:
+            _note_once(evidence, f"more than {limits.artifacts_max} files: the rest not kept")
+            return
         name = self._free_name(path, kind, evidence)
         if self._masker(name) != name:
             # Masked, two files could get one name.
             evidence.notes.append(f"{name!r} not kept: its name holds a secret; rename it")
-            return
-        limits = self._limits
-        if len(evidence.artifacts) >= limits.artifacts_max:
-            _note_once(evidence, f"more than {limits.artifacts_max} files: the rest not kept")
             return
         try:
             expected = _size(source) if size_bytes is None else size_bytes

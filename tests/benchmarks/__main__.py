@@ -30,6 +30,7 @@ from events.kafka.log import KafkaLog
 from events.topics import Durability
 from processors.scheduler.evolve import fold
 from processors.scheduler.state import Ledger
+from tests.benchmarks import replays
 from tests.benchmarks.broker_down import rates
 from tests.benchmarks.http import Connection
 from tests.benchmarks.projections import journal
@@ -245,6 +246,12 @@ async def broker_down(folder: Path) -> None:
         show(f"three brokers, {phase}", f"longest pause {pause_s:.2f} s, {rate:.0f} commands/s")
 
 
+async def replayed() -> None:
+    """Streams that replay the journal beside somebody else's requests."""
+    for what, figure in replays.lines(await replays.with_kafka(replays.replays), spread):
+        show(what, figure)
+
+
 def memory(pids: dict[str, int]) -> None:
     for role, pid in sorted(pids.items()):
         status = Path(f"/proc/{pid}/status").read_text()
@@ -305,6 +312,7 @@ async def main() -> None:
         await recovery(stack.bootstrap)
     with tempfile.TemporaryDirectory(prefix="teo-bench-") as folder:
         await broker_down(Path(folder))
+    await replayed()
 
 
 def asked() -> Coroutine[None, None, None]:

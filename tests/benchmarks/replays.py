@@ -1,6 +1,6 @@
 """What 50 slow streams that replay 100,000 events cost everybody else of the same API.
 
-Also a program of its own: `python -m tests.benchmarks.replays` starts a Kafka for it.
+A part of `make bench`, and a program of its own (`python -m tests.benchmarks.replays`).
 """
 
 import asyncio

@@ -96,7 +96,7 @@ def drives_were_assigned(drives: Iterable[Drive], events: Iterable[EventMessage]
 def acknowledged_commands_have_one_outcome(
     acks: Iterable[Ack], events: Iterable[EventMessage]
 ) -> None:
-    """What a client was told is what the journal says, once (invariant 3)."""
+    """What a client was told is what the journal says, once."""
     first = [m for m in events if m.meta.index == 0 and m.meta.request_hash]
     outcomes = Counter(message.meta.causation_id for message in first)
     bodies = {message.meta.causation_id: message.body for message in first}
@@ -129,7 +129,7 @@ def one_key_is_one_command(acks: Iterable[Ack]) -> None:
 def executions_end_in_one_verdict(
     executions: Iterable[str], events: Iterable[EventMessage]
 ) -> None:
-    """Each accepted execution has exactly one verdict once all has settled (invariant 4)."""
+    """Each accepted execution has exactly one verdict once all has settled."""
     submitted = set(executions)
     ends: Counter[str] = Counter()
     for message in events:
@@ -146,7 +146,7 @@ def executions_end_in_one_verdict(
 def no_process_outlives_its_attempt(
     sightings: Iterable[Sighting], events: Iterable[EventMessage]
 ) -> None:
-    """Once the end of an attempt is on the journal, nothing of it is alive (invariant 6)."""
+    """Once the end of an attempt is on the journal, nothing of it is alive."""
     ended = {
         (body.execution_id, body.attempt): message.meta.occurred_at.timestamp()
         for message in events
@@ -179,6 +179,6 @@ def artifacts_are_what_they_were(
 
 
 def are_equal(fingerprints: Mapping[str, str]) -> None:
-    """All projections of one log show the same (invariant 7)."""
+    """All projections of one log show the same."""
     if len(set(fingerprints.values())) > 1:
         raise Violated(f"projections differ: {dict(fingerprints)}")

@@ -56,9 +56,10 @@ for _ in range(7):
     os.fork()
 time.sleep(600)
 """
+# Deeper than a path can say, and than Python may recurse.
 DEEP = """
 import os
-for _ in range(400):
+for _ in range(1200):
     os.mkdir("folder")
     os.chdir("folder")
 with open("file", "wb") as file:
@@ -117,7 +118,7 @@ def test_processes_that_double_are_ended(local: Local) -> None:
         ("sh", "-c", "for i in 1 2 3; do head -c 1048576 /dev/zero > $i; done; exec sleep 600"),
         (sys.executable, "-c", DEEP),
     ],
-    ids=["ends before anybody looks", "goes on", "400 folders deep"],
+    ids=["ends before anybody looks", "goes on", "1,200 folders deep"],
 )
 def test_a_workspace_that_grows_too_big_fails_its_test(
     local: Local, command: tuple[str, ...]

@@ -30,7 +30,7 @@ class WatchedPartition:
     skipped: int = 0
     """How many records could not be read, in all."""
     _last: bytes | None = None
-    """The newest record, undecoded."""
+    """The newest event, undecoded."""
     _seq: int = 0
     _slack: int = 0
     """How many records that could not be read may have taken a number, since one that could."""
@@ -54,10 +54,10 @@ class WatchedPartition:
                 self._seq, self._slack = message.meta.seq, 0
                 asked = apply(self.health, message)
             self._seq += 1
+            self._last = record.value
         except Undecodable as error:
             self._skip(record, error)
         self.offset = record.offset + 1
-        self._last = record.value
         return asked
 
     def newest_at(self) -> datetime | None:
@@ -68,20 +68,21 @@ class WatchedPartition:
             return None
 
     def _refuse_strangers(self, record: Record) -> None:
-        """Raise `Undecodable` for an event that no scheduler wrote at its place."""
+        """Raise `Undecodable` for an event that no scheduler wrote where it stands.
+
+        A copy of an earlier one is none either: it was counted where that stands.
+        """
         meta = decode_event(record.value).meta
         if not is_in_place(meta, record.partition):
             raise Undecodable(f"the id {meta.event_id} is not one that a scheduler gives")
+        if meta.seq < self._seq - self._slack:
+            raise Undecodable(f"it has the seq {meta.seq} once more, where {self._seq} was due")
 
     def _check(self, seq: int, offset: int) -> None:
         if seq > self._seq:
             raise JournalBroken(
                 f"journal partition {self.number}, offset {offset}: seq {seq} where {self._seq} "
                 "was due: events are missing"
-            )
-        if seq < self._seq - self._slack:
-            logger.warning(
-                "watcher.seq_behind", partition=self.number, offset=offset, seq=seq, due=self._seq
             )
 
     def _skip(self, record: Record, error: Undecodable) -> None:

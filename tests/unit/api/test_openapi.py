@@ -9,6 +9,7 @@ from api.docs_view import groups
 from api.openapi import document
 from api.operations import METHODS_THAT_CHANGE
 from api.routes import operations
+from api.sse import MEDIA_TYPE
 
 DOCUMENT = document(operations(), version="1.2.3")
 
@@ -48,6 +49,18 @@ def test_changes_take_a_key_and_name_their_problems(operation: Any) -> None:
     assert (operation.role is None) is (described.get("security") == [])
     if operation.is_command:
         assert {"202", "401", "403", "503"} <= described["responses"].keys()
+
+
+def test_what_is_kept_open_says_that_there_may_be_too_many() -> None:
+    kept_open = [
+        each
+        for each in operations()
+        if MEDIA_TYPE in each.media or (each.query and "wait_s" in each.query.model_fields)
+    ]
+    assert {"streamEvents", "getExecution"} <= {each.name for each in kept_open}
+    for operation in kept_open:
+        described = DOCUMENT["paths"][operation.path][operation.method.lower()]
+        assert {"429", "503"} <= described["responses"].keys(), operation.name
 
 
 def test_the_page_shows_every_operation() -> None:

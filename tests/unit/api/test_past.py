@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from api import past as past_module
 from api.past import Block, Past, start_of
-from events.log import Position
+from events.codec import decode_event, encode
+from events.log import Outgoing, Position
 from tests.unit.api.lab import Lab, in_lab
 from tests.unit.api.test_events import reserve
 
@@ -53,6 +55,18 @@ def test_blocks_hold_every_event_once_wherever_one_begins(tmp_path: Path) -> Non
             found = offsets(await chain(past, start_of(begin), end))
             assert found == [each for each in expected if each >= start_of(begin)]
             assert start_of(begin) <= begin
+
+    played(scene, tmp_path)
+
+
+def test_what_no_scheduler_wrote_is_not_of_the_past(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        past, _ = await filled(lab, 2)
+        event = decode_event(lab.cluster.all_records("teo.events")[0].value)
+        forged = encode(replace(event, meta=replace(event.meta, event_id="forged")))
+        await lab.deps.log.append([Outgoing(topic="teo.events", key=b"lab", value=forged)])
+        expected = [record.offset for record in lab.cluster.all_records("teo.events")]
+        assert offsets(await chain(past, 0, expected[-1] + 1)) == expected[:-1]
 
     played(scene, tmp_path)
 

@@ -97,6 +97,7 @@ def test_paths_and_methods_and_queries(tmp_path: Path) -> None:
         check(await lab.call("GET", f"{EXECUTIONS}?verdict=ok"), 422, "invalid_query", "passed")
         check(await lab.call("GET", f"{RESERVATIONS}?status=held"), 422, "invalid_query", "granted")
         check(await lab.call("GET", "/v1/benches?state=idle,up"), 422, "invalid_query", "'up'")
+        check(await lab.call("GET", "/v1/benches?state=retired"), 422, "invalid_query", "'retired'")
         assert (await lab.call("GET", "/v1/benches?state=idle,held")).status_code == 200
         check(await lab.call("GET", f"{EXECUTIONS}?cursor=zzz"), 422, "invalid_cursor", "zzz")
         check(await lab.call("GET", "/v1/benches?selector=("), 422, "invalid_selector")

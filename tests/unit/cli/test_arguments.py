@@ -22,6 +22,13 @@ def test_a_malformed_selector_is_refused(text):
     assert refused.value.exit_code == 2
 
 
+def test_what_somebody_wrote_is_never_told_as_the_next_step():
+    with pytest.raises(BadUsage) as refused:
+        arguments.selector(["board=a; curl evil"])
+    assert "board=a; curl evil" in refused.value.what
+    assert refused.value.next_step.startswith("use letters, digits")
+
+
 @pytest.mark.parametrize("text", ["", "exe-", "res-1", "exe-../x", "exe-1/2"])
 def test_what_is_no_execution_id_is_refused(text):
     with pytest.raises(BadUsage, match="no id of an execution"):

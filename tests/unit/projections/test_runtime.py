@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
@@ -20,7 +20,7 @@ from events.log import Position
 from events.message import EventMessage
 from events.topics import Topics
 from projections import queries, runtime
-from projections.feed import ChangeFeed, FeedOverflow, follow, history
+from projections.feed import Change, ChangeFeed, FeedOverflow
 from projections.read_model import ReadModel
 from projections.rebuild import rebuild, rebuild_live
 from projections.runtime import Projector
@@ -281,10 +281,8 @@ def test_the_feed_tells_every_listener_what_was_applied() -> None:
 def test_a_slow_listener_is_told_and_the_others_go_on() -> None:
     async def scenario() -> None:
         feed = ChangeFeed(changes_max=3)
-        log = JournalLog()
-        log.write(decisions(*([ONLINE] for _ in range(6))))
-        end = log.next_offsets[0]
-        changes = [c async for part in history(log, TOPICS.events, {}, {0: end}) for c in part]
+        messages = decisions(*([ONLINE] for _ in range(6)))
+        changes = [Change(position=Position(0, at), message=m) for at, m in enumerate(messages)]
         with feed.subscribe() as slow, feed.subscribe() as quick:
             feed.publish(changes[:3])
             assert len(await quick.next(wait_s=0)) == 3
@@ -295,31 +293,6 @@ def test_a_slow_listener_is_told_and_the_others_go_on() -> None:
                     await slow.next(wait_s=0)
 
     asyncio.run(scenario())
-
-
-@pytest.mark.parametrize("start", [0, 1, 4, 8])
-def test_follow_gives_history_then_what_comes_once_each(start: int) -> None:
-    async def scenario() -> list[int]:
-        log = JournalLog()
-        log.write(decisions([REGISTERED], *([ONLINE, OFFLINE] for _ in range(4))))
-        found: list[int] = []
-        with Store(None) as store:
-            async with projecting(log, store) as projector:
-                assert await projector.caught_up(WAIT_S)
-                async with aclosing(
-                    follow(projector.feed, log, TOPICS.events, {0: start})
-                ) as stream:
-                    async for changes in stream:
-                        found += [c.message.meta.seq for c in changes]
-                        if found[-1:] == [8]:
-                            log.write(decision(OFFLINE, seq=9))
-                        if found[-1:] == [9]:
-                            break
-        return found
-
-    # seqs 0, 1-2, 3-4, ... stand at offsets 0, 2-3, 5-6, ...
-    first = {0: 0, 1: 1, 4: 3, 8: 5}[start]
-    assert asyncio.run(scenario()) == list(range(first, 10))
 
 
 def files(folder: Path) -> list[str]:

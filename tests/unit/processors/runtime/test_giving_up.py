@@ -5,8 +5,10 @@ import asyncio
 from contextlib import suppress
 from typing import cast
 
+import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 
+from events.errors import LogUnavailable
 from events.topics import Topics
 from processors.runtime.log_time import Clock
 from processors.runtime.owner import Owner
@@ -18,6 +20,8 @@ from tests.sim.memory_log import MemoryLog
 TOPICS = Topics("t")
 SOON_S = 30.0
 """Of virtual time."""
+LONG_S = 2.0 * 3600
+"""Of virtual time: longer than anything that doubles may double."""
 
 
 def scheduler_on(cluster: MemoryCluster) -> Scheduler:
@@ -86,6 +90,26 @@ def test_an_owner_that_ended_by_itself_is_replaced() -> None:
         task.cancel()
         await asyncio.sleep(SOON_S)
         assert scheduler.owners[0] is not ended
+        assert scheduler.is_ready
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+    run(scene())
+
+
+def test_an_owner_outlives_an_outage_of_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(_: Owner) -> None:
+        raise LogUnavailable("the broker is away")
+
+    async def scene() -> None:
+        scheduler = scheduler_on(MemoryCluster(topics=TOPICS))
+        with monkeypatch.context() as broken:
+            broken.setattr(Owner, "_serve", fails)
+            running = asyncio.create_task(scheduler.run())
+            await asyncio.sleep(LONG_S)
+        assert not running.done()
+        await asyncio.sleep(SOON_S)
         assert scheduler.is_ready
         running.cancel()
         with suppress(asyncio.CancelledError):

@@ -253,3 +253,14 @@ def test_a_journal_begun_anew_runs_nothing_again_and_keeps_fences() -> None:
             await begin_anew(lab.log, TOPICS, 0, {}, BY, lab.cluster.now())
 
     play(scene)
+
+
+def test_a_partition_that_is_not_there_is_said_at_once() -> None:
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 1)
+        with pytest.raises(NotMended, match="the partitions 0 to 0, and no 7"):
+            await quarantine(lab.log, TOPICS, 7, [0], BY)
+        with pytest.raises(NotMended, match="the partitions 0 to 0, and no 7"):
+            await accept_inputs(lab.log, TOPICS, 7, BY)
+
+    play(scene)

@@ -18,6 +18,7 @@ from events.reports import (
     ResultsCollected,
     WorkerHeartbeat,
 )
+from processors.scheduler import state
 from processors.scheduler.evolve import _APPLY, NO_CHANGE
 from tests.unit.processors.scheduler.history import (
     CASE,
@@ -53,6 +54,19 @@ def test_given_a_holder_when_released_then_the_next_gets_the_bench_with_a_higher
     events = history.ask(ReleaseReservation(reservation_id="r1"))
     assert names(events) == ["ReservationReleased", "BenchFreed", "ReservationGranted", "BenchHeld"]
     assert [e.fence for e in events if isinstance(e, facts.BenchHeld)] == [2]
+    history.check()
+
+
+def test_ever_new_selectors_are_not_all_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "MATCHES_MAX", 3)
+    history = lab("b1", "b2")
+    for number in range(20):
+        history.ask(reserve(f"r{number}", f"n!=x{number}"))
+        history.ask(reserve(f"none{number}", f"n=x{number}"))
+    pool = history.ledger.pools["lab"]
+    assert len(pool.matches) <= 3
+    assert pool.matching("n=b1") == ("b1",)
+    assert len(pool.reservations) == 20
     history.check()
 
 

@@ -2,6 +2,7 @@
 
 import struct
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from events.log import Record
 from processors.watchers.bench_health.partition import WatchedPartition
 from processors.watchers.bench_health.rule import Ask
 from tests.unit.processors.watchers.facts_of import (
+    START,
     error,
     journal,
     message,
@@ -88,6 +90,29 @@ def test_an_event_that_no_scheduler_wrote_is_counted_and_has_no_number() -> None
     take(watched, given_[0], record(1, encode(forged)), *given_[1:])
     assert watched.skipped == 1
     assert not watched.health.bench("lab", "b1").is_quarantined
+
+
+@pytest.mark.parametrize("copied", [1, 2])
+def test_a_copy_of_an_event_counts_nothing_and_loses_nothing(copied: int) -> None:
+    """As an operator has quarantined it: schedulers go on, and so does the watcher."""
+    online = facts.BenchOnline(bench="b1")
+    events = journal((0, policy(2, 60)), (1, error()), (2, online), (3, error()), (4, error()))
+    watched, given_ = WatchedPartition(0), records(events)
+    take(watched, *given_[:3])
+    take(watched, replace(given_[copied], offset=given_[2].offset + 1))
+    assert watched.skipped == 1
+    later = [replace(each, offset=each.offset + 1) for each in given_[3:]]
+    assert not take(watched, later[0]), "two errors, and two are allowed"
+    assert [ask.body.bench for ask in take(watched, later[1])] == ["b1"]
+
+
+def test_what_no_scheduler_wrote_tells_no_time() -> None:
+    given_ = records(journal((0, policy(1, 60)), (1, error())))
+    forged = message(taken_out(), seq=2, at_s=10**9)
+    forged = replace(forged, meta=replace(forged.meta, event_id="forged"))
+    watched = WatchedPartition(0)
+    take(watched, *given_, record(9, encode(forged)))
+    assert watched.newest_at() == START + timedelta(seconds=1)
 
 
 def test_a_lost_record_is_noticed() -> None:

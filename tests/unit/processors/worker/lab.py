@@ -115,6 +115,7 @@ class FakeLog:
 
     def __init__(self) -> None:
         self.records: dict[Partition, list[Record]] = {}
+        self._decoded: dict[bytes | None, Any] = {}
         for topic in (TOPICS.tasks, TOPICS.reports, TOPICS.logs, TOPICS.dlq):
             for number in range(PARTITIONS):
                 self.records[Partition(topic, number)] = []
@@ -211,12 +212,17 @@ class FakeLog:
         )
 
     def read(self, topic: str) -> list[Any]:
-        return [
-            decode(record.value)
+        """Return what is on a topic; each record is decoded once, however often a test looks."""
+        values = [
+            record.value
             for partition in sorted(self.records)
             if partition.topic == topic
             for record in self.records[partition]
         ]
+        self._decoded.update(
+            {value: decode(value) for value in values if value not in self._decoded}
+        )
+        return [self._decoded[value] for value in values]
 
 
 class ScriptedAdapter:
