@@ -229,7 +229,7 @@ async def _limit(guard: Guard, streams: Streams, attempt: Attempt, lease: Lease)
     if cause != "lease_expired":
         guard.stop(attempt.grace_s, cause=cause)
         await asyncio.sleep(attempt.grace_s + STOP_MARGIN_S)
-    await asyncio.to_thread(guard.kill)
+    await asyncio.to_thread(guard.kill, cause)
 
 
 async def _limit_use(guard: Guard, watched: Use, attempt: Attempt) -> None:
@@ -239,4 +239,4 @@ async def _limit_use(guard: Guard, watched: Use, attempt: Attempt) -> None:
     grace_s = min(attempt.grace_s, use.GRACE_S)
     guard.stop(grace_s, cause="limit_exceeded", detail=detail)
     await asyncio.sleep(grace_s + STOP_MARGIN_S)
-    await asyncio.to_thread(guard.kill)
+    await asyncio.to_thread(guard.kill, "limit_exceeded", detail)
