@@ -177,6 +177,12 @@ def test_a_full_disk_of_the_worker_is_not_held_against_the_bench() -> None:
     assert (fault.code, fault.whose, fault.is_retriable) == ("state_unusable", "worker", True)
 
 
+def test_a_machine_that_can_start_no_thread_is_not_held_against_the_bench() -> None:
+    fault = fault_of("collect", RuntimeError("can't start new thread"))
+    assert (fault.code, fault.whose) == ("worker_exhausted", "worker")
+    assert fault_of("collect", RuntimeError("something else")).whose == "bench"
+
+
 def test_a_test_over_a_limit_has_failed_and_its_reason_names_the_limit() -> None:
     attempt = Attempt(
         id=AttemptId(execution_id="exe-1", number=1, fence=1),
