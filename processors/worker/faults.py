@@ -39,6 +39,18 @@ class NotStored(AdapterError):
         super().__init__(text, code="store_unavailable", fault="store")
 
 
+class NotRead(AdapterError):
+    """Raised when reports that are within all limits were not read in time."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(
+            f"the reports were not read within {limit_s:g} s: write less into them, or give the "
+            "worker fewer slots",
+            code="report_not_read",
+            fault="worker",
+        )
+
+
 def fault_of(step: str, error: Exception, *, adapter: str = "") -> Fault:
     """Return the fault that an error which ended `step` on a bench of `adapter` is."""
     if isinstance(error, StepTimedOut):
