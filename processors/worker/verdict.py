@@ -174,7 +174,10 @@ def _by_exit_code_and_report(seen: Seen) -> Outcome:
 def _not_collected(seen: Seen) -> Fault | None:
     """Return why it is not known what the test left, unless the test itself did that."""
     fault = seen.collect_fault
-    return None if fault is None or fault.whose == "test" else fault
+    if fault is None or fault.whose == "test":
+        return None
+    is_only_shown = fault.code == "report_not_read" and seen.verdict_by == "exit-code"
+    return None if is_only_shown else fault
 
 
 def _failed(code: str, reason: str) -> Outcome:
