@@ -32,7 +32,7 @@ from adapters.local.config import LocalConfig, local_config
 from adapters.local.guard import STOP_MARGIN_S, Guard
 from adapters.local.launch import launch_of
 from adapters.local.orphans import end_orphans
-from adapters.local.owner import MACHINE_DIR, Owner, owner_of
+from adapters.local.owner import MACHINE_DIR, Owner, check_can_work_in, owner_of
 from adapters.local.place import (
     CLOSED,
     OPEN,
@@ -75,7 +75,9 @@ class LocalAdapter:
         config = local_config(bench, self._allowed)
         config.check_folders()
         self._mark_root()
-        self._owner(bench, config)
+        owner = self._owner(bench, config)
+        if owner is not None and config.directory is not None:
+            await asyncio.to_thread(check_can_work_in, owner, config.directory, bench.name)
 
     def handle_for(self, attempt_id: AttemptId, bench: Bench) -> Handle:
         """Return the handle of an attempt; see the contract."""

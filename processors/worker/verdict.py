@@ -127,7 +127,9 @@ def _early(seen: Seen) -> Outcome | None:
             fault=cut.fault,
         )
     if seen.cannot_start:
-        return _failed("cannot_start", seen.cannot_start)
+        is_whole = seen.cannot_start.startswith("cannot start")  # As adapters often say it.
+        prefix = "" if is_whole else "cannot start: "
+        return _failed("cannot_start", prefix + seen.cannot_start)
     if seen.fault is not None:
         return _broken(seen.fault)
     return None

@@ -178,6 +178,11 @@ def test_a_full_disk_of_the_worker_is_not_held_against_the_bench() -> None:
     assert (fault.code, fault.whose, fault.is_retriable) == ("state_unusable", "worker", True)
 
 
+@pytest.mark.parametrize("said", ["no such program", "cannot start: no such program"])
+def test_why_a_command_cannot_be_started_is_told_once(said: str) -> None:
+    assert judge(Seen(cannot_start=said)).reason == "cannot start: no such program"
+
+
 def test_reports_that_were_not_read_matter_only_where_they_decide() -> None:
     seen = Seen(exit_code=0, collect_fault=fault_of("collect", NotRead(75.0)))
     outcome = judge(seen)
