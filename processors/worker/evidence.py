@@ -92,6 +92,8 @@ class Keeper:
         for found in collected.found:
             if found.kind == "junit" or found.path not in once:
                 once[found.path] = found
+        if asks_report and not collected.has_all_reports:
+            evidence.report_fault = "report_unreadable"
         if asks_report and all(found.kind != "junit" for found in once.values()):
             evidence.report_fault = "report_missing"
         is_read = await self._read_reports(once, evidence)

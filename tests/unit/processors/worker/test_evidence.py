@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 
 import pytest
 
-from adapters.contract import Collected, Found, FoundKind
+from adapters.contract import Collected, Found, FoundKind, Refused
 from events.shared import AttemptRef, Case
 from processors.artifacts.files import FileStore, inline
 from processors.artifacts.store import ArtifactStoreUnavailable, Source, StoredArtifact
@@ -169,6 +169,21 @@ def test_large_reports_are_read_in_turns_and_small_ones_beside_them(tmp_path: Pa
 
     asyncio.run(scene())
     assert len(opened) == 2
+
+
+def test_a_report_that_was_left_out_leaves_no_pass(tmp_path: Path) -> None:
+    text = "<testsuite><testcase name='a'/></testsuite>"
+    collected = Collected(
+        found=(junit(text),),
+        refused=(Refused(path="s.xml", code="unreadable", reason="cannot be read"),),
+        has_all_reports=False,
+    )
+    for asks_report, fault in ((True, "report_unreadable"), (False, "")):
+        evidence = Evidence(Cases(LIMITS, MASK))
+        store = FileStore(tmp_path / "store", offload=inline)
+        keeper = Keeper(REF, pool="lab", store=store, limits=LIMITS, masker=MASK)
+        asyncio.run(keeper.keep(collected, evidence, asks_report=asks_report))
+        assert evidence.report_fault == fault
 
 
 def test_more_reports_than_are_read_leave_no_pass(tmp_path: Path) -> None:
