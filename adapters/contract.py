@@ -202,6 +202,9 @@ class Collected:
 
     found: tuple[Found, ...] = ()
     refused: tuple[Refused, ...] = ()
+    has_all_reports: bool = True
+    """False if a file that is a report by its name is among `refused`, or was not come to: then
+    nobody knows that all passed."""
 
 
 class Lease:

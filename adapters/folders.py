@@ -6,10 +6,13 @@ folder is open at a time, however deep the tree is, and nothing recurses.
 """
 
 import errno
+import fcntl
 import os
 import stat
+import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +23,10 @@ LINKS_MAX = 40
 RESCANS_MAX = 1_000
 _LOOK_EVERY = 256
 _RIGHTS = 0o700
+_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
+"""FS_IOC_GETFLAGS and FS_IOC_SETFLAGS of Linux, where a `long` has 8 bytes."""
+_UNCHANGEABLE = 0x10 | 0x20
+"""FS_IMMUTABLE_FL and FS_APPEND_FL."""
 
 Identity = tuple[int, int]
 """Device and inode: what a file or folder is, whatever its name."""
@@ -186,11 +193,17 @@ class Descent:
     def down(self, name: str, *, with_rights: bool = False) -> None:
         """Go into the folder `name`. Raises `OSError`, also for a link.
 
-        `with_rights`: whatever rights were taken from it are given back first.
+        `with_rights`: whatever rights were taken from it are given back first. A folder that can be
+        listed and not entered is not gone into: there would be no way back out of it.
         """
         if with_rights:
             _give_rights(self.fd, name)
         fd = os.open(name, FOLDER, dir_fd=self.fd)
+        try:
+            os.stat("..", dir_fd=fd)
+        except OSError:
+            os.close(fd)
+            raise
         self._above.append(identity_of(os.fstat(self.fd)))
         self.fd = _switched(self.fd, fd)
 
@@ -216,7 +229,9 @@ def _give_rights(parent_fd: int, name: str) -> None:
         # What is opened so needs no rights, and /proc names it and nothing else.
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
         try:
-            os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(mode) | _RIGHTS)  # noqa: PTH101
+            # One that is marked as unchangeable is open to whoever may mark it.
+            with suppress(PermissionError):
+                os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(mode) | _RIGHTS)  # noqa: PTH101
         finally:
             os.close(fd)
     else:
@@ -277,6 +292,7 @@ def _remove(descent: Descent, name: str, is_given_up: Callable[[], bool]) -> Non
 def _empty(fd: int, is_given_up: Callable[[], bool]) -> list[str]:
     """Remove all but the folders of a folder; return the names of those."""
     folders: list[str] = []
+    unmark(fd)
     with os.scandir(fd) as entries:
         for number, entry in enumerate(entries):
             if number % _LOOK_EVERY == 0 and is_given_up():
@@ -284,8 +300,38 @@ def _empty(fd: int, is_given_up: Callable[[], bool]) -> list[str]:
             if entry.is_dir(follow_symlinks=False):
                 folders.append(entry.name)
             else:
-                os.unlink(entry.name, dir_fd=fd)
+                _unlink(fd, entry.name)
     return folders
+
+
+def _unlink(fd: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=fd)
+    except PermissionError:
+        if not stat.S_ISREG(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+            raise  # A pipe or device is not opened.
+        file = os.open(name, FILE, dir_fd=fd)
+        try:
+            unmark(file)
+        finally:
+            os.close(file)
+        os.unlink(name, dir_fd=fd)
+
+
+def unmark(fd: int) -> None:
+    """Take from a file or folder the marks by which nobody may change it (`chattr +i`, `+a`).
+
+    A root can set them, on file systems that know them, and take them away; else nothing is done.
+    """
+    if sys.platform != "linux":
+        return
+    with suppress(OSError):
+        flags = bytearray(8)
+        fcntl.ioctl(fd, _GET_FLAGS, flags)
+        number = int.from_bytes(flags[:4], sys.byteorder)
+        if number & _UNCHANGEABLE:
+            flags[:4] = (number & ~_UNCHANGEABLE).to_bytes(4, sys.byteorder)
+            fcntl.ioctl(fd, _SET_FLAGS, flags)
 
 
 def give_tree(
@@ -332,7 +378,7 @@ def mounts_below(path: Path) -> Sequence[str]:
         lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
     except OSError:
         return ()
-    points = {_plain(line.split(" ")[4]) for line in lines}
+    points = [_plain(line.split(" ")[4]) for line in lines]  # One can be in the way of another.
     below = [point for point in points if point == real or point.startswith(f"{real}/")]
     return sorted(below, key=len, reverse=True)
 

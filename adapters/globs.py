@@ -64,6 +64,8 @@ class Matched:
 
     files: tuple[Match, ...] = ()
     refused: tuple[Refused, ...] = ()
+    is_whole: bool = True
+    """False if a file that a glob names was refused, or the walk ended before its end."""
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -108,7 +110,9 @@ def match_files(
     if walk.refused_more:
         refused = [*refused, _refused("", "more", f"and {walk.refused_more} more")]
     return Matched(
-        files=tuple(sorted(walk.found, key=lambda match: match.path)), refused=tuple(refused)
+        files=tuple(sorted(walk.found, key=lambda match: match.path)),
+        refused=tuple(refused),
+        is_whole=walk.is_whole,
     )
 
 
@@ -140,6 +144,7 @@ class _Walk:
         self.found: list[Match] = []
         self.refused: list[Refused] = []
         self.refused_more = 0
+        self.is_whole = True
         self._root = root
         self._patterns = patterns
         self._is_given_up = is_given_up
@@ -155,9 +160,11 @@ class _Walk:
         try:
             self._go(descent)
         except _Enough as enough:
+            self.is_whole = False
             self._refuse("", "too_many_files", f"{enough}: what comes after was not collected")
         except OSError as error:
             # The tree was moved under the walk: what was found stays found.
+            self.is_whole = False
             self._refuse("", "unreadable", f"cannot be read further: {error.strerror}")
         finally:
             descent.close()
@@ -260,16 +267,20 @@ class _Walk:
         except IsADirectoryError:
             return  # A link inside: what it leads to is walked where it is.
         except LeadsOut as error:
+            self.is_whole = False
             self._refuse(path, "outside_workspace", str(error.strerror))
         except OSError as error:
+            self.is_whole = False
             self._refuse(path, "unreadable", f"cannot be read: {error.strerror}")
         else:
             self._found(path, status)
 
     def _found(self, path: str, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
+            self.is_whole = False
             self._refuse(path, "not_a_file", "is not a regular file")
         elif status.st_nlink > 1 and status.st_uid != self._uid:
+            self.is_whole = False
             reason = "is one more name of a file of another user"
             self._refuse(path, "hard_link", reason)
         else:

@@ -110,7 +110,7 @@ def _form_of(glob: str) -> str:
         return "is empty"
     if len(glob) > GLOB_CHARS_MAX:
         return f"has {len(glob)} characters, {GLOB_CHARS_MAX} allowed"
-    return _unsayable(glob)
+    return unsayable(glob)
 
 
 def _compiled(name: str, glob: str) -> re.Pattern[str]:
@@ -145,7 +145,7 @@ def wrong_command(command: Sequence[str]) -> Wrong | None:
 
 def wrong_word(word: str) -> Wrong | None:
     """Return why a text cannot be an argument of a program; None: it can."""
-    if what := _unsayable(word) or _too_long(len(word.encode())):
+    if what := unsayable(word) or _too_long(len(word.encode())):
         text = f"argument {shown(word)} {what}"
         next_step = "leave it out, or put it into a file that the test reads"
         return Wrong(code="invalid_command", what=text, next_step=next_step)
@@ -174,7 +174,7 @@ def wrong_variable(name: str) -> Wrong | None:
 
 def wrong_value(name: str, value: str) -> Wrong | None:
     """Return why a text cannot be the value of the variable `name`; None: it can."""
-    if what := _unsayable(value) or _too_long(len(f"{name}={value}".encode())):
+    if what := unsayable(value) or _too_long(len(f"{name}={value}".encode())):
         text = f"the value of variable {shown(name)} {what}"
         next_step = "leave it out, or put it into a file that the test reads"
         return Wrong(code="invalid_variable", what=text, next_step=next_step)
@@ -233,7 +233,7 @@ def shown(text: str) -> str:
     return repr(cut)
 
 
-def _unsayable(text: str) -> str:
+def unsayable(text: str) -> str:
     """Return what in `text` no operating system and no record can carry; empty: nothing."""
     if "\0" in text:
         return "holds a NUL"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from adapters.grammar import Wrong, wrong_label, wrong_name
+from adapters.grammar import Wrong, wrong_label, wrong_labels, wrong_name
 from cli import arguments
 from cli.client import Client, Json, segment
 from cli.command import group
@@ -14,6 +14,14 @@ from cli.durations import humanise
 from cli.problems import Problem
 from cli.render import Column, Format, Screen, age, field, labels, plain, show_list, show_one
 from cli.session import RESOURCE_FORMATS, Session
+from events.limits import (
+    BENCHES_PER_COMMAND_MAX,
+    HEALTH_ERRORS_MAX,
+    HEALTH_WINDOW_S_MAX,
+    STEP_BACKOFF_S_MAX,
+    STEP_RETRIES_MAX,
+    STEP_S_MAX,
+)
 
 CHECK_WAIT_S = 2.0
 CHECK_POLL_S = 0.2
@@ -210,9 +218,15 @@ def _pool_of(document: Node) -> tuple[str, list[Json]]:
     keys = document.mapping(allowed=("pool", "benches", "health"), required=("pool", "benches"))
     _refuse(keys["pool"], wrong_name(keys["pool"].text(), "pool"))
     benches: dict[str, Json] = {}
-    if not keys["benches"].items():
+    nodes = keys["benches"].items()
+    if not nodes:
         raise keys["benches"].fail("the pool has no benches", next_step="list at least one")
-    for node in keys["benches"].items():
+    if len(nodes) > BENCHES_PER_COMMAND_MAX:
+        raise nodes[BENCHES_PER_COMMAND_MAX].fail(
+            f"the document has {len(nodes)} benches, {BENCHES_PER_COMMAND_MAX} allowed",
+            next_step="begin another document (`---`) with the same pool before this one",
+        )
+    for node in nodes:
         bench = _bench(node)
         if bench["name"] in benches:
             raise node.fail(f"bench {bench['name']!r} is there twice")
@@ -233,8 +247,9 @@ def _health_of(document: Node) -> Json:
         return {}
     names = ("errors_max", "window")
     keys = node.mapping(allowed=names, required=names)
-    errors_max = keys["errors_max"].whole(least=0)
-    return {"health": {"errors_max": errors_max, "window_s": keys["window"].duration_s("window")}}
+    errors_max = keys["errors_max"].whole(least=0, most=HEALTH_ERRORS_MAX)
+    window_s = keys["window"].duration_s("window", most_s=HEALTH_WINDOW_S_MAX)
+    return {"health": {"errors_max": errors_max, "window_s": window_s}}
 
 
 def _bench(node: Node) -> Json:
@@ -248,6 +263,8 @@ def _bench(node: Node) -> Json:
     named = given["labels"].mapping() if "labels" in given else {}
     for label, value in named.items():
         _refuse(value, wrong_label(label, value.text()))
+    if "labels" in given:
+        _refuse(given["labels"], wrong_labels({name: at.text() for name, at in named.items()}))
     for noun, key in (("bench", "name"), ("adapter", "adapter")):
         _refuse(keys[key], wrong_name(keys[key].text(), noun))
     return {
@@ -265,11 +282,11 @@ def _steps(node: Node) -> dict[str, Json]:
     for step, limits in node.mapping(allowed=_STEPS).items():
         keys = limits.mapping(allowed=("timeout", "retries", "backoff"))
         policy: Json = {
-            f"{name}_s": keys[name].duration_s(name)
-            for name in ("timeout", "backoff")
+            f"{name}_s": keys[name].duration_s(name, most_s=most_s)
+            for name, most_s in (("timeout", STEP_S_MAX), ("backoff", STEP_BACKOFF_S_MAX))
             if name in keys
         }
         if "retries" in keys:
-            policy["retries"] = keys["retries"].whole(least=0)
+            policy["retries"] = keys["retries"].whole(least=0, most=STEP_RETRIES_MAX)
         found[step] = policy
     return found

@@ -70,7 +70,7 @@ class Node:
         """Return a list of texts."""
         return tuple(item.text() for item in self.items())
 
-    def whole(self, *, least: int | None = None) -> int:
+    def whole(self, *, least: int | None = None, most: int | None = None) -> int:
         """Return a whole number."""
         try:
             number = int(self.text())
@@ -78,14 +78,20 @@ class Node:
             raise self.fail(f"{self.text()!r} is no whole number") from error
         if least is not None and number < least:
             raise self.fail(f"{number} is less than {least}")
+        if most is not None and number > most:
+            raise self.fail(f"{number} is more than {most}, the most there may be")
         return number
 
-    def duration_s(self, name: str) -> float:
+    def duration_s(self, name: str, *, most_s: float | None = None) -> float:
         """Return the seconds of a text like `10m`."""
         try:
-            return durations.parse(self.text(), name=name)
+            found_s = durations.parse(self.text(), name=name)
         except BadUsage as error:
             raise self.fail(error.what, next_step=error.next_step) from error
+        if most_s is not None and found_s > most_s:
+            text = durations.humanise(most_s)
+            raise self.fail(f"{name} is {self.text()}, at most {text} is allowed")
+        return found_s
 
     def is_null(self) -> bool:
         """Return True for `null`, `~` and nothing at all."""

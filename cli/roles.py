@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -39,6 +40,10 @@ from projections.runtime import Projector
 from projections.store import Store
 
 BROKER_WAIT_S = 60.0
+WORKER_THREADS_MAX = 256
+"""Threads are made as they are needed. With the few that Python has by the number of processors, a
+test whose report takes long to read kept others from being torn down, and the worker from looking
+at its own folder."""
 
 logger = structlog.get_logger()
 
@@ -183,6 +188,9 @@ def worker_role(role: WorkerRole) -> Role:
     """Return the role that runs attempts: one worker for each pool it serves."""
 
     async def serve(stop: asyncio.Event) -> None:
+        asyncio.get_running_loop().set_default_executor(
+            ThreadPoolExecutor(WORKER_THREADS_MAX, thread_name_prefix="worker")
+        )
         topics = Topics(role.prefix)
         private_folder(role.state_dir)
         private_folder(role.artifacts)

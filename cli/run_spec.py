@@ -168,8 +168,9 @@ def _numbers(nodes: Mapping[str, Node]) -> dict[str, int]:
 
 def _env(node: Node) -> dict[str, str]:
     env = {key: value.text() for key, value in node.mapping().items()}
+    _taken(node, env, wrong_variables)
     try:
-        arguments.refuse_secrets(_taken(node, env, wrong_variables), name="env")
+        arguments.refuse_secrets(env, name="env")
     except BadUsage as error:
         raise node.fail(error.what, next_step=error.next_step) from error
     return env

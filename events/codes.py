@@ -17,7 +17,7 @@ LAB: tuple[Whose, ...] = ("bench", "worker", "store", "network")
 """Whose faults are the lab's: they alone are tried again unasked, or leave a dead letter."""
 OF_NO_BENCH: tuple[Whose, ...] = ("worker", "network")
 """Whose faults another worker may not meet, on the same bench even."""
-UNSURE = frozenset({"guardian_lost", "stopped_outside"})
+UNSURE = frozenset({"guardian_lost", "stopped_outside", "report_not_read"})
 """Codes of what a test can do to its worker as well: not held against the worker."""
 
 
@@ -170,6 +170,12 @@ CODES: Mapping[str, Code] = {
         "error",
         "The guardian of the test was told to end, and not by its worker.",
         "look for a kill in the test; give the bench a `user`",
+    ),
+    "report_not_read": Code(
+        "worker",
+        "error",
+        "The worker did not come to read all reports of the test in time.",
+        "write less into the reports, or give the worker fewer slots",
     ),
     "fence_fell": Code(
         "worker",

@@ -32,7 +32,7 @@ from adapters.local.config import LocalConfig, local_config
 from adapters.local.guard import STOP_MARGIN_S, Guard
 from adapters.local.launch import launch_of
 from adapters.local.orphans import end_orphans
-from adapters.local.owner import MACHINE_DIR, Owner, owner_of
+from adapters.local.owner import MACHINE_DIR, Owner, check_can_work_in, owner_of
 from adapters.local.place import (
     CLOSED,
     OPEN,
@@ -75,7 +75,9 @@ class LocalAdapter:
         config = local_config(bench, self._allowed)
         config.check_folders()
         self._mark_root()
-        self._owner(bench, config)
+        owner = self._owner(bench, config)
+        if owner is not None and config.directory is not None:
+            await asyncio.to_thread(check_can_work_in, owner, config.directory, bench.name)
 
     def handle_for(self, attempt_id: AttemptId, bench: Bench) -> Handle:
         """Return the handle of an attempt; see the contract."""
@@ -229,7 +231,7 @@ async def _limit(guard: Guard, streams: Streams, attempt: Attempt, lease: Lease)
     if cause != "lease_expired":
         guard.stop(attempt.grace_s, cause=cause)
         await asyncio.sleep(attempt.grace_s + STOP_MARGIN_S)
-    await asyncio.to_thread(guard.kill)
+    await asyncio.to_thread(guard.kill, cause)
 
 
 async def _limit_use(guard: Guard, watched: Use, attempt: Attempt) -> None:
@@ -239,4 +241,4 @@ async def _limit_use(guard: Guard, watched: Use, attempt: Attempt) -> None:
     grace_s = min(attempt.grace_s, use.GRACE_S)
     guard.stop(grace_s, cause="limit_exceeded", detail=detail)
     await asyncio.sleep(grace_s + STOP_MARGIN_S)
-    await asyncio.to_thread(guard.kill)
+    await asyncio.to_thread(guard.kill, "limit_exceeded", detail)

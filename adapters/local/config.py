@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 from adapters.contract import (
     NO_ALLOWANCE,
@@ -15,13 +16,16 @@ from adapters.contract import (
     InvalidConfig,
     Limits,
 )
-from adapters.sizes import parse_size
+from adapters.grammar import unsayable
+from adapters.sizes import parse_size, size_text
 
 KEYS = (
     *("copy", "directory", "merge_streams", "pass_env", "user", "privileges"),
     *("memory_max", "processes_max", "disk_max"),
 )
 KEEP = "keep"
+BYTES_MAX, PROCESSES_MAX = 1 << 50, 1 << 22
+"""The most that a limit may be, of a run too (`events/limits.py`): the kernel takes no more."""
 
 BASE_ENV = (
     "HOME",
@@ -83,8 +87,10 @@ class LocalConfig:
     def check_folders(self) -> None:
         """Raise `AdapterError` if a folder the config names cannot be used now."""
         for key, folder in (("directory", self.directory), ("copy", self.copy)):
+            # Not `Path.is_dir`, which raises for a path that is too long.
             if folder is not None and not (
-                folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)
+                os.path.isdir(folder)  # noqa: PTH112
+                and os.access(folder, os.R_OK | os.X_OK)
             ):
                 raise AdapterError(
                     f"config.{key} of the bench names {folder}, which is not a folder this worker "
@@ -130,6 +136,7 @@ def local_config(bench: Bench, allowed: Allowed = NO_ALLOWANCE) -> LocalConfig:
             f"bench {bench.name}: the local adapter knows no config {', '.join(unknown)}; "
             f"it knows {', '.join(KEYS)}"
         )
+    _check_texts(bench)
     config = LocalConfig(
         directory=_folder(bench, "directory"),
         copy=_folder(bench, "copy"),
@@ -143,6 +150,14 @@ def local_config(bench: Bench, allowed: Allowed = NO_ALLOWANCE) -> LocalConfig:
         raise InvalidConfig(f"bench {bench.name}: config has both directory and copy; keep one")
     config.check_allowed(bench.name, allowed)
     return config
+
+
+def _check_texts(bench: Bench) -> None:
+    """Raise `InvalidConfig` for a text that no call of the operating system takes."""
+    for key, value in bench.config.items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and (what := unsayable(text)):
+                raise InvalidConfig(f"bench {bench.name}: config.{key} {what}")
 
 
 def _folder(bench: Bench, key: str) -> Path | None:
@@ -196,9 +211,12 @@ def _limits(bench: Bench) -> Limits:
 
 def _count(bench: Bench, key: str) -> int | None:
     value = bench.config.get(key)
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+    if value is None or _is_count(value, PROCESSES_MAX):
         return value
-    raise InvalidConfig(f"bench {bench.name}: config.{key} must be above 0, not {value!r}")
+    raise InvalidConfig(
+        f"bench {bench.name}: config.{key} must be a number from 1 to {PROCESSES_MAX}, "
+        f"not {value!r}"
+    )
 
 
 def _size(bench: Bench, key: str) -> int | None:
@@ -207,8 +225,13 @@ def _size(bench: Bench, key: str) -> int | None:
         size = parse_size(value) if isinstance(value, str) else value
     except ValueError as error:
         raise InvalidConfig(f"bench {bench.name}: config.{key}: {error}") from error
-    if size is None or (isinstance(size, int) and not isinstance(size, bool) and size > 0):
+    if size is None or _is_count(size, BYTES_MAX):
         return size
     raise InvalidConfig(
-        f"bench {bench.name}: config.{key} must be a size above 0 such as 512M, not {value!r}"
+        f"bench {bench.name}: config.{key} must be a size above 0 such as 512M, at most "
+        f"{size_text(BYTES_MAX)}, not {value!r}"
     )
+
+
+def _is_count(value: object, most: int) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= most

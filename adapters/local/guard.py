@@ -62,6 +62,7 @@ class Guard:
         self._gone = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._cause: Ended | None = None
+        self._killed_for: Ended | None = None
         self._detail = ""
         confine.adopt_orphans()  # What a test leaves that kills its guardian becomes our child.
         pipes = _Pipes.open(merge_streams=launch.merge_streams)
@@ -140,6 +141,8 @@ class Guard:
                     code="cannot_spawn",
                     fault="worker" if int(number) in _MACHINE_IS_OUT else "bench",
                 )
+        if self._killed_for is not None:
+            return Exit(ended=self._killed_for, signal=signal.SIGKILL, detail=self._detail)
         raise AdapterError(
             "the guardian of the test was killed; nobody saw how the test ended",
             code="guardian_lost",
@@ -191,8 +194,13 @@ class Guard:
                     while self._process.poll() is None:  # noqa: ASYNC110 - nothing signals it.
                         await asyncio.sleep(REAP_POLL_S)
 
-    def kill(self) -> None:
-        """Kill the test's tree and its guardian at once, from outside."""
+    def kill(self, cause: Ended, detail: str = "") -> None:
+        """Kill the test's tree and its guardian at once, from outside, and say why in `exit`.
+
+        For a guardian that does not do as it was told: a test of its user may have stopped it.
+        """
+        if self._killed_for is None:
+            self._killed_for, self._detail = cause, detail
         self._kill()
 
     def _kill(self) -> None:

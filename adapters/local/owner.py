@@ -8,6 +8,7 @@ in its bench's folder stay its own. A claim of a state folder that is gone is ta
 import fcntl
 import os
 import pwd
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,28 @@ def owner_of(user: str, bench: str, state_root: Path) -> Owner:
         raise _refused(f"config.user of bench {bench} is root, which protects nothing")
     groups = tuple(os.getgrouplist(user, entry.pw_gid))
     return Owner(uid=entry.pw_uid, gid=entry.pw_gid, groups=groups, name=user, home=entry.pw_dir)
+
+
+def check_can_work_in(owner: Owner, folder: Path, bench: str) -> None:
+    """Raise `AdapterError` if the user cannot enter a folder of the bench; asks the kernel."""
+    done = subprocess.run(
+        ["sh", "-c", 'cd -- "$1"', "sh", str(folder)],
+        user=owner.uid,
+        group=owner.gid,
+        extra_groups=list(owner.groups),
+        env={"PATH": os.defpath},
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise AdapterError(
+            f"config.directory of bench {bench} names {folder}, which its user {owner.name} cannot "
+            "enter; give that user the right, or name another folder",
+            code="directory_closed",
+            retriable=False,
+        )
 
 
 def _claim(whose: str) -> int:

@@ -5,6 +5,7 @@ what is put aside can be reached by no later test's name, and goes with the next
 """
 
 import contextlib
+import os
 import subprocess
 import threading
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from adapters.contract import AdapterError
-from adapters.folders import GivenUp, mounts_below, remove_tree
+from adapters.folders import FOLDER, GivenUp, mounts_below, remove_tree, unmark
 
 REMOVE_S_MAX = 20.0
 """How long one teardown removes files; well below what a teardown may take."""
@@ -39,12 +40,11 @@ class Remover:
     def remove(self, folder: Path, is_given_up: IsGivenUp) -> None:
         """Remove a folder, whatever the test did in it. Raises `AdapterError` if it stays."""
         ends_at = time.monotonic() + REMOVE_S_MAX
+        _unmount(folder, ends_at)
         if folder.parent == self._root:
-            with contextlib.suppress(OSError):
-                self._root.chmod(self._mode)  # A test may have taken the rights away.
+            self._open_the_way(folder)
         if _is_gone(folder):
             return
-        _unmount(folder)
         try:
             left = self._put_aside(folder)
             with self._only(left) as is_ours:
@@ -58,6 +58,18 @@ class Remover:
                 code="workspace_stays",
             ) from error
         self._sweep(ends_at, is_given_up)
+
+    def _open_the_way(self, folder: Path) -> None:
+        """Undo what a test may have done so that the folder cannot be moved or removed."""
+        for each in (self._root, folder):
+            with contextlib.suppress(OSError):
+                fd = os.open(each, FOLDER)
+                try:
+                    unmark(fd)
+                finally:
+                    os.close(fd)
+        with contextlib.suppress(OSError):
+            self._root.chmod(self._mode)
 
     def _put_aside(self, folder: Path) -> Path:
         """Move a folder out of its place; return where it is now, its own place if it cannot."""
@@ -74,6 +86,7 @@ class Remover:
 
     def _within(self, left: Path, ends_at: float, is_given_up: IsGivenUp) -> None:
         """Remove what was put aside, as far as the time goes."""
+        _unmount(left, ends_at)
         try:
             remove_tree(left, is_given_up=lambda: is_given_up() or time.monotonic() > ends_at)
         except GivenUp:
@@ -119,14 +132,23 @@ def _is_gone(folder: Path) -> bool:
     return False
 
 
-def _unmount(folder: Path) -> None:
-    """Unmount what a test mounted, as it could: nothing is ever removed through a mount."""
-    for point in mounts_below(folder):
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(
-                ["umount", "--lazy", "--", point],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=UNMOUNT_S_MAX,
-                check=False,
-            )
+def _unmount(folder: Path, ends_at: float) -> None:
+    """Unmount what a test mounted, as it could: nothing is ever removed through a mount.
+
+    What was mounted in the way of another mount goes first, so it is done until nothing changes.
+    """
+    left = mounts_below(folder)
+    while left and time.monotonic() < ends_at:
+        before = len(left)
+        for point in dict.fromkeys(left):
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run(
+                    ["umount", "--lazy", "--", point],
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    timeout=UNMOUNT_S_MAX,
+                    check=False,
+                )
+        left = mounts_below(folder)
+        if len(left) >= before:
+            return

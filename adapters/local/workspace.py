@@ -61,14 +61,15 @@ class Workspace:
         ends_at = time.monotonic() + WALK_S_MAX
         found: dict[tuple[str, FoundKind], Found] = {}
         refused: list[Refused] = [*self._what_became()]
+        has_all_reports = True
         # The directory first, so that a file of the same path in the workspace goes before.
         for folder in (self._directory, self.folder):
             if folder is None:
                 continue
             always = () if folder is self._directory else (_COLLECT_ALWAYS,)
             wanted: list[tuple[FoundKind, tuple[str, ...]]] = [
+                ("junit", attempt.junit),  # First, while there is time.
                 ("artifact", (*always, *attempt.artifacts)),
-                ("junit", attempt.junit),
             ]
             for kind, globs in wanted:
                 matched = match_files(
@@ -80,6 +81,7 @@ class Workspace:
                     is_given_up=is_given_up,
                 )
                 refused += matched.refused
+                has_all_reports &= matched.is_whole or kind != "junit"
                 found |= {
                     (each.path, kind): _found(folder, each, kind)
                     for each in matched.files
@@ -89,7 +91,11 @@ class Workspace:
             globs_text = ", ".join(attempt.junit)
             refused.append(Refused(path=globs_text, code="no_match", reason="no file matches"))
         ordered = tuple(found[key] for key in sorted(found))
-        return Collected(found=ordered, refused=tuple(dict.fromkeys(refused)))
+        return Collected(
+            found=ordered,
+            refused=tuple(dict.fromkeys(refused)),
+            has_all_reports=has_all_reports,
+        )
 
     def _what_became(self) -> list[Refused]:
         """Say so if the workspace is not where it was made: no error, but no evidence either."""

@@ -176,7 +176,7 @@ class AttemptRunner:
         except StepCut:
             return False
         except CannotStart as error:
-            self._seen = replace(self._seen, cannot_start=self._masker(f"cannot start: {error}"))
+            self._seen = replace(self._seen, cannot_start=self._masker(str(error) or repr(error)))
             return False
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
             await self._fail(step, error)

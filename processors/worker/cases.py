@@ -5,8 +5,13 @@ loop up would stop the heartbeats.
 """
 
 import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO, Self, cast
 
 from adapters.junit import InvalidReport, Report, parse_report, read_opened
 from events.shared import Case, Totals
@@ -16,6 +21,11 @@ from processors.worker.settings import EvidenceLimits
 
 INLINE_BYTES_MAX = 128 * 1024
 """A smaller file is read at once: it takes less than a beat, and a simulation has no threads."""
+LARGE_BYTES_MIN = 8 << 20
+"""From this on reports are read in turns, two at a time: readers beside each other read no faster,
+and each of them holds up the loop."""
+TURN_POLL_S = 0.2
+_TURNS = threading.BoundedSemaphore(2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +98,74 @@ class Cases:
         self._reports.append(Report(totals=report.totals, flaky=report.flaky, risky=report.risky))
 
 
-async def read_cases(source: Source, mask: Masker, *, name: str) -> ReadCases:
-    """Return what is in a report, as far as it can be read; secrets are masked."""
+class _GivenUp(Exception):
+    """Raised in the thread that reads, once nobody waits for what it reads."""
+
+
+class _Watched:
+    """A file that is read on only as long as somebody waits for it."""
+
+    def __init__(self, file: BinaryIO, given_up: threading.Event) -> None:
+        self._file = file
+        self._given_up = given_up
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def read(self, size: int = -1) -> bytes:
+        if self._given_up.is_set():
+            raise _GivenUp
+        return self._file.read(size)
+
+
+async def read_cases(source: Source, mask: Masker, *, name: str, size_bytes: int = 0) -> ReadCases:
+    """Return what is in a report, as far as it can be read; secrets are masked.
+
+    Cancelled, it leaves no thread behind that reads on for long.
+    """
     if _is_small(source):
         return _read(source, mask, name)
-    return await asyncio.to_thread(_read, source, mask, name)
+    given_up = threading.Event()
+    read = partial(_read_in_turn, source, mask, name, size_bytes, given_up)
+    try:
+        return await asyncio.to_thread(read)
+    except asyncio.CancelledError:
+        given_up.set()
+        raise
+
+
+def _read_in_turn(
+    source: Source, mask: Masker, name: str, size_bytes: int, given_up: threading.Event
+) -> ReadCases:
+    with _turn(size_bytes, given_up):
+        if isinstance(source, bytes):
+            return _read(source, mask, name)
+        opener = _opener(source) if isinstance(source, Path) else source
+        return _read(lambda: cast("BinaryIO", _Watched(opener(), given_up)), mask, name)
+
+
+def _opener(path: Path) -> Callable[[], BinaryIO]:
+    return lambda: path.open("rb")
+
+
+@contextmanager
+def _turn(size_bytes: int, given_up: threading.Event) -> Iterator[None]:
+    if size_bytes < LARGE_BYTES_MIN:
+        yield
+        return
+    while not _TURNS.acquire(timeout=TURN_POLL_S):
+        if given_up.is_set():
+            raise _GivenUp
+    try:
+        yield
+    finally:
+        _TURNS.release()
 
 
 def _read(source: Source, mask: Masker, name: str) -> ReadCases:
@@ -101,7 +174,7 @@ def _read(source: Source, mask: Masker, name: str) -> ReadCases:
         if isinstance(source, bytes):
             report = parse_report(source, name=name)
         elif isinstance(source, Path):
-            report = read_opened(lambda: source.open("rb"), name=name)
+            report = read_opened(_opener(source), name=name)
         else:
             report = read_opened(source, name=name)
     except InvalidReport as error:

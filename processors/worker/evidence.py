@@ -6,7 +6,7 @@ Nothing is named before the store has it. Never decides a verdict.
 import asyncio
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
@@ -22,6 +22,7 @@ from processors.artifacts.store import (
     check_key,
 )
 from processors.worker.cases import Cases, read_cases
+from processors.worker.faults import NotRead
 from processors.worker.masking import Masker
 from processors.worker.settings import EvidenceLimits
 from processors.worker.verdict import ReportFault, Seen
@@ -82,7 +83,7 @@ class Keeper:
         """Read and store what was found; raises `ArtifactStoreUnavailable` if the store is away.
 
         A file that is both a report and an artifact is kept once, as the report. `asks_report`
-        says that there should be one.
+        says that there should be one. Raises `NotRead` at the end if there was no time to read all.
         """
         evidence.notes.extend(
             f"{name_of(each.path)!r} not kept: {each.reason}" for each in collected.refused
@@ -91,23 +92,44 @@ class Keeper:
         for found in collected.found:
             if found.kind == "junit" or found.path not in once:
                 once[found.path] = found
+        if asks_report and not collected.has_all_reports:
+            evidence.report_fault = "report_unreadable"
         if asks_report and all(found.kind != "junit" for found in once.values()):
             evidence.report_fault = "report_missing"
+        is_read = await self._read_reports(once, evidence)
         for path in sorted(once):
             found = once[path]
             source = _source(found)
             if source is None:
-                if found.kind == "junit":
-                    evidence.report_fault = "report_unreadable"
                 evidence.notes.append(f"{name_of(path)!r} not kept: the adapter gave no content")
                 continue
-            if found.kind == "junit":
-                await self._read_cases(path, source, evidence)
             size_bytes = found.size_bytes if found.open is not None else None
             await self.keep_file(source, path, found.kind, evidence, size_bytes=size_bytes)
         over = evidence.cases.count - len(evidence.cases.kept)
         if over:
             evidence.notes.append(f"{over} cases over the limit are counted but not listed")
+        if not is_read:
+            raise NotRead(self._limits.reports_s)
+
+    async def _read_reports(self, once: Mapping[str, Found], evidence: Evidence) -> bool:
+        """Read the reports in the order of their paths; return whether there was time for it."""
+        room_bytes = self._limits.reports_bytes_max
+        try:
+            async with asyncio.timeout(self._limits.reports_s):
+                for path in sorted(path for path, each in once.items() if each.kind == "junit"):
+                    room_bytes -= once[path].size_bytes
+                    if room_bytes < 0:
+                        evidence.report_fault = "report_unreadable"
+                        _note_once(
+                            evidence,
+                            f"over {self._limits.reports_bytes_max} bytes of reports: the rest is "
+                            "not read; write less into them, or split the run",
+                        )
+                        break
+                    await self._read_cases(path, once[path], evidence)
+        except TimeoutError:
+            return False
+        return True
 
     async def keep_file(
         self,
@@ -154,9 +176,12 @@ class Keeper:
             )
         )
 
-    async def _read_cases(self, path: str, source: Source, evidence: Evidence) -> None:
-        name = name_of(path)
-        read = await read_cases(source, evidence.cases.mask, name=name)
+    async def _read_cases(self, path: str, found: Found, evidence: Evidence) -> None:
+        name, source = name_of(path), _source(found)
+        if source is None:
+            evidence.report_fault = "report_unreadable"
+            return
+        read = await read_cases(source, evidence.cases.mask, name=name, size_bytes=found.size_bytes)
         evidence.cases.add(read)
         if read.fault is not None:
             evidence.report_fault = "report_unreadable"

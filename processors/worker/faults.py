@@ -17,6 +17,8 @@ from processors.worker.verdict import Cut, Fault, Seen
 
 MACHINE_IS_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """What the operating system says when the machine, whatever the bench, has none of it left."""
+_NO_THREAD = "can't start new thread"
+"""What Python says then, in an error that has no number."""
 DISK_IS_OUT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 """What it says of a disk: the worker's, or one that belongs to the bench."""
 _KNOWN: frozenset[str] = frozenset(get_args(AdapterFault))
@@ -37,6 +39,18 @@ class NotStored(AdapterError):
         super().__init__(text, code="store_unavailable", fault="store")
 
 
+class NotRead(AdapterError):
+    """Raised when reports that are within all limits were not read in time."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(
+            f"the reports were not read within {limit_s:g} s: write less into them, or give the "
+            "worker fewer slots",
+            code="report_not_read",
+            fault="worker",
+        )
+
+
 def fault_of(step: str, error: Exception, *, adapter: str = "") -> Fault:
     """Return the fault that an error which ended `step` on a bench of `adapter` is."""
     if isinstance(error, StepTimedOut):
@@ -46,7 +60,7 @@ def fault_of(step: str, error: Exception, *, adapter: str = "") -> Fault:
     if isinstance(error, AdapterError):
         return _by_adapter(step, error)
     text = f"{step} failed: {type(error).__name__}: {error}"
-    if _is_out(error):
+    if is_out(error):
         return _fault(step, "worker_exhausted", text, "worker")
     who = f"adapter {adapter!r} raised it: " if adapter else ""
     return _fault(step, f"{step}_failed", f"{text} ({who}adapter_bug)")
@@ -72,9 +86,11 @@ def is_of_a_disk(error: BaseException) -> bool:
     return not numbers.isdisjoint(DISK_IS_OUT)
 
 
-def _is_out(error: Exception) -> bool:
+def is_out(error: Exception) -> bool:
+    """Return True if the machine had no memory, no descriptor, no process or no thread left."""
     is_os = isinstance(error, OSError) and error.errno in MACHINE_IS_OUT
-    return is_os or isinstance(error, MemoryError)
+    is_thread = isinstance(error, RuntimeError) and _NO_THREAD in str(error)
+    return is_os or is_thread or isinstance(error, MemoryError)
 
 
 def with_fault(seen: Seen, fault: Fault) -> Seen:

@@ -91,7 +91,10 @@ class Fitness:
             )
         if self._probing is probing:  # Others may have waited for it too.
             self._probing = None
-        return probing.result()
+        try:
+            return probing.result()
+        except RuntimeError as error:  # A machine full of processes; a probe's own are none.
+            return f"the worker's machine cannot try its state folder: {error}"
 
     def _tried(self) -> str:
         try:

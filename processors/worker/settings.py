@@ -56,6 +56,10 @@ class LogLimits:
 class EvidenceLimits:
     """What is kept of an attempt."""
 
+    reports_bytes_max: int = 512 * MIB
+    """Of all reports of an attempt; as much as one may have."""
+    reports_s: float = 75.0
+    """How long reading them may take, of `upload_s`. It takes a minute when nothing else runs."""
     cases_max: int = 50_000
     cases_per_report_max: int = 500
     cases_bytes_per_report_max: int = 500_000

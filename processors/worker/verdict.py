@@ -127,7 +127,9 @@ def _early(seen: Seen) -> Outcome | None:
             fault=cut.fault,
         )
     if seen.cannot_start:
-        return _failed("cannot_start", seen.cannot_start)
+        is_whole = seen.cannot_start.startswith("cannot start")  # As adapters often say it.
+        prefix = "" if is_whole else "cannot start: "
+        return _failed("cannot_start", prefix + seen.cannot_start)
     if seen.fault is not None:
         return _broken(seen.fault)
     return None
@@ -174,7 +176,10 @@ def _by_exit_code_and_report(seen: Seen) -> Outcome:
 def _not_collected(seen: Seen) -> Fault | None:
     """Return why it is not known what the test left, unless the test itself did that."""
     fault = seen.collect_fault
-    return None if fault is None or fault.whose == "test" else fault
+    if fault is None or fault.whose == "test":
+        return None
+    is_only_shown = fault.code == "report_not_read" and seen.verdict_by == "exit-code"
+    return None if is_only_shown else fault
 
 
 def _failed(code: str, reason: str) -> Outcome:

@@ -79,6 +79,23 @@ def test_what_is_refused_is_named(
             [":3", "'a b' is no name of a label"],
         ),
         ("pool: lab-a\nbenches: [{adapter: mock}]", ["'name' is missing"]),
+        (
+            "pool: lab-a\nbenches:\n"
+            + "".join(f"- {{name: b{n}, adapter: mock}}\n" for n in range(501)),
+            [":503", "501 benches, 500 allowed", "another document"],
+        ),
+        (
+            "pool: lab-a\nhealth: {errors_max: 1001, window: 1h}\nbenches: [{name: b, adapter: m}]",
+            [":2", "1001 is more than 1000"],
+        ),
+        (
+            "pool: lab-a\nbenches:\n- {name: b, adapter: mock, steps: {collect: {timeout: 2d}}}",
+            [":3", "timeout is 2d, at most 1d"],
+        ),
+        (
+            "pool: lab-a\nbenches:\n- name: b\n  adapter: mock\n  steps: {collect: {retries: 11}}",
+            [":5", "11 is more than 10"],
+        ),
         ("pool: lab-a\nbenches: []", ["no benches", "at least one"]),
         ("", ["nothing in it"]),
     ],

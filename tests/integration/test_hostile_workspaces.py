@@ -102,6 +102,9 @@ def test_links_in_the_place_of_its_folders_lead_nowhere(local: Local, lab: Path)
         'cd ../..; name=$(dirname "$OLDPWD"); mv "$name" away; ln -s {lab} "$name"',
         'cd ../..; name=$(dirname "$OLDPWD"); mv "$name" away; echo x > "$name"',
         "chmod 000 ../.. .. .",
+        "touch f; mkdir d; chattr +i f d ../made . .. ../.. || true",
+        "touch f; chattr +a f . .. || true",
+        "for at in . . .. ..; do mount -t tmpfs none $at || true; done",
         "mkdir -p a/b; chmod 000 a/b a",
         "mkfifo pipe; ln -s pipe link; ln -s link loop; ln -s . here; ln -s /dev/zero zero",
         "python3 -c \"import socket; socket.socket(socket.AF_UNIX).bind('socket')\"",
@@ -238,3 +241,21 @@ def test_a_cancelled_collection_ends_soon(local: Local) -> None:
         await local.adapter.teardown(handle)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("script", "is_whole"),
+    [
+        ("true", True),
+        ("ln -s nowhere b.xml; mkdir c.xml; ln -s . d.xml; mkdir z; ln -s / z/folder", True),
+        ("ln -s /etc/passwd b.xml", False),
+        ("mkfifo b.xml", False),
+    ],
+)
+def test_a_report_that_is_left_out_is_told_beside_those_that_are_found(
+    local: Local, script: str, is_whole: bool
+) -> None:
+    script = f"echo '<testsuite/>' > a.xml; {script}"
+    local.play(local.attempt("sh", "-c", script, junit=("**/*.xml",), artifacts=("**",)))
+    assert "a.xml" in [each.path for each in local.collected.found if each.kind == "junit"]
+    assert local.collected.has_all_reports is is_whole

@@ -7,11 +7,12 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from adapters.contract import Attempt, Collected, Lease
+from adapters.contract import AdapterError, Attempt, Bench, Collected, Lease
 from adapters.folders import remove_tree
 from adapters.local import owner, removal
 from adapters.local.place import Place, place_of
@@ -190,3 +191,20 @@ def test_more_than_there_is_time_for_goes_later_there_too(
     assert left.stat().st_mode & 0o777 == 0o700, "no later test of this user can go on in there"
     play(local, attempt_of(local, "true"))
     assert list(aside.iterdir()) == []
+
+
+def test_a_folder_that_the_user_of_the_bench_cannot_enter_is_refused_before_a_run_meets_it(
+    local: Local, lab: Path
+) -> None:
+    bench = Bench(name="bench-1", config={**OWNED, "directory": str(lab)})
+    with pytest.raises(AdapterError, match="cannot enter") as caught:
+        asyncio.run(local.adapter.check(bench))
+    assert (caught.value.code, caught.value.fault) == ("directory_closed", "bench")
+    open_one = Path(tempfile.mkdtemp(prefix="teo-open-"))
+    try:
+        open_one.chmod(0o755)
+        asyncio.run(
+            local.adapter.check(replace(bench, config={**OWNED, "directory": str(open_one)}))
+        )
+    finally:
+        open_one.rmdir()

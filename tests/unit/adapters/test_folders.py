@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from adapters.folders import Folder, GivenUp, LeadsOut, identity_of, mounts_below, remove_tree
+from adapters.globs import match_files
+from adapters.local.use import disk_use
 
 NOBODY = 65_534
 
@@ -111,6 +113,34 @@ def test_rights_that_were_taken_away_are_taken_back() -> None:
         tree.chmod(0)
         remove_tree(tree)
         assert not tree.exists()
+
+
+def test_a_folder_that_can_be_listed_and_not_entered_ends_no_walk() -> None:
+    with as_nobody() as folder:
+        for name in ("a", "z"):
+            (folder / "tree" / name).mkdir(parents=True)
+            (folder / "tree" / name / "file").write_bytes(b"x" * 100_000)
+        (folder / "tree" / "a").chmod(0o444)
+        held = Folder(folder / "tree")
+        found = match_files(held, ["**"])
+        assert found.paths == ("z/file",)
+        assert [(each.path, each.code) for each in found.refused] == [("a", "unreadable")]
+        assert disk_use(held) >= 100_000
+
+
+@pytest.mark.parametrize("mark", ["+i", "+a"])
+def test_what_was_marked_as_unchangeable_is_removed(tree: Path, mark: str) -> None:
+    (tree / "folder" / "empty").mkdir(parents=True)
+    (tree / "folder" / "file").write_text("x")
+    (tree / "shut").mkdir(mode=0)
+    marked = [tree / "folder" / "file", tree / "folder" / "empty", tree / "folder", tree / "shut"]
+    done = subprocess.run(["chattr", mark, *marked, tree], capture_output=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"nothing can be marked here: {done.stderr.decode().strip()}")
+    with pytest.raises(PermissionError):
+        shutil.rmtree(tree)
+    remove_tree(tree)
+    assert not tree.exists()
 
 
 def test_a_removal_gives_up_when_told(tree: Path) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters.contract import Allowed, Bench, InvalidConfig, Limits
+from adapters.contract import AdapterError, Allowed, Bench, InvalidConfig, Limits
 from adapters.local.config import local_config
+from events.limits import LIMIT_BYTES_MAX, LIMIT_PROCESSES_MAX
 
 
 def config(allowed: Allowed = Allowed(), **keys: object) -> object:  # noqa: B008 - it is frozen.
@@ -82,6 +83,35 @@ def test_limits_are_sizes_and_numbers() -> None:
     ):
         with pytest.raises(InvalidConfig, match=key):
             local_config(Bench(name="b", config={key: value}))
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b"])
+@pytest.mark.parametrize("key", ["directory", "copy", "user", "pass_env"])
+def test_a_text_that_no_system_takes_is_refused_by_its_key(key: str, text: str) -> None:
+    value = [text] if key == "pass_env" else text if key == "user" else f"/{text}"
+    with pytest.raises(InvalidConfig, match=rf"config\.{key} holds"):
+        local_config(Bench(name="b", config={key: value}))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "/".join(["x" * 200] * 40)])
+def test_a_path_that_is_too_long_is_refused_as_any_other_that_is_not_there(name: str) -> None:
+    config = local_config(
+        Bench(name="b", config={"directory": f"/{name}"}), Allowed(folders=(Path("/"),))
+    )
+    with pytest.raises(AdapterError) as caught:
+        config.check_folders()
+    assert caught.value.code == "directory_missing"
+
+
+def test_a_limit_that_the_kernel_does_not_take_is_refused_before_a_test_meets_it() -> None:
+    for key, most in (
+        ("memory_max", LIMIT_BYTES_MAX),
+        ("disk_max", LIMIT_BYTES_MAX),
+        ("processes_max", LIMIT_PROCESSES_MAX),
+    ):
+        local_config(Bench(name="b", config={key: most}))
+        with pytest.raises(InvalidConfig, match=key):
+            local_config(Bench(name="b", config={key: most + 1}))
 
 
 def test_the_smaller_of_two_limits_holds() -> None:

@@ -200,3 +200,31 @@ def test_a_compensation_says_what_this_worker_left_behind(tmp_path: Path, is_cut
         assert await torn_down(lab, fence=8) == ""
 
     in_lab(tmp_path, scene, adapter)
+
+
+class CrowdedAdapter(ScriptedAdapter):
+    """The machine has no room for its first teardowns."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self._times = times
+
+    async def teardown(self, handle: Handle) -> None:
+        if self.calls.count("teardown") < self._times:
+            self.calls.append("teardown")
+            raise RuntimeError("can't start new thread")
+        await super().teardown(handle)
+
+
+@pytest.mark.parametrize(("times", "error"), [(9, ""), (9_999, "can't start new thread")])
+def test_a_teardown_for_which_there_is_no_room_waits_for_it_within_its_limit(
+    tmp_path: Path, times: int, error: str
+) -> None:
+    async def scene(lab: Lab) -> None:
+        await lab.tell(attempt())
+        ended = await end_of(lab)
+        assert ended.verdict == "passed"
+        assert error in ended.teardown_error
+        assert bool(ended.teardown_error) == bool(error)
+
+    in_lab(tmp_path, scene, CrowdedAdapter(times))

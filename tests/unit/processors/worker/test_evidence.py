@@ -2,6 +2,9 @@
 
 import asyncio
 import hashlib
+import io
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from io import FileIO
@@ -10,17 +13,19 @@ from typing import BinaryIO, cast
 
 import pytest
 
-from adapters.contract import Collected, Found, FoundKind
+from adapters.contract import Collected, Found, FoundKind, Refused
 from events.shared import AttemptRef, Case
 from processors.artifacts.files import FileStore, inline
 from processors.artifacts.store import ArtifactStoreUnavailable, Source, StoredArtifact
-from processors.worker.cases import Cases
+from processors.worker.cases import LARGE_BYTES_MIN, Cases, read_cases
 from processors.worker.evidence import PATH_BYTES_MAX, Evidence, Keeper, parts_of
+from processors.worker.faults import NotRead
 from processors.worker.masking import Masker
 from processors.worker.settings import EvidenceLimits
 
 REF = AttemptRef(execution_id="exe", attempt=2)
 LIMITS = replace(EvidenceLimits(), upload_backoff_s=0.0)
+MASK = Masker({"X_TOKEN": "hunter2"}, ("*TOKEN*",))
 
 
 def kept(
@@ -29,11 +34,11 @@ def kept(
     limits: EvidenceLimits = LIMITS,
     store: FileStore | None = None,
     asks_report: bool = False,
+    evidence: Evidence | None = None,
 ) -> Evidence:
     store = store or FileStore(root / "store", offload=inline)
-    masker = Masker({"X_TOKEN": "hunter2"}, ("*TOKEN*",))
-    evidence = Evidence(Cases(limits, masker))
-    keeper = Keeper(REF, pool="lab", store=store, limits=limits, masker=masker)
+    evidence = evidence or Evidence(Cases(limits, MASK))
+    keeper = Keeper(REF, pool="lab", store=store, limits=limits, masker=MASK)
     collected = Collected(found=found)
     asyncio.run(keeper.keep(collected, evidence, asks_report=asks_report))
     return evidence
@@ -102,6 +107,92 @@ def test_cases_that_failed_are_kept_before_those_that_passed(tmp_path: Path) -> 
     assert (evidence.cases.totals.passed, evidence.cases.totals.failed) == (16, 1)
     assert (evidence.cases.count, evidence.cases.flaky) == (17, 1)
     assert "14 cases over the limit are counted but not listed" in evidence.notes
+
+
+class Slow(io.BytesIO):
+    """A report that never ends, and takes its time."""
+
+    def __init__(self) -> None:
+        super().__init__(b"<testsuite>")
+        self.is_closed_by_its_reader = threading.Event()
+
+    def fileno(self) -> int:
+        return 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        time.sleep(0.01)
+        return super().read(size) or b"<testcase name='a'/>"
+
+    def close(self) -> None:
+        self.is_closed_by_its_reader.set()
+
+
+def test_reports_that_are_not_read_in_time_are_the_worker_s_fault_and_kept(tmp_path: Path) -> None:
+    """They are within all limits, so it is no fault of the test, and of no store and no bench."""
+    slow = Slow()
+    (tmp_path / "r.xml").write_text("<testsuite/>")
+    opened = iter([lambda: slow, lambda: (tmp_path / "r.xml").open("rb")])
+    report = Found(kind="junit", path="r.xml", size_bytes=12, open=lambda: next(opened)())
+    evidence = Evidence(Cases(LIMITS, MASK))
+    limits = replace(LIMITS, reports_s=0.2)
+    with pytest.raises(NotRead) as caught:
+        kept(tmp_path, blob("a"), report, limits=limits, evidence=evidence)
+    assert (caught.value.code, caught.value.fault) == ("report_not_read", "worker")
+    assert slow.is_closed_by_its_reader.wait(5), "nobody reads on"
+    assert [each.path for each in evidence.artifacts] == ["a", "r.xml"]
+
+
+def test_large_reports_are_read_in_turns_and_small_ones_beside_them(tmp_path: Path) -> None:
+    large = [
+        Found(kind="junit", path="r.xml", size_bytes=LARGE_BYTES_MIN, open=Slow) for _ in range(3)
+    ]
+    opened = []
+
+    def small() -> BinaryIO:
+        opened.append(True)
+        path = tmp_path / "small.xml"
+        path.write_text("<testsuite><testcase name='b'/></testsuite>")
+        return path.open("rb")
+
+    async def scene() -> None:
+        reading = [
+            asyncio.ensure_future(read_cases(Slow, MASK, name="r", size_bytes=LARGE_BYTES_MIN))
+            for _ in large
+        ]
+        read = await read_cases(small, MASK, name="s", size_bytes=10)
+        assert read.report.totals == {"passed": 1}
+        for each in reading:
+            each.cancel()
+        await asyncio.wait(reading)
+        read = await read_cases(small, MASK, name="s", size_bytes=LARGE_BYTES_MIN)
+        assert read.report.totals == {"passed": 1}, "their turns are over"
+
+    asyncio.run(scene())
+    assert len(opened) == 2
+
+
+def test_a_report_that_was_left_out_leaves_no_pass(tmp_path: Path) -> None:
+    text = "<testsuite><testcase name='a'/></testsuite>"
+    collected = Collected(
+        found=(junit(text),),
+        refused=(Refused(path="s.xml", code="unreadable", reason="cannot be read"),),
+        has_all_reports=False,
+    )
+    for asks_report, fault in ((True, "report_unreadable"), (False, "")):
+        evidence = Evidence(Cases(LIMITS, MASK))
+        store = FileStore(tmp_path / "store", offload=inline)
+        keeper = Keeper(REF, pool="lab", store=store, limits=LIMITS, masker=MASK)
+        asyncio.run(keeper.keep(collected, evidence, asks_report=asks_report))
+        assert evidence.report_fault == fault
+
+
+def test_more_reports_than_are_read_leave_no_pass(tmp_path: Path) -> None:
+    text = "<testsuite><testcase name='a'/></testsuite>"
+    limits = replace(LIMITS, reports_bytes_max=len(text))
+    evidence = kept(tmp_path, junit(text), junit(text, "s"), limits=limits)
+    assert evidence.report_fault == "report_unreadable"
+    assert evidence.cases.totals.passed == 1
+    assert "bytes of reports" in evidence.notes[0]
 
 
 @pytest.mark.parametrize("path", ["../up", "/etc/passwd", "a/../../b", ""])
@@ -185,8 +276,8 @@ def test_a_file_is_read_by_what_opens_it_and_one_that_is_gone_is_a_note(tmp_path
     assert [each.path for each in evidence.artifacts] == ["d", "r.xml"]
     assert evidence.cases.totals.passed == 1
     assert [note.partition(":")[0] for note in evidence.notes] == [
-        "'b' not kept",
         "JUnit file 'c.xml' cannot be read",
+        "'b' not kept",
         "'c.xml' not kept",
     ]
 

@@ -246,3 +246,27 @@ def test_an_end_says_whose_fault_it_was(
             assert "collect broke" in ended.reason, "a note, and the exit code stands"
 
     in_lab(tmp_path, scene)
+
+
+def test_a_machine_that_can_start_no_thread_suspends_its_worker_and_ends_nothing(
+    tmp_path: Path,
+) -> None:
+    """A test may fill the machine with processes: the worker is there when they are gone."""
+    is_full = True
+
+    async def crowded(work: Any) -> Any:
+        if is_full:
+            raise RuntimeError("can't start new thread")
+        return work()
+
+    async def scene(lab: Lab) -> None:
+        nonlocal is_full
+        lab.worker._life._fitness._offload = crowded  # type: ignore[union-attr]
+        await lab.until(lambda: lab.reports(WorkerFaulty))
+        assert "can't start new thread" in lab.reports(WorkerFaulty)[0].reason
+        is_full = False
+        await lab.until(lambda: lab.reports(WorkerRecovered))
+        await lab.tell(attempt())
+        assert (await lab.ended()).verdict == "passed"
+
+    in_lab(tmp_path, scene)

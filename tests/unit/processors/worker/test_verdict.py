@@ -1,12 +1,13 @@
 """What ends how: the whole table, and that no side is blamed for the other."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from adapters.contract import Attempt, AttemptId, Bench, Exit
 from events.shared import VERDICTS_BY, Totals
-from processors.worker.faults import fault_of, with_exit, with_fault
+from processors.worker.faults import NotRead, fault_of, with_exit, with_fault
 from processors.worker.state_dir import StateUnreadable
 from processors.worker.verdict import (
     NO_CASES,
@@ -175,6 +176,28 @@ def test_the_reason_tells_all_of_it() -> None:
 def test_a_full_disk_of_the_worker_is_not_held_against_the_bench() -> None:
     fault = fault_of("provision", StateUnreadable("cannot write epoch: no space left"))
     assert (fault.code, fault.whose, fault.is_retriable) == ("state_unusable", "worker", True)
+
+
+@pytest.mark.parametrize("said", ["no such program", "cannot start: no such program"])
+def test_why_a_command_cannot_be_started_is_told_once(said: str) -> None:
+    assert judge(Seen(cannot_start=said)).reason == "cannot start: no such program"
+
+
+def test_reports_that_were_not_read_matter_only_where_they_decide() -> None:
+    seen = Seen(exit_code=0, collect_fault=fault_of("collect", NotRead(75.0)))
+    outcome = judge(seen)
+    assert (outcome.verdict, outcome.code, outcome.fault) == ("error", "report_not_read", "worker")
+    shown = judge(replace(seen, verdict_by="exit-code"))
+    assert (shown.verdict, shown.fault) == ("passed", "")
+    assert "were not read within 75 s" in shown.reason
+    failed = judge(replace(seen, exit_code=1))
+    assert (failed.verdict, failed.code, failed.fault) == ("failed", "exit_code", "test")
+
+
+def test_a_machine_that_can_start_no_thread_is_not_held_against_the_bench() -> None:
+    fault = fault_of("collect", RuntimeError("can't start new thread"))
+    assert (fault.code, fault.whose) == ("worker_exhausted", "worker")
+    assert fault_of("collect", RuntimeError("something else")).whose == "bench"
 
 
 def test_a_test_over_a_limit_has_failed_and_its_reason_names_the_limit() -> None:
