@@ -206,7 +206,7 @@ async def _follow(
         # One task at most fails by itself: the other is then cancelled.
         raise group_error.exceptions[0] from None
     exit_ = guard.exit()
-    if exit_.ended == "exited" and (detail := await watched.exceeded_at_end()):
+    if exit_.ended == "exited" and (detail := await watched.exceeded_at_end(exit_.signal)):
         return replace(exit_, ended="limit_exceeded", detail=detail)
     return exit_
 
