@@ -23,18 +23,25 @@ from adapters.local.place import Place, read_note
 END_S_MAX = 5.0
 """How long processes may take to die of SIGKILL."""
 POLL_S = 0.02
+BEGUN_S = 0.05
+"""How long a look lasts at the processes that begin."""
 
 
-def end_orphans(place: Place) -> int:
+def end_orphans(place: Place, *, of_another_life: bool = False) -> int:
     """End all processes of the attempt; return how many there were. Blocks up to `END_S_MAX`.
 
-    Raises `AdapterError` if one does not die.
+    Those of another life of the worker are not adopted by this one, so they are also looked for as
+    they begin. Raises `AdapterError` if one does not die.
     """
     _end_guardian(place.pidfile)
     seen: set[int] = set()
     give_up_at = time.monotonic() + END_S_MAX
     groups = cgroup.groups_of(place)
-    while left := {*_end_adopted(), *_killed(place, groups)}:
+    while left := {
+        *_end_adopted(),
+        *(_end_begun(mark_for(place)) if of_another_life else ()),
+        *_killed(place, groups),
+    }:
         if time.monotonic() >= give_up_at:
             raise _unkillable(sorted(left), f"processes {sorted(left)} of attempt {place.name}")
         seen.update(left)
@@ -144,6 +151,25 @@ def _own_user(place: Place) -> int | None:
     except OSError:
         return None
     return uid if uid in UIDS else None
+
+
+def _end_begun(mark: int) -> set[int]:
+    """End processes of the attempt that begin now, until none has begun for a moment.
+
+    One that only lives to start the next is gone before a look at all processes comes to it.
+    """
+    found: set[int] = set()
+    give_up_at = time.monotonic() + END_S_MAX
+    ends_at = time.monotonic() + BEGUN_S
+    last = 0
+    while time.monotonic() < min(ends_at, give_up_at):
+        pid = tree.newest()
+        if pid != last and tree.mark_of(pid) == mark:
+            tree.send([pid], signal.SIGKILL)
+            found.add(pid)
+            ends_at = time.monotonic() + BEGUN_S
+        last = pid
+    return found
 
 
 def _end_adopted() -> set[int]:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -162,6 +163,30 @@ def test_a_chain_of_processes_is_ended_and_leaves_no_dead_ones(
     mark = orphans.mark_for(place_of(local.handle))
     assert [pid for pid, *_ in tree.processes() if tree.mark_of(pid) == mark] == []
     assert set(tree.children()) <= before
+
+
+def test_a_chain_that_nobody_adopted_is_ended_by_the_next_life(local: Local) -> None:
+    place = place_for(local.state, local.attempt("true").id)
+    place.make()
+    mark = orphans.mark_for(place)
+    # Its parent is dead, and this process is none of those that adopt it.
+    start = "import os, resource, sys; resource.setrlimit(10, (int(sys.argv[1]),) * 2); "
+    start += "os.fork() or os.execv(sys.executable, [sys.executable, '-c', sys.argv[2]])"
+    adopt = "import ctypes, subprocess, sys, time; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0); "
+    adopt += "subprocess.run(sys.argv[1:]); print('begun', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", start, str(mark), CHAIN]
+    with subprocess.Popen(
+        [sys.executable, "-c", adopt, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as foster:
+        assert foster.stdout is not None
+        while foster.stdout.readline() != b"begun\n":
+            pass
+        time.sleep(0.3)
+        assert orphans.end_orphans(place, of_another_life=True) >= 1
+        ends_at = time.monotonic() + 0.5
+        while time.monotonic() < ends_at:
+            assert tree.mark_of(tree.newest()) != mark
+        foster.kill()
 
 
 LIVES = """
