@@ -136,6 +136,8 @@ class Line(NamedTuple):
 
     stream: Stream
     text: str
+    goes_on: bool = False
+    """True for a piece of a line that is too long: the next one of its stream is the rest of it."""
 
 
 OnLines = Callable[[Sequence[Line]], Awaitable[None]]

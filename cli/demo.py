@@ -182,7 +182,7 @@ class _Demo:
             self._show_command(arguments)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "cli.main", *arguments),
-            env=self._env,
+            env=self._env | {"PYTHONSAFEPATH": "1"},
             stdout=subprocess.PIPE if capture else None,
         )
         output, _ = await process.communicate()

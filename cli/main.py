@@ -8,6 +8,7 @@ It returns None or an exit code and raises `cli.problems.Problem` for what a per
 A module is imported only when its verb runs: it may be heavy, but `teo --version` is not.
 """
 
+import os
 import sys
 from dataclasses import dataclass
 
@@ -60,6 +61,10 @@ def main() -> None:
 
         print(f"teo {version()}")
         return
+    if "TEO_ENVIRONMENT_FD" in os.environ:  # Before anything reads it.
+        from cli.local.handover import take_over
+
+        take_over()
     from cli.root import build
 
     build(VERBS)(prog_name="teo")

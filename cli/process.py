@@ -13,6 +13,7 @@ import uvloop
 from adapters.local.confine import hide
 from cli import telemetry
 from cli.folders import PRIVATE_UMASK
+from cli.local.handover import INSPECTABLE
 from cli.problems import Problem
 from events.errors import TeoError
 
@@ -20,7 +21,6 @@ CANCEL_S = 30.0
 """What a role's work gets to clean up before it is cancelled once more."""
 PARENT_FD = "TEO_PARENT_FD"
 """A pipe whose other end the parent holds: when it closes, the parent is dead and the role ends."""
-INSPECTABLE = "TEO_INSPECTABLE"
 """Set, others of the same user may look into the process: debuggers, profilers, core files."""
 
 

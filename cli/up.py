@@ -245,6 +245,7 @@ def _spawn(command: list[str], log: Path) -> "tuple[subprocess.Popen[bytes], int
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
+            env={**os.environ, "PYTHONSAFEPATH": "1"},  # We may be where another `events` is.
             start_new_session=True,
         )
     return child, start

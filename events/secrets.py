@@ -17,6 +17,14 @@ SECRET_NAMES = (
     "*APIKEY*",
     "*ACCESS_KEY*",
     "*PRIVATE_KEY*",
+    "*SSH_KEY*",
+    "*SIGNING_KEY*",
+    "*ENCRYPTION_KEY*",
+    "*PASSPHRASE*",
+    "*BEARER*",
+    "PASS",
+    "*_PASS",
+    "*_PWD",
 )
 """Patterns of names, in capitals, of variables whose value is hidden wherever text is kept."""
 NAMES_OF_PLACES = ("*_FILE", "*_PATH", "*_DIR")

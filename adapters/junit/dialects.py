@@ -8,6 +8,7 @@ from typing import Literal
 
 from adapters.junit.report import (
     BAD,
+    CUT_MARK,
     DETAILS_CHARS_MAX,
     MESSAGE_CHARS_MAX,
     NAME_CHARS_MAX,
@@ -69,7 +70,6 @@ _PHPUNIT_RISKY = re.compile(
     r"PHPUnit\\Framework\\(?:\w*Risky\w*|OutputError|CoveredCodeNotExecutedException"
     r"|MissingCoversAnnotationException|UnintentionallyCoveredCodeError)"
 )
-_CUT = " … [cut]"
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 _NO_MESSAGES = frozenset({"---", "...", "FAILED:"})
 """First lines that say nothing: of TAP's YAML and of Catch2."""
@@ -219,7 +219,7 @@ def _share(blocks: Sequence[str]) -> str:
     room = DETAILS_CHARS_MAX // len(blocks) - len("\n\n")
     whole = "\n\n".join(blocks)
     if len(whole) > DETAILS_CHARS_MAX:
-        whole = "\n\n".join(cut(block, max(room, len(_CUT))) for block in blocks)
+        whole = "\n\n".join(cut(block, max(room, len(CUT_MARK))) for block in blocks)
     return cut(whole, DETAILS_CHARS_MAX)
 
 
@@ -302,7 +302,7 @@ def seconds(text: str | None) -> float:
 def cut(text: str, chars_max: int) -> str:
     """Return `text` without what no terminal should see, and not longer."""
     clean = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text[: chars_max + 1])
-    return clean if len(clean) <= chars_max else clean[: chars_max - len(_CUT)] + _CUT
+    return clean if len(clean) <= chars_max else clean[: chars_max - len(CUT_MARK)] + CUT_MARK
 
 
 def outcome(kind: OutcomeKind, attributes: Mapping[str, str]) -> Outcome:

@@ -18,6 +18,8 @@ TEXTS_CHARS_MAX = 32 << 20
 NAME_CHARS_MAX = 512
 MESSAGE_CHARS_MAX = 1024
 DETAILS_CHARS_MAX = 8192
+CUT_MARK = " … [cut]"
+"""Stands where a text was cut."""
 
 CaseStatus = Literal["passed", "failed", "error", "skipped"]
 BAD: frozenset[CaseStatus] = frozenset({"failed", "error"})

@@ -174,7 +174,8 @@ class LocalAdapter:
         """End what still runs and remove the workspace; see the contract."""
         place = self._place_of(handle)
         remover = self._removers.get(place.root, self._removers[self._root])
-        if ended := await asyncio.to_thread(end_orphans, place):
+        is_ours = place.folder in self._mine
+        if ended := await asyncio.to_thread(end_orphans, place, of_another_life=not is_ours):
             log.warning("orphans.ended", execution_id=place.id.execution_id, processes=ended)
         await in_thread(lambda is_given_up: remover.remove(place.folder, is_given_up))
         if (workspace := self._mine.pop(place.folder, None)) is not None:
@@ -208,7 +209,7 @@ async def _follow(
         # One task at most fails by itself: the other is then cancelled.
         raise group_error.exceptions[0] from None
     exit_ = guard.exit()
-    if exit_.ended == "exited" and (detail := await watched.exceeded_at_end()):
+    if exit_.ended == "exited" and (detail := await watched.exceeded_at_end(exit_.signal)):
         return replace(exit_, ended="limit_exceeded", detail=detail)
     return exit_
 

@@ -9,7 +9,7 @@ limited by the kernel where it gives us the controllers. Without such a group al
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import structlog
@@ -55,7 +55,7 @@ def groups_of(place: Place) -> list[Path]:
     with contextlib.suppress(OSError, ValueError):
         noted = Path(os.fsdecode(read_note(place.folder / NOTE)))
         # A test of the same user can write the note: only a group of this attempt is believed.
-        if noted.name == name and ".." not in noted.parts and noted not in found:
+        if noted.name == name and noted not in found and _is_group(noted):
             found.append(noted)
     return [group for group in found if (group / "cgroup.procs").is_file()]
 
@@ -66,7 +66,8 @@ def members(group: Path) -> list[int]:
     for each in _below(group):
         with contextlib.suppress(OSError, ValueError):
             found += map(int, (each / "cgroup.procs").read_text(encoding="ascii").split())
-    return found
+    # 0 is one that this namespace of processes does not show; a signal to it would be one to us.
+    return [pid for pid in found if pid > 0]
 
 
 def remove(group: Path) -> None:
@@ -105,6 +106,22 @@ def base_group() -> Path | None:
     return base
 
 
+def _is_group(folder: Path) -> bool:
+    """Return whether a folder is of the kernel's hierarchy, not one that looks like it."""
+    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    real = folder.resolve()
+    return real == folder and any(real.is_relative_to(point) for _, point in _hierarchies(mounts))
+
+
+def _hierarchies(mounts: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    """Yield (what of it, where) of each mount of the hierarchy of version 2."""
+    for line in mounts:
+        before, _, after = line.partition(" - ")
+        fields = before.split(" ")
+        if after.startswith("cgroup2 "):
+            yield fields[3], Path(fields[4].encode().decode("unicode_escape"))
+
+
 def _own_group(proc: Path) -> Path | None:
     """Return the folder of the group this process is in."""
     try:
@@ -115,13 +132,9 @@ def _own_group(proc: Path) -> Path | None:
     path = next((line[3:] for line in lines if line.startswith("0::")), None)
     if path is None or ".." in path.split("/"):
         return None
-    for line in mounts:
-        before, _, after = line.partition(" - ")
-        fields = before.split(" ")
-        # Only a mount of the whole hierarchy: then paths in it are what `/proc` says they are.
-        if after.startswith("cgroup2 ") and fields[3] == "/":
-            return Path(fields[4].encode().decode("unicode_escape")) / path.lstrip("/")
-    return None
+    # Only a mount of the whole hierarchy: then paths in it are what `/proc` says they are.
+    found = (point / path.lstrip("/") for what, point in _hierarchies(mounts) if what == "/")
+    return next(found, None)
 
 
 def _delegated_parent(own: Path) -> Path | None:

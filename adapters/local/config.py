@@ -101,10 +101,12 @@ class LocalConfig:
 
 def _is_within(pattern: str, given: str) -> bool:
     """Return whether each name that `pattern` matches is matched by `given` too."""
-    # A pattern is itself matched as a text: `CAN_*` by `CAN_*` and by `*`, and `*` by `*` alone.
-    return pattern == given or (
-        fnmatch.fnmatchcase(pattern, given) and not set(pattern) & set("?[")
-    )
+    if pattern == given:
+        return True
+    # A pattern is itself matched as a text: `CAN_*` by `CAN_*` and by `*`, and `*` by `*` alone;
+    # `?` and `[…]` would match its `*` as a sign like any other.
+    wild, single = set(pattern) & set("*?["), set(given) & set("?[")
+    return fnmatch.fnmatchcase(pattern, given) and (not wild or (wild == {"*"} and not single))
 
 
 def _check_folder(bench: str, key: str, folder: Path, allowed: Allowed) -> None:

@@ -25,9 +25,6 @@ _READ_BYTES = 65536
 _PIPE_BYTES = 1 << 18
 _F_SETPIPE_SZ = 1031
 
-# Imported, not run as a script: then its compiled form is used. It finds its two neighbours in
-# their folder, and nothing else of ours.
-_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); import guardian; guardian.main()"
 _FOLDER = str(Path(guardian.__file__).parent)
 # Where the interpreter's own libraries are may be told by this alone; the test gets it too.
 _LOADER_ENV = "LD_LIBRARY_PATH"
@@ -265,7 +262,7 @@ def _spawn(fds: Sequence[int]) -> "subprocess.Popen[bytes]":
     # worker's environment can change what it runs. Nor has it any of it: the test is its child.
     env = {name: os.environ[name] for name in (_LOADER_ENV,) if name in os.environ}
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _START, _FOLDER, *map(str, fds)],
+        [sys.executable, "-I", "-S", "-c", guardian.START, _FOLDER, *map(str, fds)],
         env=env,
         cwd="/",
         stdin=subprocess.DEVNULL,

@@ -34,6 +34,10 @@ else:
     import confine  # A guardian: a bare interpreter whose only folder of ours is this one.
     import tree
 
+# Imported, not run as a script: then its compiled form is used. It finds its two neighbours in
+# their folder, and nothing else of ours.
+START = "import sys; sys.path.insert(0, sys.argv.pop(1)); import guardian; guardian.main()"
+"""What the interpreter runs, and by which a guardian is known."""
 ORPHAN_GRACE_S = 0.5
 """How long a test may clean up when its worker is gone or its lease ends."""
 LEFTOVER_GRACE_S = 0.3
@@ -79,6 +83,7 @@ class _Guardian:
         self._status = status
         self._inbox = b""
         self._child = 0
+        self._status_of_child: int | None = None
         self._cgroup = ""
         self._how = "exited"
         self._lease_end = 0.0
@@ -209,38 +214,55 @@ class _Guardian:
         self._kill_at = kill_at if self._kill_at is None else min(self._kill_at, kill_at)
 
     def _reap(self) -> int | None:
+        """Wait for all that is dead; return the status of the test's main process, once it is."""
+        self._has_children()
+        return self._status_of_child
+
+    def _has_children(self) -> bool:
+        """Wait for all that is dead, and return whether anything of the test is left.
+
+        The kernel answers that at one moment, and knows also of processes that only live to start
+        the next. What is dead and not waited for would be left to the worker.
+        """
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return None
+                return False
             if pid == 0:
-                return None
+                return True
             if pid == self._child:
-                return status
+                self._status_of_child = status
 
     def _end_tree(self) -> None:
         """Return when no process of the test is left, however long the kernel takes."""
         if not _HAS_PROC:
             _kill_group(self._child)
             return
+        if not self._has_children():
+            return
         left = tree.descendants(os.getpid())
         tree.send(left, signal.SIGTERM)
         tree.send(left, signal.SIGCONT)
         kill_at = min(_now() + LEFTOVER_GRACE_S, self._lease_end)
-        while left:
+        while self._has_children():
             if _now() >= kill_at:
                 self._kill_all()
             time.sleep(SWEEP_S)
-            self._reap()
-            left = tree.descendants(os.getpid())
 
     def _kill_all(self) -> None:
+        """Kill what there is, and for a moment what comes of it, as fast as it comes.
+
+        What is below our children becomes our child as they die.
+        """
         if self._cgroup:
             tree.kill_group_of(self._cgroup)
-        tree.kill_tree(os.getpid())
         if not _HAS_PROC:
             _kill_group(self._child)
+            return
+        ends_at = _now() + SWEEP_S
+        while self._has_children() and _now() < ends_at:
+            tree.send(tree.children(), signal.SIGKILL)
 
     def _say(self, text: str) -> None:
         try:  # noqa: SIM105 - contextlib would add to the start time.

@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from adapters.contract import AdapterError
@@ -23,31 +23,31 @@ from adapters.local.place import Place, read_note
 END_S_MAX = 5.0
 """How long processes may take to die of SIGKILL."""
 POLL_S = 0.02
+BEGUN_S = 0.05
+"""How long a look lasts at the processes that begin."""
 
 
-def end_orphans(place: Place) -> int:
+def end_orphans(place: Place, *, of_another_life: bool = False) -> int:
     """End all processes of the attempt; return how many there were. Blocks up to `END_S_MAX`.
 
-    Raises `AdapterError` if one does not die.
+    Those of another life of the worker are not adopted by this one, so they are also looked for as
+    they begin. Raises `AdapterError` if one does not die.
     """
     _end_guardian(place.pidfile)
     seen: set[int] = set()
     give_up_at = time.monotonic() + END_S_MAX
     groups = cgroup.groups_of(place)
-    while left := _processes_of(place, groups):
+    while left := {
+        *_end_adopted(),
+        *(_end_begun(mark_for(place)) if of_another_life else ()),
+        *_killed(place, groups),
+    }:
         if time.monotonic() >= give_up_at:
-            raise AdapterError(
-                f"processes {left} of attempt {place.name} do not die of SIGKILL; "
-                "look for state D on the worker's machine",
-                code="unkillable",
-                retriable=False,
-            )
+            raise _unkillable(sorted(left), f"processes {sorted(left)} of attempt {place.name}")
         seen.update(left)
         for group in groups:
             tree.kill_group_of(str(group))
-        tree.send(left, signal.SIGKILL)
         time.sleep(POLL_S)
-        _reap(seen)
     for group in groups:
         cgroup.remove(group)
     return len(seen)
@@ -69,33 +69,69 @@ def _end_guardian(pidfile: Path) -> None:
         pid, started = (int(word) for word in read_note(pidfile).split())
     except (OSError, ValueError):
         return  # It never started, or it ended all and said so.
-    give_up_at = time.monotonic() + 2 * guardian.ORPHAN_GRACE_S + guardian.LEFTOVER_GRACE_S
+    if not _is_guardian(pid):
+        return
+    kill_at = time.monotonic() + 2 * guardian.ORPHAN_GRACE_S + guardian.LEFTOVER_GRACE_S
     told = False
     while started and tree.started_at(pid) == started:
         if not told:
             tree.send([pid], signal.SIGTERM)
             told = True
-        elif time.monotonic() >= give_up_at:
+        elif time.monotonic() >= kill_at:
             below = tree.descendants(pid)
             tree.send([pid, *below], signal.SIGKILL)
+        if time.monotonic() >= kill_at + END_S_MAX:
+            raise _unkillable([pid], f"guardian {pid}")
         time.sleep(POLL_S)
 
 
-def _processes_of(place: Place, groups: Iterable[Path]) -> list[int]:
+def _is_guardian(pid: int) -> bool:
+    """Return whether a process is one of our guardians, and no stranger.
+
+    A test of the same user can write any number into the file, and all below it would be killed:
+    below the first process is the whole machine.
+    """
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return pid > 1 and guardian.START.encode() in words
+
+
+def _unkillable(pids: list[int], what: str) -> AdapterError:
+    return AdapterError(
+        f"{what} {'does' if len(pids) == 1 else 'do'} not die of SIGKILL; "
+        "look for state D on the worker's machine",
+        code="unkillable",
+        retriable=False,
+    )
+
+
+def _killed(place: Place, groups: Iterable[Path]) -> Iterator[int]:
+    """Yield the processes of the attempt, each sent SIGKILL as it is found.
+
+    One that only lives to start the next would be gone at the end of the look.
+    """
+    for pid in _processes_of(place, groups):
+        tree.send([pid], signal.SIGKILL)
+        yield pid
+
+
+def _processes_of(place: Place, groups: Iterable[Path]) -> Iterator[int]:
     mine = os.getpid()
     mark = mark_for(place)
     variables = {f"{name}={value}".encode() for name, value in place.environment.items()}
     folder, uid = str(place.folder), _own_user(place)
-    found = {pid for group in groups for pid in cgroup.members(group)}
+    members = {pid for group in groups for pid in cgroup.members(group)} - {mine}
+    yield from members
     for pid, parent, _, _ in tree.processes():
-        if (
+        if pid not in {mine, *members} and (
             _is_marked(pid, mark, is_child=parent == mine)
             or (uid is not None and tree.user_of(pid) == uid)
             or _has_variables(pid, variables)
             or _works_in(pid, folder)
         ):
-            found.add(pid)
-    return sorted(found - {mine})
+            yield pid
 
 
 def _is_marked(pid: int, mark: int, *, is_child: bool) -> bool:
@@ -117,11 +153,41 @@ def _own_user(place: Place) -> int | None:
     return uid if uid in UIDS else None
 
 
-def _reap(pids: Iterable[int]) -> None:
-    """Take the status of those that have become our children and are dead."""
-    for pid in pids:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
+def _end_begun(mark: int) -> set[int]:
+    """End processes of the attempt that begin now, until none has begun for a moment.
+
+    One that only lives to start the next is gone before a look at all processes comes to it.
+    """
+    found: set[int] = set()
+    give_up_at = time.monotonic() + END_S_MAX
+    ends_at = time.monotonic() + BEGUN_S
+    last = 0
+    while time.monotonic() < min(ends_at, give_up_at):
+        pid = tree.newest()
+        if pid != last and tree.mark_of(pid) == mark:
+            tree.send([pid], signal.SIGKILL)
+            found.add(pid)
+            ends_at = time.monotonic() + BEGUN_S
+        last = pid
+    return found
+
+
+def _end_adopted() -> set[int]:
+    """End what tests left that has become our child, as fast as it comes, for a moment.
+
+    Returns those it found. We start no marked process, so nobody else waits for their end.
+    """
+    ends_at = time.monotonic() + POLL_S
+    found: set[int] = set()
+    while adopted := [pid for pid in tree.children() if _is_marked(pid, -1, is_child=True)]:
+        found.update(adopted)
+        tree.send(adopted, signal.SIGKILL)
+        for pid in adopted:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        if time.monotonic() >= ends_at:
+            break
+    return found
 
 
 def _has_variables(pid: int, variables: set[bytes]) -> bool:

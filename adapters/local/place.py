@@ -205,6 +205,8 @@ def places_in(root: Path) -> list[Place]:
 
 def mark_root(root: Path, *, mode: int = CLOSED) -> None:
     """Make `root` a folder of this adapter, with these rights whoever made or changed it."""
+    if root.is_symlink():
+        root.unlink()  # By a test: where it leads to is nothing ours.
     root.mkdir(parents=True, exist_ok=True, mode=mode)
     root.chmod(mode)
     if mode == OPEN:

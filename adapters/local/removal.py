@@ -69,7 +69,8 @@ class Remover:
                 finally:
                     os.close(fd)
         with contextlib.suppress(OSError):
-            self._root.chmod(self._mode)
+            if not self._root.is_symlink():
+                self._root.chmod(self._mode)
 
     def _put_aside(self, folder: Path) -> Path:
         """Move a folder out of its place; return where it is now, its own place if it cannot."""
@@ -77,12 +78,18 @@ class Remover:
         if folder.is_symlink() or not folder.is_dir() or folder.parent != self._root:
             return folder
         try:
+            self._without_link()
             self._aside.mkdir(mode=0o700, exist_ok=True)
             folder.chmod(0o700)
             folder.rename(aside)
         except OSError:
             return folder
         return aside
+
+    def _without_link(self) -> None:
+        """Remove a link that a test put in the place of our folder: nothing is ours behind it."""
+        if self._aside.is_symlink():
+            self._aside.unlink()
 
     def _within(self, left: Path, ends_at: float, is_given_up: IsGivenUp) -> None:
         """Remove what was put aside, as far as the time goes."""
@@ -97,6 +104,7 @@ class Remover:
     def _sweep(self, ends_at: float, is_given_up: IsGivenUp) -> None:
         """Go on with what earlier teardowns had no time for; what resists is tried again later."""
         try:
+            self._without_link()
             left = sorted(self._aside.iterdir())
         except OSError:
             return

@@ -56,7 +56,8 @@ class _Source:
             end = LINE_CHARS_MAX
             while end > LINE_CHARS_MAX - 4 and self._tail[end] & 0xC0 == 0x80:
                 end -= 1  # Not in the middle of a character.
-            pieces.append(Line(self._stream, self._tail[:end].decode("utf-8", "replace")))
+            text = self._tail[:end].decode("utf-8", "replace")
+            pieces.append(Line(self._stream, text, goes_on=True))
             self._tail = self._tail[end:]
         return pieces
 
@@ -68,7 +69,8 @@ class _Source:
                 yield Line(stream, whole)
             else:
                 for start in range(0, len(whole), LINE_CHARS_MAX):
-                    yield Line(stream, whole[start : start + LINE_CHARS_MAX])
+                    end = start + LINE_CHARS_MAX
+                    yield Line(stream, whole[start:end], goes_on=end < len(whole))
 
 
 class Streams:

@@ -1,4 +1,4 @@
-"""What the kernel tells of the processes of this machine, and how a tree of them is killed.
+"""What the kernel tells of the processes of this machine.
 
 It imports only the standard library, and little of it: a guardian starts with it.
 """
@@ -6,7 +6,6 @@ It imports only the standard library, and little of it: a guardian starts with i
 from __future__ import annotations
 
 import os
-import signal
 
 # What only a type checker needs is not imported: it would cost a quarter of a guardian's start.
 TYPE_CHECKING = False
@@ -24,19 +23,39 @@ def processes() -> Iterator[tuple[int, int, int, int]]:
 
     Zombies are left out: they run no code. Nothing comes off Linux.
     """
+    for pid, parent, started, threads, is_dead in _stats():
+        if not is_dead:
+            yield pid, parent, started, threads
+
+
+def children() -> list[int]:
+    """Return the children of this process, also those that are dead and not waited for.
+
+    Those it adopted as a subreaper are its main thread's. Whoever started one and is not waited for
+    is in here, and if it is dead, all it started is: so where nothing is, nothing is left, however
+    short its processes live. Nothing comes off Linux.
+    """
+    mine = os.getpid()
     try:
-        names = os.listdir("/proc")  # noqa: PTH208 - pathlib would double the start time.
+        with open(f"/proc/self/task/{mine}/children", "rb") as file:  # noqa: PTH123 - as above.
+            return [int(pid) for pid in file.read().split()]
     except OSError:
-        return
-    for name in names:
-        if name.isdigit() and (stat := _stat(int(name))) is not None:
-            yield int(name), *stat
+        return [pid for pid, parent, *_ in _stats() if parent == mine]
+
+
+def newest() -> int:
+    """Return the pid that was given away last, by anybody; 0: nobody tells."""
+    try:
+        with open("/proc/loadavg", "rb") as file:  # noqa: PTH123 - as above.
+            return int(file.read().split()[4])
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 def started_at(pid: int) -> int | None:
     """Return when a live process started, in clock ticks since boot; None: there is none."""
     stat = _stat(pid)
-    return None if stat is None else stat[1]
+    return None if stat is None or stat[3] else stat[1]
 
 
 def descendants(root: int) -> list[int]:
@@ -51,14 +70,6 @@ def descendants(root: int) -> list[int]:
         found.extend(below)
         rest.extend(below)
     return found
-
-
-def kill_tree(root: int) -> None:
-    """Send SIGKILL to all descendants of `root`, and to those they start meanwhile."""
-    killed: set[int] = set()
-    while fresh := [pid for pid in descendants(root) if pid not in killed]:
-        send(fresh, signal.SIGKILL)
-        killed.update(fresh)
 
 
 def send(pids: Sequence[int], number: int) -> None:
@@ -115,7 +126,19 @@ def kill_group_of(cgroup: str) -> None:
         return  # Removed, or a kernel before 5.14: the tree is killed process by process.
 
 
-def _stat(pid: int) -> tuple[int, int, int] | None:
+def _stats() -> Iterator[tuple[int, int, int, int, bool]]:
+    """Yield the pid of each process, and what `_stat` says of it."""
+    try:
+        names = os.listdir("/proc")  # noqa: PTH208 - pathlib would double the start time.
+    except OSError:
+        return
+    for name in names:
+        if name.isdigit() and (stat := _stat(int(name))) is not None:
+            yield int(name), *stat
+
+
+def _stat(pid: int) -> tuple[int, int, int, bool] | None:
+    """Return (parent, start, threads, whether it is dead and not waited for)."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - as above.
             text = file.read()
@@ -126,4 +149,4 @@ def _stat(pid: int) -> tuple[int, int, int] | None:
     threads = int(fields[17])
     # A zombie with more than one thread is a program whose first thread ended: it still runs.
     is_dead = fields[0] in {b"Z", b"X"} and threads <= 1
-    return None if is_dead else (int(fields[1]), int(fields[19]), threads)
+    return int(fields[1]), int(fields[19]), threads, is_dead

@@ -8,6 +8,7 @@ looks is not seen. The workspace is always looked at, and once more when the tes
 import asyncio
 import contextlib
 import os
+import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,10 +51,17 @@ class Use:
             await asyncio.sleep(LOOK_S)
         return found
 
-    async def exceeded_at_end(self) -> str:
-        """Return which limit a test that has ended had passed; empty: none that can be seen."""
+    async def exceeded_at_end(self, ended_by: int | None) -> str:
+        """Return which limit a test that a signal has ended, or that ended by itself, had passed.
+
+        Empty: none that can be seen.
+        """
         if self.limits == NO_LIMITS:
             return ""
+        if ended_by == signal.SIGXFSZ and self.limits.disk_max_bytes is not None:
+            # The kernel refused to let a file grow, wherever it is, so that it takes no disk yet.
+            limit = size_text(self.limits.disk_max_bytes)
+            return _over("disk_max", limit, "more for a single file")
         return await asyncio.to_thread(
             lambda: self._counted_memory() or self._counted_processes() or self._disk()
         )
@@ -72,7 +80,8 @@ class Use:
         limit = self.limits.memory_max_bytes
         if limit is None or self.group is None:
             return ""
-        if not cgroup.count(self.group, "memory.events", "oom_kill"):
+        # A kill alone may be the machine's, whose memory was out: that is no limit of the test.
+        if not all(cgroup.count(self.group, "memory.events", key) for key in ("oom", "oom_kill")):
             return ""
         return _over("memory_max", size_text(limit), "more, so the kernel ended it")
 

@@ -18,7 +18,7 @@ from adapters.folders import Folder, GivenUp
 from adapters.globs import WALK_S_MAX, Match, match_files
 from adapters.local.config import LocalConfig
 from adapters.local.owner import Owner
-from adapters.local.place import ARTIFACTS, Place
+from adapters.local.place import ARTIFACTS, CLOSED, Place
 
 COPY_FILES_MAX = 100_000
 _COLLECT_ALWAYS = f"{ARTIFACTS}/"
@@ -173,6 +173,7 @@ def _fill(workspace: Path, source: Path, is_given_up: IsGivenUp) -> None:
         shutil.copytree(
             source, workspace, symlinks=True, dirs_exist_ok=True, copy_function=copy_file
         )
+        workspace.chmod(CLOSED)  # It got the rights of its source, which others may come into.
     except (OSError, shutil.Error) as error:
         is_full = os.strerror(errno.ENOSPC) in str(error)
         raise AdapterError(

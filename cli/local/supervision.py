@@ -6,6 +6,7 @@ there is room again everything must come back.
 
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from cli.local.broker import rotate
+from cli.local.handover import ENVIRONMENT_FD, hand_over, parted
 from cli.process import PARENT_FD
 
 RESTART_WAIT_S = 1.0
@@ -100,6 +102,7 @@ class RoleProcess:
         self._on_pid = on_pid
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._handing: asyncio.Task[None] | None = None
         self._tail_start = 0
 
     async def start(self) -> None:
@@ -109,14 +112,22 @@ class RoleProcess:
         self._watch = asyncio.create_task(self._keep())
 
     async def _spawn(self) -> None:
-        with self._output() as output:
+        plain, later = parted(os.environ)
+        ours, theirs = socket.socketpair()
+        own = {
+            PARENT_FD: str(self._held.parent_fd),
+            ENVIRONMENT_FD: str(theirs.fileno()),
+            "PYTHONSAFEPATH": "1",  # The folder we are in may hold an `api` or `events` too.
+        }
+        self._handing = asyncio.create_task(hand_over(ours, later))
+        with theirs, self._output() as output:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, PARENT_FD: str(self._held.parent_fd)},
-                pass_fds=[self._held.parent_fd, self._held.lock_fd],
+                env=plain | own,
+                pass_fds=[self._held.parent_fd, self._held.lock_fd, theirs.fileno()],
                 start_new_session=True,
             )
         self._on_pid(self.name, self._process.pid)
@@ -151,6 +162,8 @@ class RoleProcess:
         """End it in good order; kill it if it does not end in time."""
         if self._watch is not None:
             await cancelled(self._watch)
+        if self._handing is not None:
+            await cancelled(self._handing)
         process = self._process
         if process is None or process.returncode is not None:
             return

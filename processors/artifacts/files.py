@@ -8,12 +8,14 @@ import io
 import os
 import stat
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 from urllib.parse import quote, unquote
 
 from events import durable
 from processors.artifacts.store import (
+    ArtifactDamaged,
     ArtifactMissing,
     ArtifactRefused,
     ArtifactStoreUnavailable,
@@ -22,14 +24,13 @@ from processors.artifacts.store import (
     check_key,
 )
 from processors.artifacts.verified import (
+    CHUNK_BYTES,
     SMALL_BYTES_MAX,
-    Identity,
+    Chunks,
     Verified,
     compare,
-    unchanged,
 )
 
-CHUNK_BYTES = 256 * 1024
 COMPARING_MAX = 2
 """Large files compared with their digests at once: it takes a processor and the disk."""
 FILE_MODE, FOLDER_MODE = 0o400, 0o700
@@ -87,20 +88,23 @@ class FileStore:
         path = self._path(uri)
         file = await self._offload(lambda: _open(path, uri))
         try:
-            identity = None
+            chunks = None
             if sha256 and os.fstat(file.fileno()).st_size <= SMALL_BYTES_MAX:
                 file = await self._offload(lambda: _checked_copy(file, uri, sha256))
             elif sha256:
                 async with self._comparing:
-                    identity = await self._offload(lambda: self._verified.check(file, uri, sha256))
-            left = _seek(file, uri, start, end)
-            while left > 0:
-                count = min(left, CHUNK_BYTES)
-                chunk = await self._offload(lambda count=count: _read(file, uri, count, identity))  # type: ignore[misc]
+                    chunks = await self._offload(lambda: self._verified.check(file, uri, sha256))
+            at, stop = _span(file, uri, start, end)
+            while at < stop:
+                chunk = await self._offload(partial(_read, file, uri, at, stop, chunks))
                 if not chunk:
+                    left = stop - at
                     raise ArtifactMissing(f"artifact {uri} ended {left} bytes early: it was cut")
-                left -= len(chunk)
+                at += len(chunk)
                 yield chunk
+        except ArtifactDamaged:
+            self._verified.forget(file)
+            raise
         finally:
             file.close()
 
@@ -199,17 +203,16 @@ def _checked_copy(file: BinaryIO, uri: str, sha256: str) -> BinaryIO:
     return io.BytesIO(content)
 
 
-def _read(file: BinaryIO, uri: str, count: int, identity: Identity | None) -> bytes:
-    chunk = file.read(count)
-    if identity is not None:
-        unchanged(file, uri, identity)
-    return chunk
+def _read(file: BinaryIO, uri: str, at: int, stop: int, chunks: Chunks | None) -> bytes:
+    if chunks is not None:
+        return chunks.read(file, uri, at)[: stop - at]
+    file.seek(at)
+    return file.read(min(stop - at, CHUNK_BYTES))
 
 
-def _seek(file: BinaryIO, uri: str, start: int, end: int | None) -> int:
+def _span(file: BinaryIO, uri: str, start: int, end: int | None) -> tuple[int, int]:
     size = file.seek(0, os.SEEK_END)
     stop = size if end is None else end
     if not 0 <= start <= stop <= size:
         raise ArtifactRefused(f"bytes {start}-{stop} are not in {uri}, which has {size}")
-    file.seek(start)
-    return stop - start
+    return start, stop

@@ -247,7 +247,7 @@ class AttemptRunner:
     async def _command(self, attempt: Attempt, handle: Handle, shipper: LogShipper) -> None:
         async def on_lines(lines: Sequence[Line]) -> None:
             for number, line in enumerate(lines, start=1):
-                shipper.line(line.text, line.stream == "stderr")
+                shipper.line(line.text, line.stream == "stderr", goes_on=line.goes_on)
                 if number % LINES_PER_BREATH == 0:
                     await asyncio.sleep(0)
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
-from adapters.junit import InvalidReport, Report, parse_report, read_opened
+from adapters.junit import CUT_MARK, InvalidReport, Report, parse_report, read_opened
 from events.shared import Case, Totals
 from processors.artifacts.store import Source
 from processors.worker.masking import Masker
@@ -181,13 +181,13 @@ def _read(source: Source, mask: Masker, name: str) -> ReadCases:
         report, fault = error.read, error
     cases = tuple(
         Case(
-            suite=mask(case.suite),
-            classname=mask(case.classname),
-            name=mask(case.name),
+            suite=mask.cut(case.suite, CUT_MARK),
+            classname=mask.cut(case.classname, CUT_MARK),
+            name=mask.cut(case.name, CUT_MARK),
             status=case.status,
             duration_s=case.duration_s,
-            message=mask(case.message),
-            details=mask(case.details),
+            message=mask.cut(case.message, CUT_MARK),
+            details=mask.cut(case.details, CUT_MARK),
         )
         for case in report.cases
     )

@@ -29,6 +29,8 @@ from processors.worker.verdict import ReportFault, Seen
 
 PATH_BYTES_MAX = 4096
 """As long as a path that a system call takes; three times that still is an address."""
+SHORTENED = "…"
+"""Ends a name that an adapter shortened."""
 _FRAME_BYTES = 64
 """What a case or a file costs on the wire beside its texts, generously."""
 
@@ -54,7 +56,7 @@ class Evidence:
             risky=self.cases.risky,
             report_fault=self.report_fault,
             verdict_by=verdict_by,
-            notes=tuple(self.notes),
+            notes=tuple(self.cases.mask.cut(note, SHORTENED) for note in self.notes),
         )
 
 

@@ -82,6 +82,8 @@ class LogShipper:
         self._pending: deque[_Lines] = deque()
         self._pending_bytes = 0
         self._file = _LineFile(path, bytes_max=limits.file_bytes_max)
+        self._held: dict[bool, str] = {}
+        """What is held back of lines that go on, by whether it is stderr."""
         self._is_kept_back = False
         self._is_ended = False
         self._wake = asyncio.Event()
@@ -96,14 +98,21 @@ class LogShipper:
         """What people should know of the file; empty: it is whole."""
         return self._file.note
 
-    def line(self, text: str, is_stderr: bool) -> None:
-        """Take one line of output, without its end. Nothing is taken after `end`."""
+    def line(self, text: str, is_stderr: bool, *, goes_on: bool = False) -> None:
+        """Take one line of output, without its end. Nothing is taken after `end`.
+
+        Of one that goes on, the end is held back until the next comes: a secret may stand in both.
+        """
         if self._is_ended:
             return
-        now = monotonic_s()
-        self.last_line_at = now
+        self.last_line_at = monotonic_s()
+        text = self._held.pop(is_stderr, "") + text
+        if goes_on:
+            text, self._held[is_stderr] = self._masker.held_back(text)
+        self._take_line(self._masker(text), is_stderr, self.last_line_at)
+
+    def _take_line(self, text: str, is_stderr: bool, now: float) -> None:
         self.count += 1
-        text = self._masker(text)
         data = text.encode(errors="replace")
         self._file.write(data)
         if len(data) > self._limits.line_bytes_max:
@@ -122,6 +131,9 @@ class LogShipper:
 
     def end(self) -> None:
         """Say that no more lines come; `ship` sends the rest and returns."""
+        for is_stderr, text in self._held.items():
+            self._take_line(self._masker(text), is_stderr, monotonic_s())
+        self._held.clear()
         self._is_ended = True
         self._file.close()
         self._wake.set()

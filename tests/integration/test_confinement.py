@@ -1,20 +1,22 @@
 """A test that wants out: what it finds of its guardian and worker, and what is left of it."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from adapters.contract import AdapterError, Exit
-from adapters.local import cgroup, orphans
-from adapters.local.place import place_of
+from adapters.contract import AdapterError, Exit, Lease
+from adapters.local import cgroup, confine, orphans, tree
+from adapters.local.place import place_for, place_of
 from tests.integration.local_bench import Local
 from tests.integration.trees import DEADLINE_S, ON_LINUX, is_alive, wait_for
 
@@ -124,6 +126,67 @@ def test_without_the_marks_a_daemon_outlives_its_guardian(
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+
+
+# Each process of it lives as long as it takes to start the next.
+CHAIN = """
+import os, signal, sys, time
+ends_at = time.monotonic() + 60
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(os.getppid(), flush=True)
+if os.fork():
+    if "kill" in sys.argv:
+        time.sleep(0.2)
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    os._exit(0)
+for fd in range(3):
+    os.close(fd)
+while time.monotonic() < ends_at:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+"""
+
+
+@pytest.mark.usefixtures("no_cgroup")
+@pytest.mark.parametrize("ways", [[], ["kill"]], ids=["guarded", "guardian killed"])
+def test_a_chain_of_processes_is_ended_and_leaves_no_dead_ones(
+    local: Local, ways: list[str]
+) -> None:
+    """Whoever does not wait for what it adopts has the machine's table of processes fill up."""
+    confine.adopt_orphans()
+    before = set(tree.children())
+    attempt = local.attempt(sys.executable, "-c", CHAIN, *ways)
+    with pytest.raises(AdapterError) if ways else contextlib.nullcontext():
+        local.play(attempt)
+    mark = orphans.mark_for(place_of(local.handle))
+    assert [pid for pid, *_ in tree.processes() if tree.mark_of(pid) == mark] == []
+    assert set(tree.children()) <= before
+
+
+def test_a_chain_that_nobody_adopted_is_ended_by_the_next_life(local: Local) -> None:
+    place = place_for(local.state, local.attempt("true").id)
+    place.make()
+    mark = orphans.mark_for(place)
+    # Its parent is dead, and this process is none of those that adopt it.
+    start = "import os, resource, sys; resource.setrlimit(10, (int(sys.argv[1]),) * 2); "
+    start += "os.fork() or os.execv(sys.executable, [sys.executable, '-c', sys.argv[2]])"
+    adopt = "import ctypes, subprocess, sys, time; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0); "
+    adopt += "subprocess.run(sys.argv[1:]); print('begun', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", start, str(mark), CHAIN]
+    with subprocess.Popen(
+        [sys.executable, "-c", adopt, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as foster:
+        assert foster.stdout is not None
+        while foster.stdout.readline() != b"begun\n":
+            pass
+        time.sleep(0.3)
+        assert orphans.end_orphans(place, of_another_life=True) >= 1
+        ends_at = time.monotonic() + 0.5
+        while time.monotonic() < ends_at:
+            assert tree.mark_of(tree.newest()) != mark
+        foster.kill()
 
 
 LIVES = """
@@ -344,6 +407,47 @@ def test_two_benches_never_share_a_user_and_one_keeps_its_own(local: Local) -> N
         local.play(replace(attempt, bench=replace(attempt.bench, name=bench)))
         uids.append(local.text()[-1])
     assert uids[0] == uids[2] != uids[1]
+
+
+@pytest.mark.usefixtures("no_cgroup")
+def test_what_a_test_writes_into_our_notes_ends_no_stranger(local: Local, tmp_path: Path) -> None:
+    """Notes beside the workspace name whom a teardown ends, and a test of our user can write."""
+    with subprocess.Popen(["sleep", "600"]) as stranger:
+        script = f"""
+        cd $TEO_ARTIFACTS_DIR/../..
+        group={tmp_path}/$(cat workspace/name)
+        mkdir $group && echo {stranger.pid} > $group/cgroup.procs
+        printf %s $group > cgroup
+        kill -STOP $PPID
+        echo {stranger.pid} {tree.started_at(stranger.pid)} > guardian
+        kill -9 $PPID
+        """
+
+        async def play() -> None:
+            attempt = local.attempt("sh", "-c", script)
+            handle = await local.adapter.provision(attempt)
+            place = place_of(handle)
+            (place.workspace / "name").write_text(f"teo-{place.digest[:32]}")
+            lease = Lease(until=asyncio.get_running_loop().time() + 60)
+            with pytest.raises(AdapterError) as caught:
+                await local.adapter.run(attempt, handle, on_lines=local.on_lines, lease=lease)
+            assert caught.value.code == "guardian_lost"
+            await local.adapter.teardown(handle)
+
+        asyncio.run(play())
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_a_note_that_names_the_first_process_signals_nobody(
+    local: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of the machine is below it."""
+    monkeypatch.setattr(tree, "send", lambda *_: pytest.fail("somebody is signalled"))
+    place = place_for(local.state, local.attempt("true").id)
+    place.make()
+    place.pidfile.write_text(f"1 {tree.started_at(1)}\n")
+    assert orphans.end_orphans(place) == 0
 
 
 def test_a_cut_off_run_ends_when_it_is_cancelled_under_attack(local: Local, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import stat
 import sys
 import time
 from pathlib import Path
@@ -118,6 +119,20 @@ def test_nothing_a_test_does_to_its_folders_costs_its_bench(
     play(local, script.replace("{lab}", str(lab)))
     assert (lab / "token").exists()
     assert play(local, "echo next > next") == {"next": b"next\n"}
+
+
+@pytest.mark.parametrize("place", [".removing", "."], ids=["what is put aside", "all workspaces"])
+def test_a_link_in_the_place_of_our_folders_leads_to_nothing_that_is_touched(
+    local: Local, lab: Path, place: str
+) -> None:
+    (lab / "folder").mkdir()
+    lab.chmod(0o750)
+    before = {path.name for path in lab.rglob("*")}
+    replace = f'folder=$(realpath "$PWD/../../{place}"); rm -rf "$folder"; ln -s {lab} "$folder"'
+    for script in (replace, "true"):
+        play(local, script)
+        assert {path.name for path in lab.rglob("*")} == before
+    assert stat.S_IMODE(lab.stat().st_mode) == 0o750
 
 
 def test_a_tree_deeper_than_any_path_is_collected_and_removed(local: Local) -> None:

@@ -1,6 +1,7 @@
 """A test that takes more of its machine than it may is ended, and told so."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -132,6 +133,17 @@ def test_one_file_cannot_run_away_between_two_looks(local: Local, tmp_path: Path
     exit_ = local.play(local.attempt("sh", "-c", "head -c 1G /dev/zero > big", limits=limits))
     assert over(exit_, "disk_max", "2 MiB")
     assert float(exit_.detail.split()[-2]) < 4
+
+
+@pytest.mark.parametrize("file", ["holes", "../holes"])
+def test_a_file_that_would_be_too_big_fails_its_test_though_it_takes_no_disk(
+    local: Local, file: str
+) -> None:
+    limits = Limits(disk_max_bytes=2 * MIB)
+    exit_ = local.play(local.attempt("truncate", "-s", "1G", file, limits=limits))
+    assert over(exit_, "disk_max", "2 MiB")
+    exit_ = local.play(local.attempt("sh", "-c", "kill -SEGV $$", limits=limits))
+    assert (exit_.ended, exit_.signal) == ("exited", signal.SIGSEGV)
 
 
 def test_within_its_limits_a_test_has_its_own_result(local: Local) -> None:

@@ -166,6 +166,18 @@ def test_a_copy_is_its_test_s_own_down_to_the_last_folder(local: Local, tmp_path
     assert secret.lstat().st_uid == 0
 
 
+@pytest.mark.parametrize("rights", [0o755, 0o777, 0o500])
+def test_a_workspace_is_closed_to_other_users_whatever_the_rights_of_what_was_copied(
+    local: Local, tmp_path: Path, rights: int
+) -> None:
+    source = tmp_path / "suite"
+    source.mkdir()
+    (source / "file").write_text("of the suite")
+    source.chmod(rights)
+    play(local, attempt_of(local, "stat -c %a .; cat file; touch mine", copy=str(source)))
+    assert local.text() == ["700", "of the suite"]
+
+
 def test_what_an_earlier_life_left_there_is_found_and_removed(local: Local) -> None:
     attempt = attempt_of(local, "true")
     handle = local.handle = asyncio.run(local.adapter.provision(attempt))

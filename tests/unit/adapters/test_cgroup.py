@@ -57,16 +57,26 @@ def test_what_the_kernel_counted_is_what_is_said(tmp_path: Path) -> None:
         tmp_path / "a", memory__events="low 0\nmax 9\noom_kill 0", pids__events="max 0"
     )
     hungry = with_controllers(
-        tmp_path / "b", memory__events="low 0\noom_kill 3", pids__events="max 0"
+        tmp_path / "b", memory__events="low 0\noom 1\noom_kill 3", pids__events="max 0"
+    )
+    machines = with_controllers(
+        tmp_path / "d", memory__events="low 0\noom 0\noom_kill 3", pids__events="max 0"
     )
     many = with_controllers(tmp_path / "c", memory__events="oom_kill 0", pids__events="max 2")
-    for group, found in ((quiet, ""), (hungry, "memory_max is 64 MiB"), (many, "processes_max")):
+    for group, found in (
+        (quiet, ""),
+        (machines, ""),
+        (hungry, "memory_max is 64 MiB"),
+        (many, "processes_max"),
+    ):
         used = Use(limits=limits, guardian=os.getpid(), group=group, workspace=Folder(tmp_path))
         assert used._look().startswith(found)
         assert bool(used._look()) == bool(found)
 
 
-def test_a_note_leads_to_no_other_group(base: Path, place: Place) -> None:
+def test_a_note_leads_to_no_other_group(
+    base: Path, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     group = cgroup.make(place, Limits())
     assert group is not None
     assert group.parent == base
@@ -78,7 +88,11 @@ def test_a_note_leads_to_no_other_group(base: Path, place: Place) -> None:
     old = with_controllers(base.parent / "old") / group.name
     with_controllers(old)
     (place.folder / cgroup.NOTE).write_text(str(old))
+    assert cgroup.groups_of(place) == [group], "no folder that a test made is one"
+    monkeypatch.setattr(cgroup, "_hierarchies", lambda _: [("/", base.parent)])
     assert cgroup.groups_of(place) == [group, old], "that of a life in another group"
+    (old / "cgroup.procs").write_text("0\n-1\n7\n")
+    assert cgroup.members(old) == [7], "a signal to another number would be one to many"
 
 
 def test_the_worker_s_own_group_is_found(tmp_path: Path) -> None:

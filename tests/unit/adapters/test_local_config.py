@@ -37,6 +37,9 @@ def test_variables_the_worker_gives_may_be_passed_on(asked: str, given: tuple[st
         ("CA?_X", ("CAN_*",)),
         ("[A-Z]*", ("A*",)),
         ("can_bus", ("CAN_*",)),
+        ("CAN_*", ("CAN_?",)),
+        ("C*", ("C[!D]",)),
+        ("*", ("?",)),
     ],
 )
 def test_other_variables_are_refused_with_the_flag_that_gives_them(

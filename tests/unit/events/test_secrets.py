@@ -11,6 +11,7 @@ from events.secrets import MASK, is_secret, names_only, secrets_fault
         *("API_TOKEN", "token", "MyToken", "GITHUB_TOKEN", "DB_PASSWORD", "PGPASSWD"),
         *("CLIENT_SECRET", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "X_CREDENTIALS"),
         *("APIKEY", "my_api_key", "SSH_PRIVATE_KEY"),
+        *("DB_PASS", "pass", "MYSQL_PWD", "KEY_PASSPHRASE", "DEPLOY_SSH_KEY", "BEARER"),
     ],
 )
 def test_a_secret_is_known_by_its_name(name: str) -> None:
@@ -23,7 +24,10 @@ def test_a_secret_is_known_by_its_name(name: str) -> None:
     assert secrets_fault({name: ""}) == ("", "")
 
 
-@pytest.mark.parametrize("name", ["MODE", "PATH", "DB_PASSWORD_FILE", "TOKEN_DIR", "KEYBOARD"])
+@pytest.mark.parametrize(
+    "name",
+    ["MODE", "PATH", "DB_PASSWORD_FILE", "TOKEN_DIR", "KEYBOARD", "PWD", "OLDPWD", "COMPASS"],
+)
 def test_what_is_none_is_not_refused(name: str) -> None:
     assert not is_secret(name)
     assert secrets_fault({name: "x"}) == ("", "")

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -171,5 +172,55 @@ def test_a_role_holds_the_lock_of_the_folder_until_it_ends(tmp_path):
                 os.kill(role.pids[0], signal.SIGCONT)
                 await role.process.stop()
                 fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    asyncio.run(scene())
+
+
+BEGINS = """
+import os, sys, time
+print("begins", flush=True)
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.01)
+from cli.local.handover import take_over
+take_over()
+print(os.environ["A_SECRET"], os.environ["TEO_PARENT_FD"], flush=True)
+time.sleep(60)
+"""
+
+
+def shown_of(pid):
+    return Path(f"/proc/{pid}/environ").read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc shows what others are started with")
+def test_a_role_is_started_without_what_another_process_must_not_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("A_SECRET", "hunter2")
+    monkeypatch.setenv("TEO_PARENT_FD", "of another")
+
+    async def scene():
+        role = Role(tmp_path)
+        role.runs(sys.executable, "-c", BEGINS, tmp_path / "go")
+        async with role.started():
+            await until(lambda: "begins" in role.log.read_text())
+            assert b"PATH=" in shown_of(role.pids[0])
+            assert b"hunter2" not in shown_of(role.pids[0])
+            (tmp_path / "go").touch()
+            await until(lambda: "hunter2" in role.log.read_text())
+            said = role.log.read_text().split()[-1]
+            assert said == str(role.lock.fileno()), "what is of the role itself stays"
+
+    asyncio.run(scene())
+
+
+def test_a_role_is_found_where_it_is_installed_not_in_the_folder_we_are_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cli").mkdir()
+    (tmp_path / "cli" / "main.py").write_text("raise SystemExit('that of somebody else')")
+
+    async def scene():
+        role = Role(tmp_path)
+        role.runs(sys.executable, "-m", "cli.main", "serve", "--help")
+        async with role.started():
+            await until(lambda: "role ended with 0; starting it again" in " ".join(role.notes))
 
     asyncio.run(scene())

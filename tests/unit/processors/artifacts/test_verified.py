@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import itertools
+import mmap
 import os
 import stat
 from pathlib import Path
@@ -97,10 +99,47 @@ def test_a_large_file_that_changes_while_it_is_given_out_ends_the_answer(
         chunks = kept.store.open(kept.stored.uri, sha256=kept.stored.sha256)
         assert await anext(chunks) == LARGE[:CHUNK_BYTES]
         kept.overwrite(at=CHUNK_BYTES * 2)
+        assert await anext(chunks) == LARGE[CHUNK_BYTES : CHUNK_BYTES * 2]
         with pytest.raises(ArtifactDamaged):
             await anext(chunks)
 
     asyncio.run(scene())
+
+
+def test_what_is_written_through_a_mapping_is_not_given_out(tmp_path: Path, content: bytes) -> None:
+    """Such a write changes no time of the file once its page is marked as written to."""
+    kept = Kept(tmp_path, content)
+    kept.path.chmod(0o600)
+    with kept.path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        mapped[5] = content[5]
+        assert kept.read() == content
+        mapped[5] = content[5] ^ 1
+        for start, end, why in ((0, None, "written to"), (4, 9, "is not what was kept")):
+            with pytest.raises(ArtifactDamaged, match=why if content is LARGE else None):
+                kept.read(start, end)
+
+
+def test_any_range_of_a_large_file_is_given_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "SMALL_BYTES_MAX", 1024)
+    kept = Kept(tmp_path, LARGE)
+    edges = (0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, len(LARGE) - 1, len(LARGE))
+    for start, end in itertools.combinations_with_replacement(edges, 2):
+        assert kept.read(start, end) == LARGE[start:end]
+
+
+def test_digests_of_files_read_long_ago_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verified, "CHUNKS_KNOWN_MAX", 5)
+    known = verified.Verified()
+    for name in "abc":
+        file = tmp_path / name
+        file.write_bytes(LARGE)
+        with file.open("rb") as opened:
+            known.check(opened, name, hashlib.sha256(LARGE).hexdigest())
+    assert len(known._known) == 1
 
 
 def test_a_large_file_is_compared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from typing import BinaryIO, cast
 import pytest
 
 from adapters.contract import Collected, Found, FoundKind, Refused
+from adapters.junit.report import DETAILS_CHARS_MAX, MESSAGE_CHARS_MAX
 from events.shared import AttemptRef, Case
 from processors.artifacts.files import FileStore, inline
 from processors.artifacts.store import ArtifactStoreUnavailable, Source, StoredArtifact
@@ -22,6 +23,7 @@ from processors.worker.evidence import PATH_BYTES_MAX, Evidence, Keeper, parts_o
 from processors.worker.faults import NotRead
 from processors.worker.masking import Masker
 from processors.worker.settings import EvidenceLimits
+from processors.worker.verdict import Seen
 
 REF = AttemptRef(execution_id="exe", attempt=2)
 LIMITS = replace(EvidenceLimits(), upload_backoff_s=0.0)
@@ -35,11 +37,12 @@ def kept(
     store: FileStore | None = None,
     asks_report: bool = False,
     evidence: Evidence | None = None,
+    refused: tuple[Refused, ...] = (),
 ) -> Evidence:
     store = store or FileStore(root / "store", offload=inline)
     evidence = evidence or Evidence(Cases(limits, MASK))
     keeper = Keeper(REF, pool="lab", store=store, limits=limits, masker=MASK)
-    collected = Collected(found=found)
+    collected = Collected(found=found, refused=refused)
     asyncio.run(keeper.keep(collected, evidence, asks_report=asks_report))
     return evidence
 
@@ -59,6 +62,20 @@ def test_a_file_is_both_once(tmp_path: Path) -> None:
     assert [(a.path, a.kind) for a in evidence.artifacts] == [("r.xml", "junit")]
     assert evidence.artifacts[0].sha256 == hashlib.sha256(text.encode()).hexdigest()
     assert [case.name for case in evidence.cases.kept] == ["a ***"]
+
+
+def test_a_secret_is_masked_where_a_text_of_a_report_is_cut(tmp_path: Path) -> None:
+    for at in range(DETAILS_CHARS_MAX - 20, DETAILS_CHARS_MAX + 2):
+        body = "x" * at + "hunter2" + "y" * 10
+        message = "x" * (at - DETAILS_CHARS_MAX + MESSAGE_CHARS_MAX) + "hunter2" + "y" * 10
+        failure = f'<failure message="{message}">{body}</failure>'
+        text = f'<testsuite><testcase name="a">{failure}</testcase></testsuite>'
+        (case,) = kept(tmp_path, junit(text)).cases.kept
+        assert "hunt" not in case.message + case.details, at
+    refused = Refused(path="a-hunt…", code="x", reason="is not a file")
+    assert "hunt" not in "".join(
+        kept(tmp_path, refused=(refused,)).added_to(Seen(), verdict_by="both").notes
+    )
 
 
 @pytest.mark.parametrize("text", ["<no", "<html/>", '<!DOCTYPE a [<!ENTITY b "c">]><testsuite/>'])

@@ -166,10 +166,44 @@ def test_the_file_has_a_limit(tmp_path: Path) -> None:
         ({"A_TOKEN": "abc"}, "abc", "abc"),
         ({"A_TOKEN": ""}, "abc", "abc"),
         ({"MODE": "abcd1234"}, "abcd1234", "abcd1234"),
+        ({"A_TOKEN": 'a"b\\cd'}, 'assert "a\\"b\\\\cd" ==', 'assert "***" =='),
+        ({"A_TOKEN": "it's\tit"}, repr(["it's\tit"]), '["***"]'),
     ],
 )
 def test_masker(env: dict[str, str], text: str, expected: str) -> None:
     assert Masker(env, SECRET_NAMES)(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("it was hunter2secret [cut]", "it was *** [cut]"),
+        ("it was hunter2 [cut] and hunt [cut]", "it was *** [cut] and *** [cut]"),
+        ("it was hun [cut]", "it was hun [cut]"),
+        ("it was hunter", "it was hunter"),
+    ],
+)
+def test_the_beginning_of_a_secret_is_masked_where_a_text_was_cut(text: str, expected: str) -> None:
+    assert Masker({"A_TOKEN": "hunter2secret"}, SECRET_NAMES).cut(text, " [cut]") == expected
+
+
+def test_a_secret_in_two_pieces_of_a_line_is_masked(tmp_path: Path) -> None:
+    whole = "hunter2" * 3 + "." * 10 + "hunter2"
+
+    for at in range(1, len(whole)):
+        pieces = (whole[:at], whole[at:])
+
+        def write(shipper: LogShipper, pieces: tuple[str, str] = pieces) -> None:
+            shipper.line(pieces[0], False, goes_on=True)
+            shipper.line("hunt", True)
+            shipper.line(pieces[1], False)
+            shipper.line("er2 hunt", False, goes_on=True)
+
+        batches = shipped(tmp_path / "log", write)
+        first, other, second, *last = (line for batch in batches for line in batch.lines)
+        assert (first + second, other) == ("*" * 9 + "." * 10 + "***", "hunt"), pieces
+        assert "".join(last) == "er2 hunt", "nothing of it is lost"
+        assert b"hunter2" not in (tmp_path / "log").read_bytes()
 
 
 def test_a_dry_bucket_rests_until_half_full() -> None:
