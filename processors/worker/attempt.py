@@ -47,7 +47,7 @@ from processors.worker.reporting import Reporting
 from processors.worker.state_dir import StateUnreadable
 from processors.worker.telemetry import current_traceparent
 from processors.worker.tries import tried
-from processors.worker.verdict import BROKEN, Cut, Outcome, Seen, judge
+from processors.worker.verdict import BROKEN, Cut, Outcome, Seen, judge, why_not_started
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -176,7 +176,7 @@ class AttemptRunner:
         except StepCut:
             return False
         except CannotStart as error:
-            self._seen = replace(self._seen, cannot_start=self._masker(f"cannot start: {error}"))
+            self._seen = replace(self._seen, cannot_start=self._masker(why_not_started(error)))
             return False
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises is a fault of it.
             await self._fail(step, error)

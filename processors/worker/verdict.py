@@ -177,6 +177,12 @@ def _not_collected(seen: Seen) -> Fault | None:
     return None if fault is None or fault.whose == "test" else fault
 
 
+def why_not_started(error: Exception) -> str:
+    """Return an adapter's words for it, led by ours unless it says the same itself."""
+    text = str(error)
+    return text if text.startswith("cannot start ") else f"cannot start: {text}"
+
+
 def _failed(code: str, reason: str) -> Outcome:
     return Outcome(verdict="failed", code=code, reason=reason, fault="test")
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import Attempt, AttemptId, Bench, Exit
+from adapters.contract import Attempt, AttemptId, Bench, CannotStart, Exit
 from events.shared import VERDICTS_BY, Totals
 from processors.worker.faults import fault_of, with_exit, with_fault
 from processors.worker.state_dir import StateUnreadable
@@ -16,6 +16,7 @@ from processors.worker.verdict import (
     ReportFault,
     Seen,
     judge,
+    why_not_started,
 )
 
 GOOD = Totals(passed=3, failed=0, errors=0, skipped=1)
@@ -190,3 +191,8 @@ def test_a_test_over_a_limit_has_failed_and_its_reason_names_the_limit() -> None
     assert (outcome.verdict, outcome.code, outcome.signal) == ("failed", "limit_exceeded", 9)
     assert (outcome.fault, outcome.is_retriable) == ("test", False)
     assert detail in outcome.reason
+
+
+def test_that_it_cannot_start_is_said_once():
+    assert why_not_started(CannotStart("no such file")) == "cannot start: no such file"
+    assert why_not_started(CannotStart("cannot start 'x': gone")) == "cannot start 'x': gone"
