@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 500
-JOBS ?= 3
 # Test files run side by side: most of them wait for real processes most of the time.
+JOBS ?= 3
 MINUTES ?= 3
 SEED ?=
 CUTS ?= 10

@@ -24,6 +24,7 @@ from cli.problems import (
     Unreachable,
     from_answer,
     no_answer,
+    no_pool,
     set_aside,
     unavailable,
     undecided,
@@ -125,8 +126,15 @@ class Client:
             items += page["items"]
             before, cursor = cursor, page.get("next_cursor")
             if cursor in (None, before):
+                if not items and params and params.get("pool"):
+                    self._refuse_unknown(str(params["pool"]))
                 return Page(items, has_more=False)
         return Page(items, has_more=cursor is not None)
+
+    def _refuse_unknown(self, pool: str) -> None:
+        """Raise `Problem` if there is no such pool: a typing error is no empty list."""
+        if all(item["pool"] != pool for item in self.pages("/v1/pools", has_limit=False)):
+            raise no_pool(pool)
 
     def write(
         self, method: str, path: str, body: Json | None = None, params: Params | None = None

@@ -7,8 +7,7 @@ import typer
 from cli import durations
 from cli.client import Json
 from cli.command import group
-from cli.exit_codes import ExitCode
-from cli.problems import Problem
+from cli.problems import no_pool
 from cli.render import Column, field, plain, show_list, show_one
 from cli.session import Session
 
@@ -50,11 +49,7 @@ def show(
         pools = client.pages("/v1/pools", has_limit=False)
         found = next((item for item in pools if item["pool"] == pool), None)
     if found is None:
-        raise Problem(
-            f"there is no pool {pool}",
-            next_step="`teo pool list` shows the pools there are",
-            exit_code=ExitCode.NO_BENCH_OR_DENIED,
-        )
+        raise no_pool(pool)
     show_one(session.screen, found, _ROWS, output=output, name="pool")
 
 

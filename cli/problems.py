@@ -80,7 +80,11 @@ def from_answer(status: int, body: bytes, *, server: str) -> Refused:
         parsed = None
     problem: Mapping[str, Any] = parsed if isinstance(parsed, dict) else {}
     code = str(problem.get("code") or "")
-    what = str(problem.get("detail") or problem.get("title") or f"the server answered {status}")
+    said = problem.get("detail") or problem.get("title")
+    if not said and status in (404, 405, 501):  # What an API says of a path has words.
+        step = "is it a teo server? name another with --server or TEO_SERVER"
+        return Refused(status=status, code="", what=f"{server} answered {status}", next_step=step)
+    what = str(said or f"the server answered {status}")
     if details := _field_errors(problem.get("errors")):
         return Refused(status=status, code=code, what="the server refuses " + details)
     # The server names the next step after the last semicolon when it knows one.
@@ -109,6 +113,15 @@ def no_answer(server: str, *, after_s: float, is_write: bool) -> Unavailable:
         server,
         f"no answer within {after_s:.0f}s",
         next_step=f"{step}; {_LOOK_FIRST}" if is_write else step,
+    )
+
+
+def no_pool(pool: str) -> Problem:
+    """Return that the server has no pool of that name."""
+    return Problem(
+        f"there is no pool {pool}",
+        next_step="`teo pool list` shows the pools there are",
+        exit_code=ExitCode.NO_BENCH_OR_DENIED,
     )
 
 

@@ -12,6 +12,7 @@ from adapters.grammar import (
     wrong_name,
     wrong_variables,
 )
+from adapters.sizes import size_text
 from cli import arguments
 from cli.client import Json
 from cli.documents import Node, read_documents
@@ -91,7 +92,10 @@ class RunSpec:
             ("--disk-max", self.disk_max_bytes, LIMIT_BYTES_MIN, LIMIT_BYTES_MAX),
         ):
             if value is not None and not least <= value <= most:
-                raise BadUsage(f"{name} {value}", next_step=f"it is from {least} to {most}")
+                text = size_text if most == LIMIT_BYTES_MAX else str
+                raise BadUsage(
+                    f"{name} {text(value)}", next_step=f"it is from {text(least)} to {text(most)}"
+                )
         for name, seconds, most_s in (
             ("--timeout", self.timeout_s, TIMEOUT_S_MAX),
             ("--idle-timeout", self.idle_timeout_s, TIMEOUT_S_MAX),

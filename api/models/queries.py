@@ -39,6 +39,9 @@ EXECUTION_STATUSES = (
     "tearing_down",
     "finished",
 )
+WORKER_STATES = ("online", "suspended", "draining", "lost", "gone")
+LETTER_KINDS = ("record", "execution", "unknown")
+LETTER_STATUSES = ("open", "replayed", "discarded")
 VERDICTS = ("passed", "failed", "error", "timed_out", "cancelled")
 
 
@@ -94,7 +97,7 @@ class WorkersQuery(ListQuery):
     """Which workers."""
 
     pool: Text | None = None
-    state: Words = Field(
+    state: Annotated[Words, _among(WORKER_STATES)] = Field(
         default="",
         description="`online`, `suspended`, `draining`, `lost`, `gone`; several joined by commas.",
     )
@@ -182,8 +185,10 @@ class DeadLettersQuery(ListQuery):
     """Which dead letters."""
 
     pool: Text | None = None
-    kind: Words = Field(default="", description="`record`, `execution`, or both.")
-    status: Words = Field(
+    kind: Annotated[Words, _among(LETTER_KINDS)] = Field(
+        default="", description="`record`, `execution`, or both."
+    )
+    status: Annotated[Words, _among(LETTER_STATUSES)] = Field(
         default="", description="`open`, `replayed`, `discarded`; several joined by commas."
     )
 

@@ -7,6 +7,7 @@ is folded again. Never writes outside its transactions.
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 
@@ -202,8 +203,9 @@ class Owner:
             records = await reader.poll(records_max=records_max, wait_s=TICK_S)
             await self._footing.check(age_s_max=AGE_S_MAX if records else LOOK_EVERY_S)
             outgoing: list[Outgoing] = []
-            decisions = self._bind(ledger, records)  # Before what the records tell of the time.
+            before = self.times.now()
             timed = self.times.timed(records)
+            decisions = self._bind(ledger, timed, before)
             decisions += [made for each in timed for made in self._decide(ledger, each, outgoing)]
             decisions += _marked(ledger, timed)
             if self._doubted:  # Time must not add to what is on trial.
@@ -219,12 +221,16 @@ class Owner:
             self._is_serving = True
             self.standing.serves(records)
 
-    def _bind(self, ledger: Ledger, records: Sequence[Record]) -> list[Decision]:
-        """Return the fact of which topics these are, if inputs came and it is not known yet."""
-        found = self._footing.bound_now() if records else None
+    def _bind(self, ledger: Ledger, timed: Sequence[Timed], before: datetime) -> list[Decision]:
+        """Return the fact of which topics these are, if inputs came and it is not known yet.
+
+        It is of the time that was known `before` the inputs; on an empty journal nothing was, and
+        it is of the first one's time.
+        """
+        found = self._footing.bound_now() if timed else None
         if found is None:
             return []
-        return [core.about_partition(ledger, found, at=self.times.now())]
+        return [core.about_partition(ledger, found, at=before if ledger.seq else timed[0].at)]
 
     async def _certain_tick(self, ledger: Ledger, reader: Reader) -> Tick | None:
         """Return the passing of time as far as it can be judged; None: not yet.

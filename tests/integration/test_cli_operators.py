@@ -258,3 +258,19 @@ def test_apply_waits_a_moment_for_what_the_adapters_say(api, teo, tmp_path):
     code, out, _ = teo("bench", "apply", "-f", str(file))
     assert code == 0
     assert why in out
+
+
+def test_an_empty_list_of_a_pool_that_is_not_there_says_so(api, teo):
+    put(api)
+    code, out, err = teo("dlq", "list", "--pool", "lab-b")
+    assert (code, out) == (6, "")
+    assert "there is no pool lab-b" in err
+    assert "teo pool list" in err
+    assert teo("dlq", "list", "--pool", "lab-a")[0] == 0
+
+
+def test_a_size_that_is_out_of_range_is_told_as_people_write_it(teo):
+    code, _, err = teo("run", "--memory-max", "5", "--", "true")
+    assert code == 2
+    assert "--memory-max 5 B" in err
+    assert "from 1 MiB to 1024 TiB" in err

@@ -40,3 +40,10 @@ def test_what_may_have_been_taken_is_looked_for_before_it_is_sent_again():
         undecided(SERVER, "cmd-1", after_s=60.0),
     ):
         assert "look with `teo status` or `teo bench list`" in problem.next_step
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_an_answer_that_no_api_gives_is_taken_for_another_server(status):
+    refused = from_answer(status, b"<html>not here</html>", server=SERVER)
+    assert refused.what == f"{SERVER} answered {status}"
+    assert "is it a teo server?" in refused.next_step

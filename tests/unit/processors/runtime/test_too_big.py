@@ -132,6 +132,8 @@ def test_an_input_whose_decision_is_too_big_is_set_aside_and_no_other() -> None:
         kinds = [type(event.body).__name__ for event in events]
         assert kinds[0] == "TopicsBound"
         assert kinds[1:] == ["BenchRegistered", "InputSetAside"] * 2 + ["BenchRegistered"]
+        first = given.cluster.records(TOPICS.commands, 0)[0]
+        assert events[0].meta.occurred_at == first.timestamp, "no time was known before it"
 
     play(scene)
 
