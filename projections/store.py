@@ -40,6 +40,7 @@ _PASSES = {
     sqlite3.SQLITE_BUSY: "is locked by another process (`fuser` on its file names it)",
     sqlite3.SQLITE_LOCKED: "is locked by another process (`fuser` on its file names it)",
     sqlite3.SQLITE_FULL: "is on a disk that is full",
+    sqlite3.SQLITE_IOERR: "cannot be read or written: its disk fails, or a quota is used up",
 }
 """What SQLite cannot do now, and can once others let it."""
 _DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})

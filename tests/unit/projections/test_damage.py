@@ -1,6 +1,7 @@
 """A database whose content is not what was written is built again, whoever finds that out."""
 
 import asyncio
+import resource
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,8 +11,8 @@ import pytest
 from projections import runtime
 from projections.runtime import Projector
 from projections.schema import fingerprint
-from projections.store import Store, StoreDamaged, StoreRefused
-from tests.unit.projections.given import decision, decisions
+from projections.store import Store, StoreDamaged, StoreRefused, StoreUnavailable
+from tests.unit.projections.given import decision, decisions, project
 from tests.unit.projections.journal_log import JournalLog
 from tests.unit.projections.test_runtime import (
     OFFLINE,
@@ -94,3 +95,20 @@ def test_a_file_that_cannot_be_opened_is_refused_in_words(tmp_path: Path) -> Non
     (tmp_path / "read.db").mkdir()
     with pytest.raises(StoreRefused, match="cannot be opened"):
         Store(tmp_path / "read.db")
+
+
+def test_a_disk_that_refuses_is_waited_for_and_reads_go_on(tmp_path: Path) -> None:
+    """As a quota that is used up, or a disk set read-only: an I/O error, says SQLite."""
+    first, second = decisions([REGISTERED, ONLINE]), decision(OFFLINE, seq=2)
+    with Store(tmp_path / "read.db") as store:
+        project(store, first)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        try:
+            with pytest.raises(StoreUnavailable, match="quota"):
+                project(store, second)
+            assert state(store) == "idle"
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        project(store, second)
+        assert state(store) == "offline"
