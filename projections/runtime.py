@@ -19,7 +19,7 @@ from projections.commands import command_of
 from projections.feed import Change, ChangeFeed
 from projections.metrics import ProjectionMetrics, projection_metrics
 from projections.rows import CommandRow, Health
-from projections.store import Store, StoreUnavailable
+from projections.store import Store, StoreDamaged, StoreUnavailable
 from projections.tail import Tail
 
 log = structlog.get_logger()
@@ -72,8 +72,8 @@ class Projector:
 
         That is the log, or the database while somebody else has locked it: what was read and not
         applied is read again, from where the database stands. So is a journal that is broken:
-        somebody may mend it, and what is known is shown meanwhile. Raises the database's error: it
-        cannot go on at all.
+        somebody may mend it, and what is known is shown meanwhile. A database that is damaged is
+        built again. Raises any other error of the database: it cannot go on at all.
         """
         pause_s = BACKOFF_S_FIRST
         try:
@@ -91,11 +91,23 @@ class Projector:
                     say = log.critical if is_grave else log.warning
                     say("projection.interrupted", error=str(error), pause_s=pause_s)
                     await asyncio.sleep(pause_s)
+                except StoreDamaged as error:
+                    # Before the pause: what is read meanwhile is empty, and not an error.
+                    await self._begin_anew(error)
+                    await asyncio.sleep(BACKOFF_S_MAX)
         except BaseException as error:
             self._trouble, self._trouble_s = f"stopped: {type(error).__name__}: {error}", 0.0
             if not isinstance(error, asyncio.CancelledError):
                 log.error("projection.stopped", error=str(error))  # noqa: TRY400
             raise
+
+    async def _begin_anew(self, error: StoreDamaged) -> None:
+        """Throw the damaged database away: another start would find the same damage."""
+        self._note_trouble(error)
+        self._metrics.interruptions.add(1)
+        log.critical("projection.damaged", error=str(error), pause_s=BACKOFF_S_MAX)
+        async with self.turn:
+            self.store.reset(str(error))
 
     def _note_trouble(self, error: TeoError) -> None:
         if self._trouble != str(error):
@@ -114,6 +126,7 @@ class Projector:
                 async with self.turn:
                     await self._take(tail, records)
                 await tail.settle()
+                self.store.check()
                 self._wake()
                 await asyncio.sleep(0)
         finally:

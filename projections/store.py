@@ -8,11 +8,12 @@ file (a backup, a shell, `teo fsck`) may keep it from being written for a while:
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
 import structlog
 
@@ -39,8 +40,13 @@ _PASSES = {
     sqlite3.SQLITE_BUSY: "is locked by another process (`fuser` on its file names it)",
     sqlite3.SQLITE_LOCKED: "is locked by another process (`fuser` on its file names it)",
     sqlite3.SQLITE_FULL: "is on a disk that is full",
+    sqlite3.SQLITE_IOERR: "cannot be read or written: its disk fails, or a quota is used up",
 }
 """What SQLite cannot do now, and can once others let it."""
+_DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class StoreBusy(TeoError):
@@ -54,6 +60,19 @@ class StoreUnavailable(TeoError):
 
     code = "store_unavailable"
     retriable = True
+
+
+class StoreDamaged(TeoError):
+    """Raised when the file's content is not what was written: it has to be built again."""
+
+    code = "store_damaged"
+    retriable = True
+
+
+class StoreRefused(TeoError):
+    """Raised when the file cannot be opened: it is a folder, somebody else's, or not writable."""
+
+    code = "store_refused"
 
 
 class ForeignStore(TeoError):
@@ -172,13 +191,20 @@ class Store:
     def reset(self, reason: str) -> None:
         """Throw everything away: it is built again from the journal's start."""
         log.warning("projection.reset", path=str(self.path or ":memory:"), reason=reason)
-        cluster = self.cluster
+        cluster = ""
+        with suppress(StoreDamaged):
+            cluster = self.cluster
         self.db.close()
         if self.path is not None:
             _remove(self.path)
         self.db = self._open()
         if cluster:
             self._say("cluster", cluster)
+
+    def check(self) -> None:
+        """Raise `StoreDamaged` if anybody has read what was never written there."""
+        if self.db.damage:
+            raise StoreDamaged(self.db.damage)
 
     def swap_in(self, path: Path) -> None:
         """Put the closed database at `path` in the place of this one, at once or not at all.
@@ -201,15 +227,23 @@ class Store:
         if self._lock is not None:
             self._lock.release()
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> "_Connection":
         try:
-            db = _connect(self.path)
-        except sqlite3.DatabaseError as error:
-            if self.path is None or isinstance(error, sqlite3.OperationalError):
+            return self._opened()
+        except StoreDamaged as error:
+            if self.path is None:
                 raise
             log.warning("projection.unreadable", path=str(self.path), error=str(error))
             _remove(self.path)
-            db = _connect(self.path)
+            return self._opened()
+        except sqlite3.OperationalError as error:
+            raise StoreRefused(
+                f"the database of read models {self.path} cannot be opened: {error}; make it yours,"
+                " or remove it: it is built again from the journal"
+            ) from error
+
+    def _opened(self) -> "_Connection":
+        db = _connect(self.path)
         if _version_of(db) not in ("", version()):
             db.close()
             assert self.path is not None
@@ -230,38 +264,59 @@ class Store:
         return db
 
 
-def _unavailable(error: sqlite3.OperationalError) -> StoreUnavailable | None:
-    """Return what `error` is called here if it passes; None: it does not."""
-    reason = _PASSES.get(error.sqlite_errorcode & 0xFF)
-    return None if reason is None else StoreUnavailable(f"the database of read models {reason}")
+class _Cursor(sqlite3.Cursor):
+    """A cursor whose rows fail as its connection's statements do: SQLite reads them one by one."""
+
+    connection: "_Connection"
+
+    def fetchone(self) -> Any:
+        """Return the next row, or None."""
+        return self.connection.told(super().fetchone)
+
+    def fetchall(self) -> list[Any]:
+        """Return all rows that are left."""
+        return self.connection.told(super().fetchall)
+
+    def __next__(self) -> Any:
+        return self.connection.told(super().__next__)
 
 
 class _Connection(sqlite3.Connection):
-    """A connection that raises `StoreUnavailable` for what others cause, in reads too."""
+    """A connection that raises an error of ours for what is not of our making, in reads too."""
+
+    damage = ""
+    """What was found that was never written; empty: nothing."""
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         """Run one statement."""
-        try:
-            return super().execute(sql, parameters)
-        except sqlite3.OperationalError as error:
-            raise _unavailable(error) or error from None
+        return self.told(self.cursor(_Cursor).execute, sql, parameters)
 
     def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
         """Run one statement for each of the parameters."""
-        try:
-            return super().executemany(sql, parameters)
-        except sqlite3.OperationalError as error:
-            raise _unavailable(error) or error from None
+        return self.told(super().executemany, sql, parameters)
 
     def executescript(self, sql: str, /) -> sqlite3.Cursor:
         """Run several statements."""
+        return self.told(super().executescript, sql)
+
+    def told(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what `call` does; its error is `StoreUnavailable` or `StoreDamaged` if it can."""
         try:
-            return super().executescript(sql)
-        except sqlite3.OperationalError as error:
-            raise _unavailable(error) or error from None
+            return call(*args, **kwargs)
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in _PASSES:
+                raise StoreUnavailable(f"the database of read models {_PASSES[code]}") from None
+            if code in _DAMAGES:
+                self.damage = (
+                    f"the database of read models is damaged ({error}); it is built again from the"
+                    " journal"
+                )
+                raise StoreDamaged(self.damage) from None
+            raise
 
 
-def _connect(path: Path | None) -> sqlite3.Connection:
+def _connect(path: Path | None) -> _Connection:
     db = sqlite3.connect(
         path or ":memory:",
         timeout=_OPEN_WAIT_S,

@@ -67,7 +67,7 @@ async def _concerns(service: Service) -> dict[str, Check]:
         )
     return {
         "partitions": Check(is_ok=not unserved, detail=said),
-        "topics": Check(is_ok=not fault, detail=fault or "their settings lose nothing"),
+        "topics": Check(is_ok=not fault, detail=fault or "their retention loses no facts"),
     }
 
 

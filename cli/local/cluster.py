@@ -16,7 +16,7 @@ import structlog
 from cli.local import BrokerFailed
 from cli.local.broker import JvmProcess, Metadata, ask_metadata
 from cli.local.data_folder import (
-    drop_torn_bootstrap,
+    drop_torn,
     meta_file,
     remembered_layout,
     state_file,
@@ -224,7 +224,7 @@ class EmbeddedKafka:
                 write_settings(
                     self._folder, layout, node, advertised_port=port, bytes_max=bytes_max
                 )
-                drop_torn_bootstrap(self._folder, node)
+                drop_torn(self._folder, node)
             count = f"{len(layout.nodes)} node{'s' if len(layout.nodes) > 1 else ''}"
             self._tell(f"starting Apache Kafka {layout.kafka} ({count})")
             try:

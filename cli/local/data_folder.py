@@ -163,23 +163,31 @@ def _has_data(home: Path) -> bool:
 
 
 def _read_meta(path: Path) -> dict[str, str]:
-    """What Kafka says of a node's log; nothing if it is not formatted yet."""
+    """What Kafka says of a node's log; nothing if it is not formatted yet, or the file is torn."""
     try:
         return parse_properties(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return {}
 
 
-def drop_torn_bootstrap(folder: Path, node: Node) -> None:
-    """Remove an empty `bootstrap.checkpoint`: Kafka does not sync it, and does not start with it.
+def drop_torn(folder: Path, node: Node) -> None:
+    """Remove what Kafka cannot start with and makes anew, its log is kept: files cut short.
 
-    It says by which version the log of metadata begins. Without it Kafka takes its own, as it
-    does when it writes this file; a log that has begun does without.
+    A `meta.properties` that names no cluster: the node is formatted with the id that `cluster.json`
+    has. An empty `bootstrap.checkpoint`, which Kafka does not sync: it says by which version the
+    log of metadata begins. Without it Kafka takes its own, as it does when it writes this file; a
+    log that has begun does without.
     """
-    path = folder / node.folder_name / data_folder / "bootstrap.checkpoint"
-    if path.exists() and path.stat().st_size == 0:
+    meta = meta_file(folder, node)
+    bootstrap = meta.with_name("bootstrap.checkpoint")
+    torn = []
+    if meta.exists() and not _read_meta(meta).keys() >= {"cluster.id", "node.id"}:
+        torn.append(meta)
+    if bootstrap.exists() and bootstrap.stat().st_size == 0:
+        torn.append(bootstrap)
+    for path in torn:
         path.unlink()
-        log.warning("embedded_kafka.bootstrap_torn", path=str(path))
+        log.warning("embedded_kafka.torn", path=str(path))
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from events.durable import OWN_MODE, write_whole
 
 TOKEN_FILE, TOKENS_FILE = "token", "tokens.json"
 BYTES_READ = 1024
+TOKEN_CHARS_MIN = 20
 
 
 async def ready_token(folder: Path) -> str:
@@ -28,7 +29,8 @@ async def ready_token(folder: Path) -> str:
         if await TokenFile(known).authenticate(token) is not None:
             return token
         token = ""  # It was taken back: the same one must not be let in again.
-    token = token or new_token()
+    if not token.isascii() or len(token) < TOKEN_CHARS_MIN:
+        token = new_token()  # What is left of a torn one could be guessed.
     add_to_token_file(known, token, Principal(actor=_user(), roles=("admin",)))
     write_whole(kept, token + "\n", mode=OWN_MODE)
     return token

@@ -22,6 +22,7 @@ from cli import contexts
 from cli.direct import hush_kafka
 from cli.exit_codes import ExitCode
 from cli.folders import word
+from cli.init import MEANING
 from cli.local.cluster import ClusterConfig, EmbeddedKafka
 from cli.local.keys import TOKEN_FILE, TOKENS_FILE, ready_token
 from cli.local.occupant import STATE_FILE, take
@@ -178,6 +179,11 @@ class Stack:
                 f"  next: `teo config use {self.context_before}` changes that",
             ]
 
+    def tell_durability(self) -> None:
+        """Say what a power cut takes, if it takes what was acknowledged."""
+        if self.config.durability == "memory":
+            self.notes.append(f"acknowledged facts are {MEANING['memory']}")
+
     def give_context_back(self) -> None:
         """Send commands where they went before, unless their user has changed that since."""
         name, before = self.config.context, self.context_before
@@ -240,6 +246,7 @@ class _Started:
         await _ready(f"{stack.scheduler}/readyz", "scheduler", self._roles)
         await _ready(f"{stack.server}/readyz", "api", self._roles)
         stack.take_context()
+        stack.tell_durability()
         self._exit.callback(stack.give_context_back)
         stack.write_state()
         self._exit.callback(_forget_state, config.folder)

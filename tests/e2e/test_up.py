@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -174,9 +175,15 @@ def test_drain_lets_the_tests_end_before_all_is_stopped(tmp_path: Path, broker: 
     file = tmp_path / "bench.yaml"
     file.write_text("pool: lab\nbenches:\n  - {name: a, adapter: local}\n")
     assert me.teo("bench", "apply", "-f", str(file)).returncode == 0
-    run = me.teo("run", "--detach", "--", "sh", "-c", "sleep 3; echo done")
+    end = tmp_path / "end"
+    command = f"until [ -e {end} ]; do sleep 0.1; done; echo done"
+    run = me.teo("run", "--detach", "--", "sh", "-c", command)
     until(lambda: '"running"' in me.teo("status", "-o", "json").stdout, "it runs")
-    assert "nothing more is started" in me.down("--drain").stderr
+    with ThreadPoolExecutor() as pool:
+        down = pool.submit(me.down, "--drain")
+        until(lambda: '"draining"' in me.teo("worker", "list", "-o", "json").stdout, "it drains")
+        end.touch()
+        assert "nothing more is started" in down.result().stderr
     me.up()
     assert me.teo("wait", run.stdout.strip()).returncode == 0, "it ended before all was stopped"
     me.down()

@@ -12,7 +12,7 @@ import pytest
 
 from cli.local import DataFolderRefused
 from cli.local.data_folder import (
-    drop_torn_bootstrap,
+    drop_torn,
     lock_file,
     meta_file,
     remembered_layout,
@@ -28,6 +28,7 @@ TORN = {
     "zeros": bytes(200),
     "no text": b"\xff\x00",
 }
+CUT_SHORT = b"#\n#Sat Nov 28\ncluster.id=" + b"c" * 22 + b"\n"
 
 
 def layout_of(nodes: int) -> Layout:
@@ -229,11 +230,28 @@ def test_data_of_which_nobody_knows_the_cluster_is_refused_and_kept(tmp_path: Pa
 def test_a_torn_bootstrap_file_is_removed_and_a_whole_one_kept(tmp_path: Path) -> None:
     node = layout_of(1).nodes[0]
     path = meta_file(tmp_path, node).with_name("bootstrap.checkpoint")
-    drop_torn_bootstrap(tmp_path, node)
+    drop_torn(tmp_path, node)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"records")
-    drop_torn_bootstrap(tmp_path, node)
+    drop_torn(tmp_path, node)
     assert path.exists()
     path.write_bytes(b"")
-    drop_torn_bootstrap(tmp_path, node)
+    drop_torn(tmp_path, node)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("torn", [*TORN.values(), CUT_SHORT], ids=[*TORN, "cut short"])
+def test_a_torn_meta_file_is_removed_where_the_state_file_names_the_cluster(
+    tmp_path: Path, torn: bytes
+) -> None:
+    known = layout_of(1)
+    (tmp_path / state_file).write_text(known.to_json())
+    (node,) = known.nodes
+    format_node(tmp_path, node, known.cluster_id)
+    drop_torn(tmp_path, node)
+    meta = meta_file(tmp_path, node)
+    assert meta.exists()
+    meta.write_bytes(torn)
+    assert remembered_layout(tmp_path, 1, known.kafka) == known
+    drop_torn(tmp_path, node)
+    assert not meta.exists()

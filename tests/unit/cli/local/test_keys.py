@@ -69,3 +69,14 @@ def test_a_user_whose_name_no_token_file_takes_has_another(tmp_path, monkeypatch
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.setenv(name, "DOMAIN\\jürgen")
     assert who(tmp_path, ready(tmp_path)).actor == "local"
+
+
+@pytest.mark.parametrize("torn", [b"teo_y6p\n", b"\xff\xfe" * 24], ids=repr)
+def test_what_is_left_of_a_torn_token_is_not_let_in(tmp_path, torn):
+    ready(tmp_path)
+    (tmp_path / "tokens.json").write_bytes(b"")
+    (tmp_path / "token").write_bytes(torn)
+    token = ready(tmp_path)
+    assert len(token) == len(new_token())
+    assert who(tmp_path, torn.decode("ascii", "replace").strip()) is None
+    assert who(tmp_path, token).roles == ("admin",)

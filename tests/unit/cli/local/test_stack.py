@@ -126,3 +126,12 @@ def test_a_folder_that_cannot_be_written_is_one_line_with_the_next_step(up, erro
         up.run()
     assert refused.value.exit_code == 3
     assert "--data-dir" in refused.value.next_step
+
+
+@pytest.mark.parametrize("durability", ["disk", "memory"])
+def test_what_a_power_cut_takes_is_said(tmp_path, durability):
+    found = Stack(StackConfig(folder=tmp_path, durability=durability), note=print)
+    found.tell_durability()
+    assert [("a power cut takes" in note) for note in found.notes] == [True] * (
+        durability == "memory"
+    )
