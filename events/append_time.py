@@ -15,6 +15,19 @@ CLOCK_OFFSET = "teo_clock_offset"
 """The metric of each role that measures it: seconds that its wall clock is ahead."""
 OFF_S_MIN = 60.0
 """A wall clock that is off by more is said to be: answers show its times, tests run by it."""
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+LATEST = datetime.max.replace(tzinfo=UTC)
+
+
+def time_of(at_s: float) -> datetime:
+    """Return a stamp as a time, aware UTC; beyond the calendar, the first or the last there is.
+
+    Where senders set it a topic takes any number, and nobody may stumble over it.
+    """
+    try:
+        return datetime.fromtimestamp(at_s, UTC)
+    except (ValueError, OverflowError):
+        return EARLIEST if at_s < 0 else LATEST
 
 
 class AppendTime:

@@ -3,12 +3,12 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
+from events.append_time import time_of
 from events.errors import LogUnavailable, OffsetGone
 from events.kafka.errors import mapped
 from events.kafka.whole import started, stopped
@@ -18,8 +18,6 @@ OPEN_S_MAX = 10.0
 """A broker that is cut off is not waited for: another try asks another one."""
 FETCH_WAIT_MS_MAX = 500
 FETCH_BYTES_MAX = 8 * 1024 * 1024
-EARLIEST = datetime.min.replace(tzinfo=UTC)
-LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,23 +121,12 @@ class KafkaReader:
         await stopped(self._consumer)
 
 
-def stamp(at_ms: int) -> datetime:
-    """Return the time that a record bears; beyond the calendar, the first or the last there is.
-
-    Where senders set it a topic takes any number, and nobody may stumble over it.
-    """
-    try:
-        return datetime.fromtimestamp(at_ms / 1000, UTC)
-    except (ValueError, OverflowError):
-        return EARLIEST if at_ms < 0 else LATEST
-
-
 def _record(raw: ConsumerRecord) -> Record:
     return Record(
         topic=raw.topic,
         partition=raw.partition,
         offset=raw.offset,
-        timestamp=stamp(raw.timestamp),
+        timestamp=time_of(raw.timestamp / 1000),
         key=raw.key,
         value=raw.value,
         headers=dict(raw.headers),

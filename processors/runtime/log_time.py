@@ -24,9 +24,9 @@ through its own failures. Time that the machine was suspended is not measured, s
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
-from events.append_time import WallClock
+from events.append_time import WallClock, time_of
 
 DRIFT_S = 0.5
 """A stamp that is so little ahead is what log time is; all that is followed adds up."""
@@ -83,7 +83,7 @@ class LogTime:
 
     def now(self, monotonic_s: float) -> datetime:
         """Return the time of the log, aware UTC."""
-        return datetime.fromtimestamp(max(0.0, self.at_s(monotonic_s)), UTC)
+        return time_of(max(0.0, self.at_s(monotonic_s)))
 
     def at_s(self, monotonic_s: float) -> float:
         """Return the time of the log, seconds."""
