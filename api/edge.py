@@ -133,13 +133,14 @@ def _check_headers(request: Request) -> None:
 
 
 def _idempotency_key(request: Request) -> str | None:
-    key = request.headers.get("idempotency-key")
-    if key is None or request.method not in METHODS_THAT_CHANGE:
+    keys = request.headers.getlist("idempotency-key")
+    if not keys or request.method not in METHODS_THAT_CHANGE:
         return None
-    if not _KEY.fullmatch(key):
+    key = keys[0]
+    if len(keys) > 1 or not _KEY.fullmatch(key):
         detail = (
             f"Idempotency-Key is 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable ASCII characters "
-            "without spaces; a UUID does well"
+            "without spaces, given once; a UUID does well"
         )
         raise Problem(422, "invalid_idempotency_key", detail)
     return key

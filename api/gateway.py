@@ -100,7 +100,7 @@ class Gateway:
         request) gives the first answer and publishes nothing once that is known.
         """
         until_s = asyncio.get_running_loop().time() + self._deps.settings.command_wait_s
-        asked = await self._identify(call, pool)
+        asked = await self._identify(call, pool, until_s=until_s)
         row = asked.row
         if row is None:
             span = trace.get_current_span()
@@ -143,11 +143,12 @@ class Gateway:
             f"{unserved.told()}"
         )
 
-    async def _identify(self, call: Call, pool: str) -> _Asked:
+    async def _identify(self, call: Call, pool: str, *, until_s: float) -> _Asked:
         """Return which command a request is, and its outcome if it is a repeat of a known one.
 
         Whether the window of a key is over is decided on the log: an earlier command that seems
-        older here is named by the next one, and refuses it if it is not.
+        older here is named by the next one, and refuses it if it is not. Only the read models know
+        those that the scheduler has forgotten, so they must know all of the past.
         """
         key = call.idempotency_key
         if key is None:
@@ -155,12 +156,31 @@ class Gateway:
         after = ""
         for _ in range(KEY_GENERATIONS_MAX):
             command_id = command_id_of(call.actor.actor, pool, key, after=after)
-            row = await self._deps.reads.command(command_id)
+            row = await self._known(command_id, pool, until_s=until_s)
             if row is None or self._clock.now() - row.at < WINDOW:
                 return _Asked(command_id=command_id, after=after, row=row)
             after = command_id
         detail = f"Idempotency-Key {key!r} was used too often; use a fresh one for each request"
         raise Problem(422, "idempotency_key_worn_out", detail)
+
+    async def _known(self, command_id: str, pool: str, *, until_s: float) -> CommandRow | None:
+        """Return the outcome of a command; None: it was decided within the window, or never.
+
+        Raises the 503 for as long as the read models may lack an older one.
+        """
+        row = await self._deps.reads.command(command_id)
+        if row is not None:
+            return row
+        wait_s = max(0.0, until_s - asyncio.get_running_loop().time())
+        if await self._deps.reads.knows(pool, self._clock.now() - WINDOW, wait_s=wait_s):
+            return await self._deps.reads.command(command_id)
+        detail = (
+            "the read models do not know all of the past yet, so this may be a repeat of what was "
+            "decided long ago; nothing was sent: ask again with the same Idempotency-Key, and see "
+            "`projection` of /readyz if this lasts"
+        )
+        headers = {"Retry-After": "1"}
+        raise Problem(503, "projection_behind", detail, command_id=command_id, headers=headers)
 
     async def _first(self, row: CommandRow) -> CommandRow:
         """Return the outcome that a refusal as a repeat stands for."""

@@ -26,7 +26,9 @@ class Condition:
     faults: Mapping[str, str] = field(default_factory=dict)
     """What it cannot do and why, by name."""
     fault: str = ""
-    """What is wrong although it works; empty: nothing."""
+    """What is wrong with the topics although it works; empty: nothing."""
+    clock: str = ""
+    """What is wrong with this machine's clock; empty: nothing, or not known."""
 
 
 def health_app(
@@ -47,7 +49,7 @@ def health_app(
         found = condition()
         is_serving = is_ready() and not found.faults
         if is_serving:
-            status = "degraded" if found.fault else "ready"
+            status = "degraded" if found.fault or found.clock else "ready"
         elif found.faults:
             status = "faulty"
         else:
@@ -59,6 +61,8 @@ def health_app(
             body["partitions"] = found.parts
         if found.fault:
             body["topics"] = found.fault
+        if found.clock:
+            body["clock"] = found.clock
         return JSONResponse(body, status_code=200 if is_serving else 503)
 
     async def metrics(_: Request) -> Response:

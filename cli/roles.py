@@ -24,6 +24,7 @@ from cli.health import Condition, health_app, serving
 from cli.process import Role, RoleFailed, now, until
 from cli.topic_guard import TopicGuard
 from cli.version import version
+from events.append_time import clock_fault
 from events.kafka.admin import check_topics, cluster_id, wait_for_broker
 from events.kafka.log import KafkaLog
 from events.secrets import is_secret
@@ -99,7 +100,8 @@ def scheduler_role(
             def condition() -> Condition:
                 parts = scheduler.standings()
                 is_broken = any(each["state"] == "broken" for each in parts.values())
-                return Condition(parts=parts, is_broken=is_broken, fault=guard.fault())
+                off = clock_fault(clock.wall.ahead_s or 0.0)
+                return Condition(parts=parts, is_broken=is_broken, fault=guard.fault(), clock=off)
 
             app = health_app(lambda: scheduler.is_ready, state, condition)
             async with serving(app, host=host, port=health_port):
@@ -217,9 +219,13 @@ def worker_role(role: WorkerRole) -> Role:
                 )
 
             workers = PoolWorkers(make, may_grow=not role.pools)
-            app = health_app(
-                lambda: workers.is_ready, condition=lambda: Condition(faults=workers.faults())
-            )
+
+            def condition() -> Condition:
+                log_now = log.time.now()
+                off = "" if log_now is None else clock_fault((now() - log_now).total_seconds())
+                return Condition(faults=workers.faults(), clock=off)
+
+            app = health_app(lambda: workers.is_ready, condition=condition)
             async with (
                 serving(app, host=role.host, port=role.health_port),
                 asyncio.TaskGroup() as group,

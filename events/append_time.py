@@ -15,6 +15,19 @@ CLOCK_OFFSET = "teo_clock_offset"
 """The metric of each role that measures it: seconds that its wall clock is ahead."""
 OFF_S_MIN = 60.0
 """A wall clock that is off by more is said to be: answers show its times, tests run by it."""
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+LATEST = datetime.max.replace(tzinfo=UTC)
+
+
+def time_of(at_s: float) -> datetime:
+    """Return a stamp as a time, aware UTC; beyond the calendar, the first or the last there is.
+
+    Where senders set it a topic takes any number, and nobody may stumble over it.
+    """
+    try:
+        return datetime.fromtimestamp(at_s, UTC)
+    except (ValueError, OverflowError):
+        return EARLIEST if at_s < 0 else LATEST
 
 
 class AppendTime:
@@ -55,7 +68,7 @@ class WallClock:
     def measured(self, ahead_s: float) -> None:
         """Note by how much it is ahead of the log's time."""
         self.ahead_s = ahead_s
-        is_off = abs(ahead_s) > OFF_S_MIN
+        is_off = bool(clock_fault(ahead_s))
         if is_off == self._is_off:
             return
         self._is_off = is_off
@@ -72,8 +85,15 @@ class WallClock:
             return "not measured yet"
         if not self._is_off:
             return f"{self.ahead_s:+.3f} s beside the log's time"
-        way = "ahead of" if self.ahead_s > 0 else "behind"
-        return (
-            f"this machine's clock is {abs(self.ahead_s):.0f} s {way} the log's time: set the "
-            "clock that is wrong, this one or the broker's (NTP)"
-        )
+        return clock_fault(self.ahead_s)
+
+
+def clock_fault(ahead_s: float) -> str:
+    """Return what is wrong with a wall clock that is so far ahead of the log; empty: nothing."""
+    if abs(ahead_s) <= OFF_S_MIN:
+        return ""
+    way = "ahead of" if ahead_s > 0 else "behind"
+    return (
+        f"this machine's clock is {abs(ahead_s):.0f} s {way} the log's time: set the clock that is "
+        "wrong, this one or the broker's (NTP)"
+    )

@@ -48,6 +48,12 @@ class ReadModel:
         """Return the outcome of a command once all of its events are applied; None: not yet."""
         return await self._projector.wait_for_command(command_id, wait_s, is_wanted)
 
+    async def knows(self, pool: str, since: datetime, *, wait_s: float) -> bool:
+        """Return True once all that happened to `pool` before `since` is applied, False if it was
+        not within `wait_s`.
+        """
+        return await self._projector.knows(pool, since, wait_s)
+
     async def health(self) -> Health:
         """Return how the projection stands."""
         return await self._projector.health()

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
+from datetime import datetime
 
 import structlog
 
@@ -17,6 +18,7 @@ from events.topics import Topics
 from projections import queries
 from projections.commands import command_of
 from projections.feed import Change, ChangeFeed
+from projections.journal import happened_at
 from projections.metrics import ProjectionMetrics, projection_metrics
 from projections.rows import CommandRow, Health
 from projections.store import Store, StoreDamaged, StoreUnavailable
@@ -59,6 +61,8 @@ class Projector:
         self._log = log
         self._topic = topics.events
         self._tail: Tail | None = None
+        self._count = 0
+        """How many partitions the journal has; 0: not known yet."""
         self._trouble = "not started"
         """Why it does not read now; empty: it does."""
         self._trouble_s = 0.0
@@ -119,7 +123,7 @@ class Projector:
     async def _follow(self) -> None:
         tail = await Tail.open(self.store, self._log, self._topic)
         self.feed.begin({n: mark.offset + 1 for n, mark in self.store.marks.items()})
-        self._tail, self._trouble = tail, ""
+        self._tail, self._count, self._trouble = tail, len(tail.partitions), ""
         try:
             while True:
                 records = await tail.poll()
@@ -179,6 +183,20 @@ class Projector:
                 left_s = until_s - asyncio.get_running_loop().time()
                 if left_s <= 0 or not await _within(future, left_s):
                     return None
+
+    async def knows(self, pool: str, since: datetime, wait_s: float) -> bool:
+        """Return True once all that happened to `pool` before `since` is applied."""
+        return await self._until(lambda: self._knows(pool, since), wait_s)
+
+    def _knows(self, pool: str, since: datetime) -> bool:
+        """Return True if it was level once since it reads, or has applied what is newer."""
+        if not self._count:
+            return False
+        number = self._log.partition_for(pool.encode(), self._count)
+        if self._tail is not None and self._tail.is_level(number):
+            return True
+        newest = happened_at(self.store.mark(number).event_id)
+        return newest is not None and newest >= since
 
     async def caught_up(self, wait_s: float) -> bool:
         """Return True once all that is in the journal now is applied, False after `wait_s`.

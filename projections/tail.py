@@ -58,7 +58,12 @@ class Tail:
     """One reader over all partitions of the journal, and the store it fills."""
 
     def __init__(
-        self, store: Store, log: Log, reader: Reader, starts: Mapping[Partition, int]
+        self,
+        store: Store,
+        log: Log,
+        reader: Reader,
+        starts: Mapping[Partition, int],
+        ends: Mapping[Partition, int],
     ) -> None:
         self._store = store
         self._log = log
@@ -73,6 +78,7 @@ class Tail:
         self.partitions = tuple(starts)
         self.read = {partition.number: start for partition, start in starts.items()}
         """For each partition the offset that is read next."""
+        self._ends = {partition.number: end for partition, end in ends.items()}
 
     @classmethod
     async def open(cls, store: Store, log: Log, topic: str) -> "Tail":
@@ -93,7 +99,7 @@ class Tail:
                     f"{mark.seq - 1}: {AHEAD}"
                 )
         starts = {p: max(begins[p], store.mark(p.number).offset) for p in partitions}
-        return cls(store, log, await log.open_reader(starts), starts)
+        return cls(store, log, await log.open_reader(starts), starts, ends)
 
     async def close(self) -> None:
         """Give back the reader. Idempotent."""
@@ -102,6 +108,10 @@ class Tail:
     async def poll(self, *, wait_s: float = POLL_WAIT_S) -> Sequence[Record]:
         """Return what comes next, for `apply`. Raises as `Reader.poll`."""
         return await self._reader.poll(records_max=BATCH_RECORDS_MAX, wait_s=wait_s)
+
+    def is_level(self, number: int) -> bool:
+        """Return True if all of a partition that was there when this was opened is applied."""
+        return self.read[number] >= self._ends[number]
 
     async def settle(self) -> None:
         """Learn how far the reader is, once all it gave is applied."""

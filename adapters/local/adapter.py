@@ -92,7 +92,8 @@ class LocalAdapter:
         owner = self._owner(attempt.bench, config)
         place = place_for(self._root_for(config), attempt.id)
         place.make(mode=CLOSED if owner is None else OPEN)
-        self._mine[place.folder] = Workspace(place, config, owner)
+        workspace = self._mine[place.folder] = Workspace(place, config, owner)
+        await in_thread(lambda is_given_up: workspace.look(attempt, is_given_up))
         if config.copy is not None:
             await fill(place.workspace, config.copy)
         if owner is not None:

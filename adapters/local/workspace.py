@@ -21,6 +21,10 @@ from adapters.local.owner import Owner
 from adapters.local.place import ARTIFACTS, CLOSED, Place
 
 COPY_FILES_MAX = 100_000
+LOOK_S_MAX = 10.0
+"""How long the files that are there before a test may be looked for."""
+SET_BACK_S_MIN = 1.0
+"""A clock that is behind what was measured by so much was set back."""
 _COLLECT_ALWAYS = f"{ARTIFACTS}/"
 
 T = TypeVar("T")
@@ -43,6 +47,8 @@ class Workspace:
                 None if config.directory is None else Folder(config.directory, follow=True)
             )
             self._made_ns = place.made.stat().st_ctime_ns
+            self._made_s = time.monotonic()
+            self._before: frozenset[tuple[str, int, int]] = frozenset()
         except OSError as error:
             raise AdapterError(
                 f"cannot open the workspace {place.workspace}: {error}",
@@ -55,6 +61,20 @@ class Workspace:
         self.folder.close()
         if self._directory is not None:
             self._directory.close()
+
+    def look(self, attempt: Attempt, is_given_up: IsGivenUp) -> None:
+        """Note which files of the bench's folder are there before the test, as they are."""
+        if self._directory is None:
+            return
+        matched = match_files(
+            self._directory,
+            (*attempt.artifacts, *attempt.junit),
+            with_mounts=True,
+            uid=None if self._owner is None else self._owner.uid,
+            ends_at=time.monotonic() + LOOK_S_MAX,
+            is_given_up=is_given_up,
+        )
+        self._before = frozenset(map(_as_it_is, matched.files))
 
     def collect(self, attempt: Attempt, is_given_up: IsGivenUp) -> Collected:
         """Find what the test left; a file of one path is taken from the workspace."""
@@ -113,8 +133,10 @@ class Workspace:
     def _was_there(self, folder: Folder, match: Match) -> bool:
         """Return whether a file was there before the test, so is no evidence of this attempt."""
         if folder is self._directory:
-            # The time of change cannot be set by whoever unpacks or copies a file.
-            return match.status.st_ctime_ns <= self._made_ns
+            # The time of change cannot be set by whoever unpacks or copies a file; but the clock
+            # that it is taken from can.
+            is_old = match.status.st_ctime_ns <= self._made_ns and not self._is_set_back
+            return is_old or _as_it_is(match) in self._before
         if self._config.copy is None:
             return False
         try:
@@ -123,6 +145,16 @@ class Workspace:
             return False  # There is no such file, or a name that no path can hold.
         now = match.status
         return (now.st_mtime_ns, now.st_size) == (before.st_mtime_ns, before.st_size)
+
+    @property
+    def _is_set_back(self) -> bool:
+        """True if the machine's clock was set back since the workspace was made."""
+        measured_ns = self._made_ns + int((time.monotonic() - self._made_s) * 1e9)
+        return time.time_ns() < measured_ns - int(SET_BACK_S_MIN * 1e9)
+
+
+def _as_it_is(match: Match) -> tuple[str, int, int]:
+    return match.path, match.status.st_ino, match.status.st_ctime_ns
 
 
 def _found(folder: Folder, match: Match, kind: FoundKind) -> Found:

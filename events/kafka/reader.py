@@ -3,12 +3,12 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
+from events.append_time import time_of
 from events.errors import LogUnavailable, OffsetGone
 from events.kafka.errors import mapped
 from events.kafka.whole import started, stopped
@@ -126,7 +126,7 @@ def _record(raw: ConsumerRecord) -> Record:
         topic=raw.topic,
         partition=raw.partition,
         offset=raw.offset,
-        timestamp=datetime.fromtimestamp(raw.timestamp / 1000, UTC),
+        timestamp=time_of(raw.timestamp / 1000),
         key=raw.key,
         value=raw.value,
         headers=dict(raw.headers),

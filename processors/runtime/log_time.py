@@ -7,7 +7,8 @@ The protocol. What an owner reads was appended before it was read, so no later t
 it had read its topic to the end at some moment, what comes after that was appended no earlier than
 this *floor*. A stamp outside these bounds is wrong, whatever clock made it.
 
-- Above now by little, and it is the two clocks' drift: log time follows. By more, and the topic's
+- Above now by little, and it is the two clocks' drift: log time follows, as long as that does not
+  add up to more than clocks ever drift. By more, and the topic's
   clock is another one (a leader moved): its stamps are shifted from then on. By more than
   `JUMP_S_MIN` in all, and the clock was set forward: log time follows, and because the ledger's
   deadlines move by the same (the fact `ClockJumped`), each lasts as long as was asked.
@@ -23,12 +24,14 @@ through its own failures. Time that the machine was suspended is not measured, s
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
-from events.append_time import WallClock
+from events.append_time import WallClock, time_of
 
 DRIFT_S = 0.5
-"""A stamp that is so little ahead is what log time is."""
+"""A stamp that is so little ahead is what log time is; all that is followed adds up."""
+DRIFT_RATE = 0.005
+"""How much of that is forgotten in a second: far more than clocks drift, or are slewed by."""
 JUMP_S_MIN = 30.0
 """A clock that is off by more was set; by less, it is another broker's."""
 
@@ -75,10 +78,12 @@ class LogTime:
     """The shift of each topic that was last named."""
     since_s: float = -math.inf
     """A floor before this is of before a jump, and bounds nothing."""
+    drift_until_s: float = -math.inf
+    """When all the drift that was followed is forgotten, by the monotonic clock."""
 
     def now(self, monotonic_s: float) -> datetime:
         """Return the time of the log, aware UTC."""
-        return datetime.fromtimestamp(max(0.0, self.at_s(monotonic_s)), UTC)
+        return time_of(max(0.0, self.at_s(monotonic_s)))
 
     def at_s(self, monotonic_s: float) -> float:
         """Return the time of the log, seconds."""
@@ -137,8 +142,10 @@ def _floor_s(time: LogTime, stamp: Stamp) -> float:
 def _ahead(time: LogTime, stamp: Stamp, by_s: float) -> Told:
     """Return what a stamp says that is ahead of now by `by_s`."""
     now_s = time.at_s(stamp.read_s)
-    if by_s <= DRIFT_S:
-        return Told(replace(time, ahead_s=time.ahead_s + by_s), now_s + by_s)
+    drift_until_s = max(time.drift_until_s, stamp.read_s) + by_s / DRIFT_RATE
+    if drift_until_s - stamp.read_s <= DRIFT_S / DRIFT_RATE:
+        ahead_s = time.ahead_s + by_s
+        return Told(replace(time, ahead_s=ahead_s, drift_until_s=drift_until_s), now_s + by_s)
     shift_s = time.shifts_s[stamp.topic] - by_s
     if shift_s >= -JUMP_S_MIN:
         is_set_right = shift_s < time.named_s[stamp.topic] - JUMP_S_MIN

@@ -21,7 +21,7 @@ from events.topics import Topics
 from processors.runtime.shape import shape_of
 from processors.scheduler.state import Ledger, Pool
 
-VERSION = 1
+VERSION = 2
 """Raised by hand when the meaning of the state changes though its shape does not."""
 PART_BYTES_MAX = 900_000
 """A broker takes records up to 1 MiB unless told otherwise."""

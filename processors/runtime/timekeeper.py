@@ -6,10 +6,11 @@ from what it knew at the last commit, as the ledger does.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import structlog
 
+from events.append_time import time_of
 from events.facts import ClockJumped
 from events.log import Partition, Reader, Record
 from processors.runtime.log_time import Clock, LogTime, Stamp, tell
@@ -89,7 +90,7 @@ class Timekeeper:
         self._time = told.time
         if floor_s is not None and read_s - floor_s < FRESH_S:
             self._clock.wall.measured(self._clock.now().timestamp() - stamp_s)
-        at = datetime.fromtimestamp(told.at_s, UTC)
+        at = time_of(told.at_s)
         if told.at_s == stamp_s:
             at = record.timestamp  # Exactly.
         timed = Timed(record, at, told.jump_s)

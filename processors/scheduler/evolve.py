@@ -30,6 +30,12 @@ from processors.scheduler.workers import faults_after
 
 IDEMPOTENCY_WINDOW = timedelta(hours=24)
 """For how long, in log time, a repeat is known and a finished thing is remembered."""
+KNOWN_MIN = 5_000
+"""So many commands are known for longer, as long as no others follow.
+
+Who sends one again while nobody decides cannot know of the first: such copies stand behind one
+another, days apart by their stamps, and are decided within a moment.
+"""
 
 
 def fold(ledger: Ledger, message: EventMessage) -> None:
@@ -44,7 +50,7 @@ def fold(ledger: Ledger, message: EventMessage) -> None:
         ledger.inputs[meta.input_topic] = meta.causation_id
         if meta.causation_id and meta.request_hash:
             ledger.known.setdefault(meta.causation_id, meta.occurred_at)
-            _forget(ledger.known, lambda at: at, meta.occurred_at)
+            _forget(ledger.known, lambda at: at, meta.occurred_at, least=KNOWN_MIN)
     if isinstance(event, facts.ClockJumped):
         _clock_jumped(ledger, event, meta)
     if isinstance(event, facts.BenchRegistered | facts.WorkerRegistered):
@@ -73,10 +79,12 @@ def _clock_jumped(ledger: Ledger, event: facts.ClockJumped, meta: EventMeta) -> 
     ledger.jumps.append(Jump(meta.occurred_at, event.by_s))
 
 
-def _forget(entries: dict[str, Any], at_of: Callable[[Any], datetime], now: datetime) -> None:
-    """Drop entries older than the window; they stand oldest first."""
+def _forget(
+    entries: dict[str, Any], at_of: Callable[[Any], datetime], now: datetime, *, least: int = 0
+) -> None:
+    """Drop entries older than the window, but for the `least` newest; they stand oldest first."""
     limit = now - IDEMPOTENCY_WINDOW
-    while entries and at_of(entries[oldest := next(iter(entries))]) < limit:
+    while len(entries) > least and at_of(entries[oldest := next(iter(entries))]) < limit:
         del entries[oldest]
 
 

@@ -98,11 +98,12 @@ def extend_reservation(
     if found.lease_until is None:
         reason = f"reservation {found.id} still waits: there is no lease to extend yet"
         return [reject(command, "not_granted", reason, found.id)]
-    lease_until = found.lease_until + timedelta(seconds=command.duration_s)
-    if command.duration_s <= 0 or lease_until > now + timedelta(seconds=LEASE_S_MAX):
-        reason = f"an extension is more than 0 s, and a lease ends within {LEASE_S_MAX:.0f} s"
-        return [reject(command, "invalid_duration", reason, found.id)]
-    return [ReservationExtended(reservation_id=found.id, lease_until=lease_until)]
+    if 0 < command.duration_s <= LEASE_S_MAX:  # False for what is no number, too.
+        lease_until = found.lease_until + timedelta(seconds=command.duration_s)
+        if lease_until <= now + timedelta(seconds=LEASE_S_MAX):
+            return [ReservationExtended(reservation_id=found.id, lease_until=lease_until)]
+    reason = f"an extension is more than 0 s, and a lease ends within {LEASE_S_MAX:.0f} s"
+    return [reject(command, "invalid_duration", reason, found.id)]
 
 
 def release_reservation(

@@ -355,7 +355,7 @@ class Ledger:
     partition: int
     pools: dict[str, Pool] = field(default_factory=dict)
     known: dict[str, datetime] = field(default_factory=dict)
-    """Commands decided within the idempotency window, oldest first."""
+    """Commands decided within the idempotency window, or among the newest, oldest first."""
     seq: int = 0
     """Number the next event gets."""
     positions: dict[str, int] = field(default_factory=dict)

@@ -1,9 +1,8 @@
 """Faust's messages as records of the log. Changes nothing in them."""
 
-from datetime import UTC, datetime
-
 from faust.types import Message
 
+from events.append_time import time_of
 from events.log import Record
 
 
@@ -15,7 +14,7 @@ def record_of(message: Message) -> Record:
         topic=message.topic,
         partition=message.partition,
         offset=message.offset,
-        timestamp=datetime.fromtimestamp(message.timestamp or 0.0, UTC),
+        timestamp=time_of(message.timestamp or 0.0),
         key=message.key,
         value=message.value,
         headers=dict(pairs),

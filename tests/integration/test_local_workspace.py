@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,8 @@ from adapters.contract import (
     InvalidHandle,
 )
 from adapters.folders import remove_tree
-from adapters.local.place import place_of
+from adapters.local.place import Place, place_of
+from adapters.local.workspace import Workspace
 from tests.integration.local_bench import Local
 from tests.integration.trees import DEADLINE_S, ON_LINUX
 
@@ -92,6 +94,32 @@ def test_a_bench_directory_gives_new_files_only_and_stays(local: Local, tmp_path
         ("junit", "new.xml"),
     ]
     assert sorted(path.name for path in rig.iterdir()) == ["new.xml", "old.xml"]
+
+
+def test_a_bench_directory_gives_new_files_only_whatever_the_clock_did(
+    local: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was ahead when the old report was written, or was set back while the test ran."""
+    rig = tmp_path / "rig"
+    rig.mkdir()
+    (rig / "old.xml").write_text("<testsuite/>")
+    (rig / "again.xml").write_text("<testsuite/>")
+    script = "echo x > new.xml; echo x > again.xml"
+    made = Workspace.__init__
+
+    for hours in (-2, 2):
+
+        def set_clock(
+            self: Workspace, place: Place, *more: Any, by_ns: int = hours * 3_600 * 10**9
+        ) -> None:
+            made(self, place, *more)
+            self._made_ns += by_ns
+
+        monkeypatch.setattr(Workspace, "__init__", set_clock)
+        local.play(
+            local.attempt("sh", "-c", script, config={"directory": str(rig)}, junit=("*.xml",))
+        )
+        assert [file.path for file in local.collected.found] == ["again.xml", "new.xml"]
 
 
 def test_a_copied_folder_is_used_up_and_its_old_reports_are_no_evidence(

@@ -1,7 +1,7 @@
 """From a command to its outcome: repeats, an unavailable log, outcomes that take long."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ from events.codec import decode_command, encode
 from events.errors import LogUnavailable
 from events.facts import CommandRejected, ReservationRequested
 from events.ids import event_id
-from events.log import Outgoing, Position
+from events.log import Outgoing, Partition, Position, Record
 from events.message import CommandMessage, Message
 from events.shared import EventMeta
 from tests.sim.memory_cluster import MemoryCluster
-from tests.sim.memory_log import MemoryLog
+from tests.sim.memory_log import MemoryLog, MemoryReader
 from tests.unit.api.lab import TOPICS, Lab, in_lab, running
 
 PATH = "/v1/reservations"
@@ -199,6 +199,52 @@ def test_after_its_window_a_key_may_be_used_again(tmp_path: Path) -> None:
     in_lab(scene, tmp_path, has_scheduler=False)
 
 
+class Slow(MemoryLog):
+    """Gives nothing of the journal before it is told to."""
+
+    def __init__(self, cluster: MemoryCluster) -> None:
+        super().__init__(cluster, "slow")
+        self.gives = asyncio.Event()
+
+    async def open_reader(self, starts: Mapping[Partition, int]) -> MemoryReader:
+        reader = await super().open_reader(starts)
+        poll = reader.poll
+
+        async def late(*, records_max: int, wait_s: float) -> Sequence[Record]:
+            if any(each.topic == TOPICS.events for each in starts):
+                await self.gives.wait()
+            return await poll(records_max=records_max, wait_s=wait_s)
+
+        reader.poll = late  # type: ignore[method-assign]
+        return reader
+
+
+def test_a_key_is_judged_by_all_of_the_past_and_not_by_what_is_read_of_it(tmp_path: Path) -> None:
+    """The scheduler has forgotten what is a day old: of that only the read models know."""
+
+    async def scene(lab: Lab) -> None:
+        await asyncio.gather(
+            decide_next(lab), lab.call("POST", PATH, BODY, headers=KEY, status=201)
+        )
+        lab.cluster.clock_ahead_s += 25 * 3600.0
+        log = Slow(lab.cluster)
+        async with running(lab.cluster, tmp_path / "new", settings=QUICK, log=log) as new:
+            answer = await new.call("POST", PATH, BODY, headers=KEY, status=503)
+            assert answer.json()["code"] == "projection_behind"
+            assert "nothing was sent" in answer.json()["detail"]
+            assert answer.headers["retry-after"]
+            assert len(commands(lab)) == 1
+            log.gives.set()
+            _, second = await asyncio.gather(
+                decide_next(lab, seen=1), new.call("POST", PATH, BODY, headers=KEY)
+            )
+            old, new_id = (each.meta.command_id for each in commands(lab))
+            assert commands(lab)[1].meta.after == old
+            assert second.headers["teo-command-id"] == new_id != old
+
+    in_lab(scene, tmp_path, has_scheduler=False)
+
+
 def test_an_outcome_that_takes_long_is_answered_202_with_where_to_look(tmp_path: Path) -> None:
     async def scene(lab: Lab) -> None:
         answer = await lab.call("POST", PATH, BODY, headers=KEY, status=202)
@@ -283,6 +329,19 @@ def test_a_malformed_key_is_refused(tmp_path: Path, key: str) -> None:
         raw = [(b"idempotency-key", key.encode("latin-1")), (b"authorization", b"Bearer t-ann")]
         answer = await lab.http.post(PATH, json=BODY, headers=raw)
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_idempotency_key")
+
+    in_lab(scene, tmp_path, has_scheduler=False)
+
+
+def test_a_key_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    """Which of the two it is, each proxy on the way would answer in its own way."""
+
+    async def scene(lab: Lab) -> None:
+        raw = [(b"idempotency-key", key) for key in (b"one", b"two")]
+        raw.append((b"authorization", b"Bearer t-ann"))
+        answer = await lab.http.post(PATH, json=BODY, headers=raw)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_idempotency_key")
+        assert commands(lab) == []
 
     in_lab(scene, tmp_path, has_scheduler=False)
 

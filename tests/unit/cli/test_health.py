@@ -27,6 +27,7 @@ def asked(*, is_ready: bool, condition: Condition) -> tuple[int, Any]:
     [
         (True, Condition(), 200, "ready"),
         (True, Condition(fault="retention"), 200, "degraded"),
+        (True, Condition(clock="600 s ahead"), 200, "degraded"),
         (False, Condition(), 503, "starting"),
         (False, Condition(parts=STANDS, is_broken=True), 503, "broken"),
     ],
@@ -38,3 +39,4 @@ def test_readiness_names_what_is_wrong(
     assert (found, body["status"]) == (code, status)
     assert body.get("partitions", {}) == condition.parts
     assert body.get("topics", "") == condition.fault
+    assert body.get("clock", "") == condition.clock

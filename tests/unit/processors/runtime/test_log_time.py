@@ -4,7 +4,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from processors.runtime.log_time import JUMP_S_MIN, LogTime, Stamp, tell
+from processors.runtime.log_time import (
+    DRIFT_RATE,
+    DRIFT_S,
+    JUMP_S_MIN,
+    LogTime,
+    Stamp,
+    tell,
+)
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 HOUR_S = 3600.0
@@ -195,6 +202,24 @@ def test_drift_is_followed_without_a_name() -> None:
         machine.off_s = {topic: off_s + 0.2 for topic, off_s in machine.off_s.items()}
         assert machine.read()[1] == 0.0
     assert machine.now == machine.true() + timedelta(seconds=40)
+
+
+@pytest.mark.parametrize("rate", [1.01, 1.2, 2.0, 5.0])
+@pytest.mark.parametrize("beat_s", [0.1, 1.0, 7.0])
+def test_a_clock_that_runs_too_fast_is_named_and_shortens_nothing(
+    rate: float, beat_s: float
+) -> None:
+    """However small its steps are: they add up."""
+    machine = Machine().sure()
+    beats, named_s = int(1_200.0 / beat_s), 0.0
+    lasted_s = beats * beat_s
+    for _ in range(beats):
+        machine.monotonic_s += beat_s
+        machine.off_s = {topic: off + (rate - 1.0) * beat_s for topic, off in machine.off_s.items()}
+        named_s += machine.read()[1]
+    unnamed_s = (machine.now - machine.true()).total_seconds() - named_s
+    assert unnamed_s <= DRIFT_S + DRIFT_RATE * lasted_s + 0.001
+    assert (rate - 1.0) * lasted_s - named_s - unnamed_s <= JUMP_S_MIN
 
 
 def test_a_backlog_is_never_called_a_clock_that_went_back() -> None:

@@ -1,5 +1,6 @@
 """What the pure core decides: given, when, then."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -131,6 +132,17 @@ def test_refusals_name_their_code_and_change_nothing(command: Command, code: str
     assert isinstance(rejected, facts.CommandRejected)
     assert rejected.code == code
     assert rejected.reason
+    history.check()
+
+
+@pytest.mark.parametrize("duration_s", [math.nan, math.inf, -math.inf, 1e300, -1e300, 1e9, 0.0])
+def test_an_extension_that_is_no_duration_is_refused(duration_s: float) -> None:
+    history = lab("b1")
+    history.ask(reserve("r1"))
+    command = ExtendReservation(reservation_id="r1", duration_s=duration_s)
+    [rejected] = history.ask(command)
+    assert isinstance(rejected, facts.CommandRejected)
+    assert rejected.code == "invalid_duration"
     history.check()
 
 

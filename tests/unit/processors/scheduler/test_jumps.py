@@ -9,7 +9,7 @@ from events import facts
 from events.commands import ExtendReservation
 from events.facts import Event
 from events.reports import WorkerHeartbeat
-from processors.scheduler import core, jumps
+from processors.scheduler import core, evolve, jumps
 from processors.scheduler.deadlines import ATTEMPT_GRACE_S, CLEANING_S_MAX
 from processors.scheduler.evolve import IDEMPOTENCY_WINDOW
 from processors.scheduler.state import Jump, Ledger
@@ -212,6 +212,31 @@ def test_a_key_may_be_used_again_after_its_window() -> None:
     history.after(IDEMPOTENCY_WINDOW.total_seconds() + 1.0)
     assert "c1" in history.ledger.known
     assert "ExecutionSubmitted" in names(history.ask(submit("e2"), command_id="c2", after="c1"))
+    history.check()
+
+
+def test_copies_that_were_sent_days_apart_while_nobody_decided_are_one_command() -> None:
+    """Their sender was told nothing in between; others sent theirs."""
+    history = lab("b1")
+    history.ask(submit("e1"), command_id="c1")
+    for number in range(3):
+        history.after(25 * HOUR_S)
+        history.ask(submit(f"other-{number}"))
+        assert history.ask(submit(f"copy-{number}"), command_id="c1") == []
+    history.check()
+
+
+def test_commands_are_forgotten_after_a_day_and_once_many_followed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(evolve, "KNOWN_MIN", 2)
+    history = lab("b1")
+    for number in range(4):
+        history.ask(submit(f"e{number}"), command_id=f"c{number}")
+    assert "c0" in history.ledger.known
+    history.after(25 * HOUR_S)
+    history.ask(submit("e4"), command_id="c4")
+    assert list(history.ledger.known) == ["c3", "c4"]
     history.check()
 
 
