@@ -29,6 +29,7 @@ from api.limits import (
 )
 from events.codec import decode_event
 from events.errors import LogUnavailable, Undecodable
+from events.ids import is_in_place
 from events.log import Log, Partition, Position, Reader, Record
 from projections.feed import Change
 
@@ -202,11 +203,13 @@ def _end_of(place: Position) -> int:
 
 
 def _ready(record: Record) -> Ready | None:
-    """Return what is sent of a record; None for one that cannot be read, as projections do."""
+    """Return what is sent of a record; None for one that is no fact, as projections do."""
     position = Position(record.partition, record.offset)
     try:
         message = decode_event(record.value)
     except Undecodable:
         return None
+    if not is_in_place(message.meta, record.partition):
+        return None  # No scheduler wrote it.
     frame = Frame(Change(position=position, message=message))
     return Ready(position=position, pool=message.meta.pool, type=frame.type, data=frame.data)

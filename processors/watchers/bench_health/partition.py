@@ -47,13 +47,10 @@ class WatchedPartition:
         asked: tuple[Ask, ...] = ()
         try:
             if not claims_place(record.headers, record.partition, self._seq):
-                self._refuse_strangers(record)
+                self._seq = self._place_of(record)
             if name_of(record.value) in FACT_NAMES:
-                message = decode_event(record.value)
-                self._check(message.meta.seq, record.offset)
-                self._seq, self._slack = message.meta.seq, 0
-                asked = apply(self.health, message)
-            self._seq += 1
+                asked = apply(self.health, decode_event(record.value))
+            self._seq, self._slack = self._seq + 1, 0
         except Undecodable as error:
             self._skip(record, error)
         self.offset = record.offset + 1
@@ -67,22 +64,23 @@ class WatchedPartition:
         except Undecodable:
             return None
 
-    def _refuse_strangers(self, record: Record) -> None:
-        """Raise `Undecodable` for an event that no scheduler wrote at its place."""
+    def _place_of(self, record: Record) -> int:
+        """Return the number of an event whose header does not say that it is the one due.
+
+        Raises `Undecodable` for one that no scheduler wrote there, a copy of an earlier one too:
+        to go back for that would miss all that follows. Raises `JournalBroken` if some are missing.
+        """
         meta = decode_event(record.value).meta
         if not is_in_place(meta, record.partition):
             raise Undecodable(f"the id {meta.event_id} is not one that a scheduler gives")
-
-    def _check(self, seq: int, offset: int) -> None:
-        if seq > self._seq:
+        if meta.seq < self._seq - self._slack:
+            raise Undecodable(f"seq {meta.seq} where {self._seq} was due: a copy of an earlier one")
+        if meta.seq > self._seq:
             raise JournalBroken(
-                f"journal partition {self.number}, offset {offset}: seq {seq} where {self._seq} "
-                "was due: events are missing"
+                f"journal partition {self.number}, offset {record.offset}: seq {meta.seq} where "
+                f"{self._seq} was due: events are missing"
             )
-        if seq < self._seq - self._slack:
-            logger.warning(
-                "watcher.seq_behind", partition=self.number, offset=offset, seq=seq, due=self._seq
-            )
+        return meta.seq
 
     def _skip(self, record: Record, error: Undecodable) -> None:
         logger.warning(

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from api import past as past_module
 from api.past import Block, Past, start_of
-from events.log import Position
+from events.codec import decode_event, encode
+from events.log import Outgoing, Position
 from tests.unit.api.lab import Lab, in_lab
 from tests.unit.api.test_events import reserve
 
@@ -144,5 +146,19 @@ def test_a_whole_journal_leaves_others_their_turns(
         blocks = await chain(past, 0, end)
         counting.cancel()
         assert turns >= len(offsets(blocks))
+
+    played(scene, tmp_path)
+
+
+def test_what_no_scheduler_wrote_is_not_sent(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        past, _ = await filled(lab, 2)
+        last = lab.cluster.all_records("teo.events")[-1]
+        message = decode_event(last.value)
+        forged = replace(message, meta=replace(message.meta, event_id="forged"))
+        at = lab.cluster.put(
+            Outgoing(topic="teo.events", key=b"lab", value=encode(forged), partition=0)
+        )
+        assert at.offset not in offsets(await chain(past, 0, at.offset + 1))
 
     played(scene, tmp_path)
