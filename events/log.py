@@ -29,7 +29,10 @@ class Position(NamedTuple):
 
 
 class Noted(NamedTuple):
-    """What a member of a group says of a partition, for information: recovery never uses it."""
+    """What a member of a group says of a partition: nothing is decided by it.
+
+    A recovery reads it for one thing only: to see that a journal that is empty was lost.
+    """
 
     offset: int
     """Of the next record it reads."""

@@ -36,11 +36,18 @@ MENDS = (
 _READ = frozenset({"ExecutionResult", "DeadLetter", "RunAttempt"})
 
 
-async def refuse_if_behind(log: Log, topics: Topics, ledger: Ledger) -> None:
+async def refuse_if_behind(log: Log, topics: Topics, ledger: Ledger, *, seq: int = 0) -> None:
     """Raise `JournalBehind` if something was told that `ledger` should know and does not.
 
-    Raises `LogUnavailable`.
+    `seq` is how many facts its owners told their group that it has: of an empty journal this is
+    all that is known, where nothing ever ran. Raises `LogUnavailable`.
     """
+    if seq and not ledger.seq:
+        raise JournalBehind(
+            f"journal partition {ledger.partition} is empty, but its schedulers told their group "
+            f"that it had {seq} facts: it was lost, and another one was made in its place. "
+            f"Nothing is decided until it has them: {MENDS}"
+        )
     count = await log.partitions(topics.events)
 
     def is_its(pool: str) -> bool:

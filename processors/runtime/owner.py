@@ -171,8 +171,10 @@ class Owner:
             await writer.close()
 
     async def _recover(self, started_s: float) -> Recovered:
+        noted = await self._log.noted(self._topics.scheduler_group, self._inputs)
+        told = self.standing.remember(noted.values())
         found = await resume(self._log, self._topics, self._number)
-        await refuse_if_behind(self._log, self._topics, found.ledger)
+        await refuse_if_behind(self._log, self._topics, found.ledger, seq=told)
         took_s = self._clock.monotonic_s() - started_s
         logger.info(
             "partition.recovered",
@@ -218,7 +220,7 @@ class Owner:
             await self._commit(writer, decisions, outgoing, records)
             self._batch = min(INPUTS_PER_BATCH_MAX, 2 * self._batch)
             self._is_serving = True
-            self.standing.serves(records)
+            self.standing.serves(records, ledger.seq)
 
     def _bind(self, ledger: Ledger, records: Sequence[Record]) -> list[Decision]:
         """Return the fact of which topics these are, if inputs came and it is not known yet."""

@@ -1,6 +1,7 @@
 """What operators do to a partition: it is on the journal, it works, and it hides no fact."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,9 +10,9 @@ import pytest
 
 from events import facts
 from events.codec import decode_event, encode
-from events.errors import JournalBroken
+from events.errors import JournalBehind, JournalBroken
 from events.ids import event_id
-from events.log import Outgoing, Partition, Record
+from events.log import Noted, Outgoing, Partition, Record
 from events.message import EventMessage
 from events.quarantine import digest_of
 from processors.audit.audit import audit
@@ -251,5 +252,78 @@ def test_a_journal_begun_anew_runs_nothing_again_and_keeps_fences() -> None:
         await clean(lab)
         with pytest.raises(NotMended, match="is not begun anew"):
             await begin_anew(lab.log, TOPICS, 0, {}, BY, lab.cluster.now())
+
+    play(scene)
+
+
+def deleted_whole(lab: Lab) -> None:
+    """Retention, or an operator, took every record; the topic is the same one."""
+    lab.cluster.delete_before(EVENTS, len(lab.cluster.stored[EVENTS]))
+
+
+def made_anew(lab: Lab) -> None:
+    """By a tool of Kafka's, or a broker that makes topics by itself."""
+    lab.cluster.make_anew(TOPICS.events)
+
+
+@pytest.mark.parametrize("lose", [deleted_whole, made_anew])
+def test_an_empty_journal_is_no_new_one_where_nothing_ever_ran(lose: Callable[[Lab], None]) -> None:
+    """Reservations only: no result, task, letter or snapshot tells that there were facts."""
+
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 4)
+        noted = {
+            Partition(topic, 0): Noted(4, json.dumps({"state": "serving", "seq": 9}))
+            for topic in TOPICS.inputs
+        }
+        lab.cluster.notes[TOPICS.scheduler_group] = noted
+        await lab.stop()
+        lose(lab)
+        owner = lab.start()
+        await lab.settled(8.0)
+        assert (owner.standing.state, owner.standing.code) == ("broken", "journal_behind")
+        assert "begin-anew" in owner.standing.detail
+        assert journal(lab) == [], "nothing is decided again"
+        findings = Findings()
+        await audit(lab.log, TOPICS, findings, live={})
+        assert [each.rule for each in findings.kept] == ["journal_is_kept"]
+        [told] = {each.text for each in owner.standing.notes().values()}
+        assert json.loads(told)["seq"] == 9, "the next owner is told as well"
+        await begin_anew(lab.log, TOPICS, 0, {}, BY, lab.cluster.now())
+        lab.ask(benches("later"))
+        await lab.settled(12.0)
+        assert (owner.standing.state, owner.standing.seq) == ("serving", 4)
+        assert len(decided(lab)) == 1, "what was there before is not decided"
+        await clean(lab)
+
+    play(scene)
+
+
+def test_a_journal_whose_beginning_is_gone_says_so() -> None:
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 4)
+        await lab.stop()
+        lab.cluster.delete_before(EVENTS, journal(lab)[1].offset)
+        owner = lab.start()
+        await lab.settled(8.0)
+        assert owner.standing.code == "journal_broken"
+        assert "its beginning is gone" in owner.standing.detail
+        assert "quarantine-record" not in owner.standing.detail
+
+    play(scene)
+
+
+def test_snapshots_of_the_journal_before_stop_no_journal_that_was_begun_anew() -> None:
+    """As if the verb was killed before it made their topic anew."""
+
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 4, snapshot_every=2)
+        assert lab.cluster.records(TOPICS.snapshots, 0)
+        await lab.stop()
+        lab.cluster.make_anew(TOPICS.events)
+        with pytest.raises(JournalBehind):
+            await resume(lab.log, TOPICS, 0)
+        await begin_anew(lab.log, TOPICS, 0, {}, BY, lab.cluster.now())
+        assert (await resume(lab.log, TOPICS, 0)).ledger == await recover(lab.log, EVENTS)
 
     play(scene)

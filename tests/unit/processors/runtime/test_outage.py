@@ -49,9 +49,9 @@ class Lab:
         self._ids = count()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> Owner:
+    def start(self, **settings: Any) -> Owner:
         metrics = runtime_metrics(NoOpMeterProvider().get_meter("t"))
-        owner = Owner(self.log, TOPICS, 0, self.clock, metrics)
+        owner = Owner(self.log, TOPICS, 0, self.clock, metrics, **settings)
         self._task = asyncio.create_task(owner.run())
         return owner
 
