@@ -107,21 +107,12 @@ def begin_anew(
 
 
 async def _begin_anew(log: Any, topics: Any, bootstrap: str, reason: str) -> Sequence[str]:
-    from events.errors import TopicMissing
     from events.kafka.mending import make_anew, make_topics
-    from events.topics import specs
     from processors.runtime.carried import benches_told
     from processors.runtime.mending import By, NotMended, begin_anew
 
-    there = await log.identify([spec.name for spec in specs(topics, min_insync=1)])
-    if topics.commands not in there:
-        raise TopicMissing(
-            f"topic {topics.commands} does not exist: nothing here was lost; create the topics "
-            "with `teo init`"
-        )
-    copies = min(each.copies for each in there.values())
-    count = await log.partitions(topics.commands)
-    wanted = specs(topics, partitions=count, min_insync=2 if copies > 2 else 1)
+    wanted, copies = await _environment(bootstrap, topics)
+    count = wanted[0].partitions
     await make_topics(bootstrap, wanted, replication=copies)
     said: list[str] = []
     refused: list[str] = []
@@ -152,18 +143,31 @@ def drop_snapshots(
 ) -> int:
     """Throw the snapshots away: schedulers fold the journal from its start the next time."""
     from events.kafka.mending import make_anew
-    from events.topics import specs
 
-    async def work(log: Any, topics: Any, bootstrap: str) -> Sequence[str]:
-        copies = (await log.identify([topics.events]))[topics.events].copies
-        count = await log.partitions(topics.events)
-        wanted = specs(topics, partitions=count, min_insync=2 if copies > 2 else 1)
+    async def work(_: Any, topics: Any, bootstrap: str) -> Sequence[str]:
+        wanted, copies = await _environment(bootstrap, topics)
         [snapshots] = [spec for spec in wanted if spec.role == "snapshots"]
         await make_anew(bootstrap, snapshots, replication=copies)
         return [f"{topics.snapshots} is empty; restart the schedulers"]
 
     question = "throw all snapshots away?"
     return _do(session, work, question, yes=yes, where=(kafka, data_dir, topic_prefix))
+
+
+async def _environment(bootstrap: str, topics: Any) -> tuple[Sequence[Any], int]:
+    """Return the topics of an environment as they are, or were, and how many copies they have."""
+    from events.errors import TopicMissing
+    from events.kafka.admin import shape_of
+    from events.topics import specs
+
+    shape = await shape_of(bootstrap, topics)
+    if shape is None:
+        raise TopicMissing(
+            f"no topic of prefix {topics.prefix} is there: nothing here was lost; create the "
+            "topics with `teo init`"
+        )
+    count, copies = shape
+    return specs(topics, partitions=count, min_insync=2 if copies > 2 else 1), copies
 
 
 def _given(reason: str) -> str:

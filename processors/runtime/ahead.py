@@ -20,7 +20,7 @@ from events.message import Message
 from events.reading import RECORDS_MAX, STALLED_S_MAX, WAIT_S
 from events.results import ExecutionResult
 from events.tasks import RunAttempt
-from events.topics import Topics
+from events.topics import Topics, prefix_flag
 from processors.saga.letters import FOUND_BY
 from processors.scheduler.state import EPOCH, Ledger
 
@@ -28,12 +28,16 @@ TAIL_OFFSETS = 64
 """Of each partition so much is read: what a journal loses at its end is told at other ends."""
 REMEMBERED = timedelta(hours=12)
 """A ledger knows for a day how something ended: so what ended within this time it must know."""
-MENDS = (
-    "bring the broker's data back from a backup. To go on without what is lost: `teo journal "
-    "begin-anew --reason TEXT` if the journal is empty, else another --topic-prefix (with `teo "
-    "up`, another --data-dir)"
-)
 _READ = frozenset({"ExecutionResult", "DeadLetter", "RunAttempt"})
+
+
+def mends(topic: str) -> str:
+    """Return what may be done about a journal, on this topic, that lost facts."""
+    return (
+        "bring the broker's data back from a backup. To go on without what is lost: `teo journal "
+        f"begin-anew --reason TEXT{prefix_flag(topic)}` if the journal is empty, else another "
+        "--topic-prefix (with `teo up`, another --data-dir)"
+    )
 
 
 async def refuse_if_behind(log: Log, topics: Topics, ledger: Ledger, *, seq: int = 0) -> None:
@@ -46,7 +50,7 @@ async def refuse_if_behind(log: Log, topics: Topics, ledger: Ledger, *, seq: int
         raise JournalBehind(
             f"journal partition {ledger.partition} is empty, but its schedulers told their group "
             f"that it had {seq} facts: it was lost, and another one was made in its place. "
-            f"Nothing is decided until it has them: {MENDS}"
+            f"Nothing is decided until it has them: {mends(topics.events)}"
         )
     count = await log.partitions(topics.events)
 
@@ -59,7 +63,7 @@ async def refuse_if_behind(log: Log, topics: Topics, ledger: Ledger, *, seq: int
                 f"journal partition {ledger.partition} ends before seq {ledger.seq}, but {text} "
                 f"({record.topic} partition {record.partition}, offset {record.offset}): the "
                 "journal lost facts, or a broker tells an old end of it. Nothing is decided until "
-                f"it has them: {MENDS}"
+                f"it has them: {mends(topics.events)}"
             )
 
 

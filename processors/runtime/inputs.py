@@ -25,7 +25,7 @@ from events.log import Identity, Log, Partition, Record
 from events.message import Message
 from events.reading import read_until
 from events.shared import CommandMeta, ReportMeta
-from events.topics import Topics
+from events.topics import Topics, prefix_flag
 from processors.scheduler import core
 from processors.scheduler.decision import Decision
 from processors.scheduler.state import Ledger
@@ -210,7 +210,8 @@ class _View:
                 f"{topic} partition {number} ends at offset {self.end}, but inputs up to "
                 f"{self.due - 1} were decided; it has {copies} copies, so a broker that leads no "
                 "more may have answered, and it is asked again. If the newest inputs are lost for "
-                f"good: `teo journal accept-inputs --partition {number} --reason TEXT`"
+                f"good: `teo journal accept-inputs --partition {number} --reason TEXT"
+                f"{prefix_flag(topic)}`"
             )
 
     async def _stranger(self) -> str:

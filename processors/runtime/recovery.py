@@ -19,8 +19,8 @@ from events.log import Log, Partition, Record
 from events.message import EventMessage
 from events.quarantine import Quarantine, is_fact
 from events.reading import read_until
-from events.topics import Topics
-from processors.runtime.ahead import MENDS
+from events.topics import Topics, prefix_flag
+from processors.runtime.ahead import mends
 from processors.runtime.snapshot import SnapshotUnusable, Taken, assemble
 from processors.runtime.snapshot_reader import Search, has_snapshots
 from processors.scheduler.evolve import fold
@@ -113,11 +113,11 @@ async def resume(log: Log, topics: Topics, number: int) -> Recovered:
     if found is None:
         found = await _from_start(log, events)
     found.has_snapshots, found.skipped = True, skipped
-    _refuse_if_behind(found, not_met)
+    _refuse_if_behind(found, not_met, topics.events)
     return found
 
 
-def _refuse_if_behind(found: Recovered, not_met: Sequence[NotMet]) -> None:
+def _refuse_if_behind(found: Recovered, not_met: Sequence[NotMet], topic: str) -> None:
     """Raise `JournalBehind` if a whole snapshot has an event that the journal has no more.
 
     One of which only the offset is wrong is none of that: its event may be there. Nor is one from
@@ -135,7 +135,7 @@ def _refuse_if_behind(found: Recovered, not_met: Sequence[NotMet]) -> None:
         raise JournalBehind(
             f"journal partition {found.ledger.partition} lacks what a snapshot has, event "
             f"{each.last_event_id} with seq {each.seq - 1}: {why}. The journal lost facts, or a "
-            f"broker tells an old end of it. Nothing is decided until it has them: {MENDS}"
+            f"broker tells an old end of it. Nothing is decided until it has them: {mends(topic)}"
         )
 
 
@@ -185,7 +185,7 @@ async def _from_start(log: Log, partition: Partition) -> Recovered:
         raise JournalBehind(
             f"journal partition {partition.number} begins at offset {begin} and has no facts: all "
             "that it had are gone, by a retention that is too short, or somebody deleted them. "
-            f"Nothing is decided: {MENDS}"
+            f"Nothing is decided: {mends(partition.topic)}"
         )
     return found
 
@@ -270,11 +270,12 @@ def _decoded(record: Record) -> EventMessage:
 
 def _with_next_step(error: JournalBroken, record: Record, seq: int) -> JournalBroken:
     if is_fact(record, seq):
-        return error if seq else JournalBroken(f"{error}: its beginning is gone. {MENDS}")
+        lost = f"{error}: its beginning is gone. {mends(record.topic)}"
+        return error if seq else JournalBroken(lost)
     return JournalBroken(
         f"{error}. If no scheduler wrote this record, look who did, then let it be passed over "
         f"with `teo journal quarantine-record --partition {record.partition} --offset "
-        f"{record.offset} --reason TEXT`"
+        f"{record.offset} --reason TEXT{prefix_flag(record.topic)}`"
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from processors.audit.findings import Findings
 from processors.runtime.carried import benches_told
 from processors.runtime.mending import By, NotMended, accept_inputs, begin_anew, quarantine
 from processors.runtime.recovery import recover, resume
+from processors.runtime.standing import STILL_WAIT_S
+from tests.sim.memory_log import MemoryLog, MemoryReader
 from tests.unit.processors.runtime.test_inputs import COMMANDS, begun, check, decided
 from tests.unit.processors.runtime.test_outage import TOPICS, Lab, play
 from tests.unit.processors.scheduler.history import benches, started, submit
@@ -107,6 +109,32 @@ def test_several_are_named_at_once_because_the_rest_must_be_whole() -> None:
         await asyncio.sleep(5.0)
         assert decided(lab)[-1] == "c2"
         await clean(lab)
+
+    play(scene)
+
+
+class SlowLog(MemoryLog):
+    """As one reads a long journal."""
+
+    async def open_reader(self, starts: Mapping[Partition, int]) -> MemoryReader:
+        await asyncio.sleep(STILL_WAIT_S + 1.0)
+        return await super().open_reader(starts)
+
+
+@pytest.mark.parametrize("at_s", [0.0, 1.0, 4.9])
+def test_an_owner_that_stands_still_keeps_nobody_from_mending(at_s: float) -> None:
+    """It takes its partition over every few seconds, whatever an operator is about to do; here he
+    reads for longer than that."""
+
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 3)
+        offset = lab.cluster.put(replace(JUNK["bytes"](lab), partition=0)).offset
+        owner = lab.start()
+        await asyncio.sleep(6.0 + at_s)
+        assert owner.standing.state == "broken"
+        await quarantine(SlowLog(lab.cluster, "operator"), TOPICS, 0, [offset], BY)
+        await asyncio.sleep(12.0)
+        assert owner.standing.state == "serving"
 
     play(scene)
 
