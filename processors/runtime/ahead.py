@@ -15,6 +15,7 @@ from typing import NamedTuple
 from events.codec import decode, name_of
 from events.dlq import DeadLetter
 from events.errors import JournalBehind, LogUnavailable, Undecodable
+from events.ids import derived_id, event_id, is_of_time
 from events.log import Log, Partition, Record
 from events.message import Message
 from events.reading import RECORDS_MAX, STALLED_S_MAX, WAIT_S
@@ -117,11 +118,30 @@ async def _read(
 
 
 def _told(record: Record) -> object:
-    """Return what a record says; None if that is of no use here."""
+    """Return what a record says; None if that is of no use here, or if no scheduler wrote it."""
     try:
-        return decode(record.value) if name_of(record.value) in _READ else None
+        told = decode(record.value) if name_of(record.value) in _READ else None
+        return told if _is_ours(told) else None
     except Undecodable:
         return None
+
+
+def _is_ours(told: object) -> bool:
+    """Return True if `told` has the id that a scheduler gives to it.
+
+    Else anybody who may write to one of these topics could stop every partition.
+    """
+    match told:
+        case ExecutionResult() as result:
+            partition, seq = result.journal_partition, result.journal_seq
+            return result.result_id == event_id(result.finished_at, partition, seq)
+        case DeadLetter(kind="execution") as letter:
+            command = decode(letter.value)
+            due = derived_id(letter.found_at, f"replay-command/{letter.execution_id}")
+            return isinstance(command, Message) and command.meta.command_id == due
+        case Message(body=RunAttempt(), meta=meta):
+            return is_of_time(meta.task_id, meta.issued_at)
+    return False
 
 
 def _ahead(ledger: Ledger, told: object, is_its: Callable[[str], bool]) -> Iterator[str]:

@@ -22,6 +22,7 @@ from processors.runtime.footing import AGE_S_MAX, Footing, TopicWatch
 from processors.runtime.inputs import Inputs, input_id
 from processors.runtime.log_time import Clock
 from processors.runtime.metrics import RuntimeMetrics
+from processors.runtime.places import Places
 from processors.runtime.records import command_id_of, records_of, set_aside_record
 from processors.runtime.recovery import Recovered, resume
 from processors.runtime.snapshot import fingerprint
@@ -101,6 +102,7 @@ class Owner:
         self.standing = Standing(partition, clock.now, reads=reads)
         watch = watch or TopicWatch(log, topics, clock.monotonic_s)
         self._footing = Footing(log, topics, metrics, watch)
+        self._places = Places(log, topics, partition)
         self.ledger: Ledger | None = None
         """The live state, for checks and metrics; None while there is none."""
 
@@ -175,6 +177,7 @@ class Owner:
         told = self.standing.remember(noted.values())
         found = await resume(self._log, self._topics, self._number)
         await refuse_if_behind(self._log, self._topics, found.ledger, seq=told)
+        await self._places.look(found.ledger)
         took_s = self._clock.monotonic_s() - started_s
         logger.info(
             "partition.recovered",
@@ -266,7 +269,7 @@ class Owner:
             received_s=self._clock.monotonic_s(),
             message=message,
         )
-        fault = self._poison.get(_place(record))
+        fault = self._poison.get(_place(record)) or self._places.fault(message.meta.pool)
         if fault is None and REPLAYED_FROM not in record.headers:
             fault = core.too_late(ledger, given, record.timestamp)
         if fault is not None:

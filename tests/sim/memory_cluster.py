@@ -142,6 +142,13 @@ class MemoryCluster:
             self.begins.pop(Partition(topic, number), None)
         return lost
 
+    def add_partitions(self, count: int) -> None:
+        """Give every topic more partitions, as Kafka lets anybody do who may."""
+        for topic in self.makings:
+            for number in range(self.partitions, count):
+                self.stored[Partition(topic, number)] = []
+        self.partitions = count
+
     def delete_before(self, partition: Partition, offset: int) -> None:
         """Forget what stands before `offset`, as retention does, or an operator."""
         entries = self.stored[partition]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from events import facts
-from events.codec import decode_event, encode
+from events.codec import decode, decode_event, encode
 from events.errors import JournalBehind, JournalBroken
 from events.ids import event_id
 from events.log import Noted, Outgoing, Partition, Record
@@ -23,7 +23,7 @@ from processors.runtime.recovery import recover, resume
 from processors.runtime.standing import STILL_WAIT_S
 from tests.sim.memory_log import MemoryLog, MemoryReader
 from tests.unit.processors.runtime.test_inputs import COMMANDS, begun, check, decided
-from tests.unit.processors.runtime.test_outage import TOPICS, Lab, play
+from tests.unit.processors.runtime.test_outage import TOPICS, Lab, passed, play
 from tests.unit.processors.scheduler.history import benches, started, submit
 
 EVENTS = Partition(TOPICS.events, 0)
@@ -353,5 +353,53 @@ def test_snapshots_of_the_journal_before_stop_no_journal_that_was_begun_anew() -
             await resume(lab.log, TOPICS, 0)
         await begin_anew(lab.log, TOPICS, 0, {}, BY, lab.cluster.now())
         assert (await resume(lab.log, TOPICS, 0)).ledger == await recover(lab.log, EVENTS)
+
+    play(scene)
+
+
+def _other_result(record: Record) -> bytes:
+    told = decode(record.value)
+    return encode(replace(told, result_id="x", execution_id="exe-x", journal_seq=9_999))
+
+
+def _other_letter(record: Record) -> bytes:
+    told = decode(record.value)
+    return encode(replace(told, execution_id="exe-x", source_offset=9_999))
+
+
+def _other_order(record: Record) -> bytes:
+    told = decode(record.value)
+    meta, body = replace(told.meta, task_id="x"), replace(told.body, fence=9_999)
+    return encode(replace(told, meta=meta, body=body))
+
+
+@pytest.mark.parametrize(
+    ("topic", "kind", "forge"),
+    [
+        (TOPICS.results, b"ExecutionResult", _other_result),
+        (TOPICS.dlq, b"DeadLetter", _other_letter),
+        (TOPICS.tasks, b"RunAttempt", _other_order),
+    ],
+)
+def test_what_no_scheduler_told_stops_no_partition(
+    topic: str, kind: bytes, forge: Callable[[Record], bytes]
+) -> None:
+    """Somebody writes to a topic as if the journal had more than it has."""
+
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 2)
+        lab.report(started())
+        lab.ask(submit("e0", retries=0))
+        await lab.settled()
+        lab.report(replace(passed("e0"), verdict="error", code="worker_fault", teardown_error=""))
+        await lab.settled()
+        [told, *_] = [r for r in lab.cluster.records(topic, 0) if r.headers["ce_type"] == kind]
+        await lab.stop()
+        value = forge(told)
+        lab.cluster.put(Outgoing(topic=topic, key=told.key, value=value, headers=told.headers))
+        owner = lab.start()
+        await lab.settled(8.0)
+        assert owner.standing.state == "serving", owner.standing.detail
+        assert all(each.fence < 9_999 for each in (await benches_told(lab.log, TOPICS, 0))["lab"])
 
     play(scene)
