@@ -80,7 +80,7 @@ class Footing:
         found = await look_at_inputs(self._log, self._topics, ledger)
         self._number = ledger.partition
         self._found = found.identities
-        self._unbound = None if found.resets else found.bound
+        self._unbound = None if found.resets or found.expired else found.bound
         for expired in found.expired:
             logger.critical(
                 "partition.inputs_expired",
