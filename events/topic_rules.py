@@ -74,8 +74,12 @@ def _durability(spec: TopicSpec, found: TopicFound) -> Iterator[Fault]:
         why = "a broker that missed records may become leader, and acknowledged facts are gone"
         yield "unclean.leader.election.enable", "false", why
     wanted = spec.config["min.insync.replicas"]
-    if int(config.get("min.insync.replicas", wanted)) < int(wanted):
+    in_sync = int(config.get("min.insync.replicas", wanted))
+    if in_sync < int(wanted):
         why = f"a write acknowledged by fewer than {wanted} brokers can be lost with one of them"
+        yield "min.insync.replicas", wanted, why
+    elif in_sync > max(found.replicas_min, int(wanted)):
+        why = f"nothing can be written: a partition has only {found.replicas_min} copies"
         yield "min.insync.replicas", wanted, why
 
 

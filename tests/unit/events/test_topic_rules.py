@@ -35,6 +35,7 @@ def test_what_we_make_ourselves_is_safe(topic: str) -> None:
         ("events", {"cleanup_policy": "compact,delete"}, "cleanup.policy=delete", "thrown away"),
         ("events", {"unclean_leader_election_enable": "true"}, "enable=false", "missed records"),
         ("events", {"min_insync_replicas": "1"}, "min.insync.replicas=2", "fewer than 2"),
+        ("events", {"min_insync_replicas": "4"}, "min.insync.replicas=2", "only 3 copies"),
         ("commands", {"message_timestamp_type": "CreateTime"}, "type=LogAppendTime", "clocks"),
         ("reports", {"message_timestamp_type": "CreateTime"}, "type=LogAppendTime", "clocks"),
         ("commands", {"retention_ms": "3600000"}, "retention.ms=604800000", "not decided"),
