@@ -20,6 +20,8 @@ from cli.session import Session
 from events.errors import TeoError
 
 BROKER_WAIT_S = 15.0
+OFFSETS_MAX = 10_000
+"""Of a range: each record that is passed over is a fact of its own, and all are one transaction."""
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept on the journal.")]
 OnePartition = Annotated[
@@ -33,7 +35,12 @@ def quarantine_record(
     session: Session,
     partition: OnePartition,
     offset: Annotated[
-        list[int], typer.Option("--offset", min=0, help="Where the record stands; repeatable.")
+        list[str],
+        typer.Option(
+            "--offset",
+            help="Where the record stands; repeatable. FIRST-LAST: whatever is no fact from there "
+            "to there.",
+        ),
     ],
     reason: Reason,
     yes: Yes = False,
@@ -46,14 +53,15 @@ def quarantine_record(
 
     async def work(log: Any, topics: Any, _: str) -> Sequence[str]:
         by = By(actor=operator(), reason=_given(reason))
-        named = await quarantine(log, topics, partition, offset, by)
+        named = await quarantine(log, topics, partition, single, by, among=among)
         return [
             f"the record at offset {each.offset} of {topics.events} partition {partition} is "
             f"passed over from now on (sha256 {each.sha256})"
             for each in named
         ]
 
-    shown = ", ".join(map(str, sorted(set(offset))))
+    single, among = _offsets(offset)
+    shown = ", ".join(offset)
     question = f"let offset {shown} of the journal's partition {partition} be passed over?"
     return _do(session, work, question, yes=yes, where=(kafka, data_dir, topic_prefix))
 
@@ -168,6 +176,27 @@ async def _environment(bootstrap: str, topics: Any) -> tuple[Sequence[Any], int]
         )
     count, copies = shape
     return specs(topics, partitions=count, min_insync=2 if copies > 2 else 1), copies
+
+
+def _offsets(words: Sequence[str]) -> tuple[Sequence[int], frozenset[int]]:
+    """Return the offsets that are named, and those that are in a range."""
+    single: list[int] = []
+    among: set[int] = set()
+    for word in words:
+        first, dash, last = word.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise BadUsage(f"{word!r} is no offset", next_step="give --offset 17, or 17-40")
+        if not dash:
+            single.append(int(first))
+            continue
+        span = range(int(first), int(last) + 1)
+        if not 0 < len(span) <= OFFSETS_MAX:
+            raise BadUsage(
+                f"{word!r} names {len(span)} offsets",
+                next_step=f"give 1 to {OFFSETS_MAX} at once, the first one first",
+            )
+        among.update(span)
+    return single, frozenset(among)
 
 
 def _given(reason: str) -> str:

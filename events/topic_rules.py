@@ -155,11 +155,11 @@ def lost_topics(
 
 
 def half_an_environment(
-    wanted: Sequence[TopicSpec], there: Collection[str], lost: Sequence[str]
+    wanted: Sequence[TopicSpec], there: Collection[str], lost: Sequence[str], *, bootstrap: str
 ) -> str:
     """Return what is wrong if some topics of an environment are there, and others were lost."""
     journal = next((spec.name for spec in wanted if spec.role == "journal"), "")
-    flag = prefix_flag(journal)
+    flag = f"{prefix_flag(journal)} --kafka {bootstrap}"
     text = (
         f"of the topics of this environment {', '.join(sorted(there))} are there, and "
         f"{', '.join(lost)} not: what those held is lost, and nothing is made in their place "

@@ -94,7 +94,7 @@ async def ensure_topics(
         there = await found_topics(client, names)
         lost = lost_topics(wanted, there, make_missing)
         if lost and await _hold_records(bootstrap, there):
-            raise TopicRefused(half_an_environment(wanted, there, lost))
+            raise TopicRefused(half_an_environment(wanted, there, lost, bootstrap=bootstrap))
         # Before any is made: one with another number of partitions would stay.
         _refuse(_faults_of(wanted, there, bootstrap, replication))
         made = await _create(client, wanted, replication)
@@ -173,14 +173,16 @@ async def check_topics(bootstrap: str, topics: Topics, *, are_all_due: bool = Fa
         )
     ]
     if are_all_due:
-        said += _gone(every, found)
+        said += _gone(every, found, bootstrap)
     _refuse([*said, *own])
 
 
-def _gone(every: Sequence[TopicSpec], found: Mapping[str, TopicFound]) -> Sequence[str]:
+def _gone(
+    every: Sequence[TopicSpec], found: Mapping[str, TopicFound], bootstrap: str
+) -> Sequence[str]:
     lost = lost_topics(every, found or ("",), ())
     if lost and found:
-        return [half_an_environment(every, found, lost)]
+        return [half_an_environment(every, found, lost, bootstrap=bootstrap)]
     return [f"topic {name} is gone, with all others of this environment" for name in lost]
 
 

@@ -79,21 +79,36 @@ async def _undisturbed(work: Callable[[], Awaitable[T]]) -> T:
 
 
 async def quarantine(
-    log: Log, topics: Topics, number: int, offsets: Sequence[int], by: By
+    log: Log,
+    topics: Topics,
+    number: int,
+    offsets: Sequence[int],
+    by: By,
+    *,
+    among: frozenset[int] = frozenset(),
 ) -> Sequence[RecordQuarantined]:
     """Let the records at `offsets` of journal partition `number` be passed over from now on.
+
+    And those at `among` that the journal cannot be folded with: there facts may stand between them.
 
     Raises `NotMended` if one of them is a fact, or not there, or if the journal is not whole
     without them; `LogUnavailable`.
     """
-    return await _undisturbed(lambda: _quarantine(log, topics, number, offsets, by))
+    return await _undisturbed(lambda: _quarantine(log, topics, number, offsets, by, among))
 
 
 async def _quarantine(
-    log: Log, topics: Topics, number: int, offsets: Sequence[int], by: By
+    log: Log,
+    topics: Topics,
+    number: int,
+    offsets: Sequence[int],
+    by: By,
+    among: frozenset[int],
 ) -> Sequence[RecordQuarantined]:
     partition = Partition(topics.events, number)
-    found, passed = await fold_without(log, partition, frozenset(offsets))
+    found, passed = await fold_without(log, partition, among | set(offsets))
+    if not passed and not offsets:
+        raise NotMended(f"{partition.topic} partition {number} is whole with all that stands there")
     for offset in sorted(set(offsets) - passed.keys()):
         await _refuse_taken(log, partition, offset)
     for record, seq in passed.values():

@@ -170,12 +170,13 @@ async def fold_without(
 ) -> tuple[Recovered, Mapping[int, tuple[Record, int]]]:
     """Fold a journal without the records at `offsets`, where they do not fit; return these too.
 
-    With each the number that was due there. One that lost all of its facts is an empty one here.
-    Raises `JournalBroken` if the rest is not whole.
+    With each the number that was due there; those that a fact names already are left out. One that
+    lost all of its facts is an empty one here. Raises `JournalBroken` if the rest is not whole.
     """
     quarantine = Quarantine(log, partition, offsets)
     found = await _fold(log, partition, quarantine)
-    return found, {at: known for at, known in quarantine.passed.items() if at in offsets}
+    new = offsets - quarantine.named
+    return found, {at: known for at, known in quarantine.passed.items() if at in new}
 
 
 async def _from_start(log: Log, partition: Partition) -> Recovered:

@@ -108,9 +108,11 @@ def test_topics_of_an_environment_are_there_all_or_none() -> None:
     there = set(names) - {results}
     assert lost_topics(wanted, there, ()) == [results]
     assert lost_topics(wanted, there, [results]) == []
-    assert f"`teo init --make-missing {results}`" in half_an_environment(wanted, there, [results])
+    assert f"`teo init --make-missing {results} --kafka k:1`" in half_an_environment(
+        wanted, there, [results], bootstrap="k:1"
+    )
     there = set(names) - {journal}
     assert lost_topics(wanted, there, [journal]) == [journal], "not by a word in passing"
-    text = half_an_environment(wanted, there, [journal])
-    assert "`teo journal begin-anew --reason TEXT`" in text
+    text = half_an_environment(wanted, there, [journal], bootstrap="k:1")
+    assert "`teo journal begin-anew --reason TEXT --kafka k:1`" in text
     assert "--make-missing" not in text

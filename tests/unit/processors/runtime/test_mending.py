@@ -113,6 +113,30 @@ def test_several_are_named_at_once_because_the_rest_must_be_whole() -> None:
     play(scene)
 
 
+def test_of_a_range_whatever_is_no_fact_is_named() -> None:
+    """As somebody who mirrors another topic writes it: many, and facts between them."""
+
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 2)
+        await lab.stop()
+        put = [lab.cluster.put(replace(JUNK["bytes"](lab), partition=0)).offset for _ in range(3)]
+        await quarantine(lab.log, TOPICS, 0, put, BY)
+        lab.start()
+        lab.ask(benches("between"))
+        await asyncio.sleep(5.0)
+        await lab.stop()
+        junk = [replace(JUNK[kind](lab), partition=0) for kind in JUNK]
+        more = [lab.cluster.put(each).offset for each in junk]
+        last = len(lab.cluster.stored[EVENTS])
+        named = await quarantine(lab.log, TOPICS, 0, [], BY, among=frozenset(range(last)))
+        assert [each.offset for each in named] == more, "the others are named already"
+        with pytest.raises(NotMended, match="is whole"):
+            await quarantine(lab.log, TOPICS, 0, [], BY, among=frozenset({last + 50}))
+        await clean(lab)
+
+    play(scene)
+
+
 class SlowLog(MemoryLog):
     """As one reads a long journal."""
 
