@@ -49,8 +49,9 @@ class Batch:
 
 AHEAD = (
     "the journal lost facts, or a broker tells an old end of it: it is asked again. Bring the "
-    "broker's data back from a backup; if it is known and accepted that they are lost, make the "
-    "read models anew: `teo projections rebuild`"
+    "broker's data back from a backup. If it was, or if it is accepted that they are lost, make "
+    "the read models anew: under `teo up`, `teo down`, delete projections.sqlite* in its folder, "
+    "`teo up`; else stop the API, `teo projections rebuild`"
 )
 
 

@@ -35,7 +35,7 @@ said."""
 STILL_WAIT_S = 5.0
 FENCED_WAIT_S = 3.0
 """After being fenced: the group tells within a heartbeat interval who owns the partition now."""
-DETAIL_CHARS_MAX = 600
+DETAIL_CHARS_MAX = 900
 """What Kafka takes with an offset is 4 kB."""
 
 logger = structlog.get_logger()
