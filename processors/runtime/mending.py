@@ -64,6 +64,13 @@ async def _commit(
         await writer.close()
 
 
+async def _refuse_missing(log: Log, topics: Topics, number: int) -> None:
+    """Raise `NotMended` of a partition that is not there: Kafka is asked for it in vain."""
+    count = await log.partitions(topics.events)
+    if number >= count:
+        raise NotMended(f"{topics.events} has the partitions 0 to {count - 1}, and no {number}")
+
+
 async def _undisturbed(work: Callable[[], Awaitable[T]]) -> T:
     """Do `work`, from its start again if an owner came in between. Raises as `work` does."""
     for _ in range(TRIES - 1):
@@ -94,6 +101,7 @@ async def quarantine(
     Raises `NotMended` if one of them is a fact, or not there, or if the journal is not whole
     without them; `LogUnavailable`.
     """
+    await _refuse_missing(log, topics, number)
     return await _undisturbed(lambda: _quarantine(log, topics, number, offsets, by, among))
 
 
@@ -182,6 +190,7 @@ async def accept_inputs(log: Log, topics: Topics, number: int, by: By) -> Sequen
 
     Returns what was put down; nothing if the inputs are those that the journal knows.
     """
+    await _refuse_missing(log, topics, number)
     return await _undisturbed(lambda: _accept_inputs(log, topics, number, by))
 
 

@@ -427,3 +427,14 @@ def test_what_no_scheduler_told_stops_no_partition(
         assert all(each.fence < 9_999 for each in (await benches_told(lab.log, TOPICS, 0))["lab"])
 
     play(scene)
+
+
+def test_a_partition_that_is_not_there_is_refused_at_once() -> None:
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 1)
+        with pytest.raises(NotMended, match="and no 7"):
+            await quarantine(lab.log, TOPICS, 7, [1], BY)
+        with pytest.raises(NotMended, match="and no 7"):
+            await accept_inputs(lab.log, TOPICS, 7, BY)
+
+    play(scene)
