@@ -203,7 +203,7 @@ def _end_of(place: Position) -> int:
 
 
 def _ready(record: Record) -> Ready | None:
-    """Return what is sent of a record; None for one that cannot be read, or that is no fact."""
+    """Return what is sent of a record; None for one that is no fact, as projections do."""
     position = Position(record.partition, record.offset)
     try:
         message = decode_event(record.value)

@@ -85,6 +85,8 @@ _ASIDE_NEXT_STEPS: Mapping[str, str] = {
         "a clock was off by a day or more: see `clock` of /readyz, then ask anew, with a fresh "
         "Idempotency-Key"
     ),
+    "misplaced": "send it through the API, or with the pool as its key, as every Kafka client's "
+    "default chooses the partition",
     "record_too_big": "what it leads to is more than the log takes: ask for less at once",
     "crashed": "it is an error of ours: the scheduler's log has it, and `teo dlq list` the command",
 }

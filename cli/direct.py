@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import structlog
 import typer
 
 from cli.problems import BadUsage
@@ -48,6 +49,8 @@ async def kafka_of(kafka: str | None, data_dir: Path | None) -> AsyncIterator[st
             next_step="name the folder of `teo up` with --data-dir, or a Kafka with --kafka",
         )
     else:
+        # How it starts and stops is nobody's answer.
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
         config = ClusterConfig(data_dir=folder / "kafka", bytes_max=OUTPUT_BYTES_MAX)
         async with EmbeddedKafka(config) as cluster:
             yield cluster.bootstrap

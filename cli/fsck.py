@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import is_loopback
-from cli.direct import run_direct
+from cli.direct import kafka_of, run_direct
 from cli.problems import BadUsage, Problem
 from cli.serve import DATA_DIR, Prefix
 from cli.session import Session
@@ -26,7 +26,9 @@ CLEAN, WRONG, UNREADABLE = 0, 1, 3
 class Plan:
     """What is checked, and against what."""
 
-    kafka: str
+    kafka: str | None
+    """None: the one of `folder`, which is started for this."""
+    folder: Path | None
     prefix: str
     schedulers: tuple[str, ...]
     databases: tuple[Path, ...]
@@ -59,7 +61,8 @@ def fsck(
         typer.Option(
             "--data-dir",
             envvar="TEO_DATA_DIR",
-            help="Folder of a running `teo up`: its Kafka, scheduler and read models.",
+            help="Folder of `teo up`: its Kafka, which is started for this verb if it does not "
+            "run, scheduler and read models.",
         ),
     ] = None,
 ) -> int:
@@ -93,23 +96,22 @@ def _plan(
     from cli.up import read_state
 
     found_schedulers, found_databases = list(schedulers), list(databases)
-    state = read_state((data_dir or DATA_DIR).expanduser().absolute()) if kafka is None else None
-    if data_dir is not None and kafka is None and state is None:
-        raise BadUsage(
-            f"nothing is up in {data_dir}",
-            next_step="start it with `teo up`, or name a Kafka with --kafka",
-        )
+    folder = (data_dir or DATA_DIR).expanduser().absolute()
+    state = read_state(folder) if kafka is None else None
+    is_down = data_dir is not None and kafka is None and state is None
+    if state is not None or is_down:
+        found_databases += [each for each in [folder / "projections.sqlite"] if each.is_file()]
+        kept = folder / "artifacts"
+        artifacts = artifacts if artifacts or not kept.is_dir() else kept
     if state is not None:
         kafka = str(state["kafka"])
         if state.get("scheduler"):
             found_schedulers.append(str(state["scheduler"]))
-        found_databases.append(Path(state["data_dir"]) / "projections.sqlite")
-        kept = Path(state["data_dir"]) / "artifacts"
-        artifacts = artifacts if artifacts or not kept.is_dir() else kept
     if artifacts is not None and not artifacts.is_dir():
         raise BadUsage(f"{artifacts} is no folder", next_step="name the worker's --artifacts")
     return Plan(
-        kafka=kafka or KAFKA_DEFAULT,
+        kafka=kafka or (None if is_down else KAFKA_DEFAULT),
+        folder=folder if is_down else None,
         prefix=prefix,
         schedulers=tuple(dict.fromkeys(found_schedulers)),
         databases=tuple(dict.fromkeys(found_databases)),
@@ -130,8 +132,11 @@ async def _check(session: Session, plan: Plan, *, is_told: bool) -> dict[str, An
 
     findings = Findings(tell)
     topics = Topics(plan.prefix)
-    await wait_for_broker(plan.kafka, wait_s=BROKER_WAIT_S)
-    async with KafkaLog(plan.kafka, client_id="teo-fsck") as log:
+    async with (
+        kafka_of(plan.kafka, plan.folder) as kafka,
+        KafkaLog(kafka, client_id="teo-fsck") as log,
+    ):
+        await wait_for_broker(kafka, wait_s=BROKER_WAIT_S)
         live = await _live_states(plan.schedulers)
         with session.screen.spinner("replaying the journal") as spinner:
 

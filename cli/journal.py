@@ -19,6 +19,8 @@ from cli.session import Session
 from events.errors import TeoError
 
 BROKER_WAIT_S = 15.0
+OFFSETS_MAX = 10_000
+"""Of a range: each record that is passed over is a fact of its own, and all are one transaction."""
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept on the journal.")]
 OnePartition = Annotated[
@@ -32,7 +34,12 @@ def quarantine_record(
     session: Session,
     partition: OnePartition,
     offset: Annotated[
-        list[int], typer.Option("--offset", min=0, help="Where the record stands; repeatable.")
+        list[str],
+        typer.Option(
+            "--offset",
+            help="Where the record stands; repeatable. FIRST-LAST: whatever is no fact from there "
+            "to there.",
+        ),
     ],
     reason: Reason,
     yes: Yes = False,
@@ -45,14 +52,15 @@ def quarantine_record(
 
     async def work(log: Any, topics: Any, _: str) -> Sequence[str]:
         by = By(actor=operator(), reason=_given(reason))
-        named = await quarantine(log, topics, partition, offset, by)
+        named = await quarantine(log, topics, partition, single, by, among=among)
         return [
             f"the record at offset {each.offset} of {topics.events} partition {partition} is "
             f"passed over from now on (sha256 {each.sha256})"
             for each in named
         ]
 
-    shown = ", ".join(map(str, sorted(set(offset))))
+    single, among = _offsets(offset)
+    shown = ", ".join(offset)
     question = f"let offset {shown} of the journal's partition {partition} be passed over?"
     return _do(session, work, question, yes=yes, where=(kafka, data_dir, topic_prefix))
 
@@ -106,21 +114,12 @@ def begin_anew(
 
 
 async def _begin_anew(log: Any, topics: Any, bootstrap: str, reason: str) -> Sequence[str]:
-    from events.errors import TopicMissing
     from events.kafka.mending import make_anew, make_topics
-    from events.topics import specs
     from processors.runtime.carried import benches_told
     from processors.runtime.mending import By, NotMended, begin_anew
 
-    there = await log.identify([spec.name for spec in specs(topics, min_insync=1)])
-    if topics.commands not in there:
-        raise TopicMissing(
-            f"topic {topics.commands} does not exist: nothing here was lost; create the topics "
-            "with `teo init`"
-        )
-    copies = min(each.copies for each in there.values())
-    count = await log.partitions(topics.commands)
-    wanted = specs(topics, partitions=count, min_insync=2 if copies > 2 else 1)
+    wanted, copies = await _environment(bootstrap, topics)
+    count = wanted[0].partitions
     await make_topics(bootstrap, wanted, replication=copies)
     said: list[str] = []
     refused: list[str] = []
@@ -151,18 +150,52 @@ def drop_snapshots(
 ) -> int:
     """Throw the snapshots away: schedulers fold the journal from its start the next time."""
     from events.kafka.mending import make_anew
-    from events.topics import specs
 
-    async def work(log: Any, topics: Any, bootstrap: str) -> Sequence[str]:
-        count = await log.partitions(topics.events)  # Says so if there is no such topic.
-        copies = (await log.identify([topics.events]))[topics.events].copies
-        wanted = specs(topics, partitions=count, min_insync=2 if copies > 2 else 1)
+    async def work(_: Any, topics: Any, bootstrap: str) -> Sequence[str]:
+        wanted, copies = await _environment(bootstrap, topics)
         [snapshots] = [spec for spec in wanted if spec.role == "snapshots"]
         await make_anew(bootstrap, snapshots, replication=copies)
         return [f"{topics.snapshots} is empty; restart the schedulers"]
 
     question = "throw all snapshots away?"
     return _do(session, work, question, yes=yes, where=(kafka, data_dir, topic_prefix))
+
+
+async def _environment(bootstrap: str, topics: Any) -> tuple[Sequence[Any], int]:
+    """Return the topics of an environment as they are, or were, and how many copies they have."""
+    from events.errors import TopicMissing
+    from events.kafka.admin import shape_of
+    from events.topics import specs
+
+    shape = await shape_of(bootstrap, topics)
+    if shape is None:
+        raise TopicMissing(
+            f"no topic of prefix {topics.prefix} is there: nothing here was lost; create the "
+            "topics with `teo init`"
+        )
+    count, copies = shape
+    return specs(topics, partitions=count, min_insync=2 if copies > 2 else 1), copies
+
+
+def _offsets(words: Sequence[str]) -> tuple[Sequence[int], frozenset[int]]:
+    """Return the offsets that are named, and those that are in a range."""
+    single: list[int] = []
+    among: set[int] = set()
+    for word in words:
+        first, dash, last = word.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise BadUsage(f"{word!r} is no offset", next_step="give --offset 17, or 17-40")
+        if not dash:
+            single.append(int(first))
+            continue
+        span = range(int(first), int(last) + 1)
+        if not 0 < len(span) <= OFFSETS_MAX:
+            raise BadUsage(
+                f"{word!r} names {len(span)} offsets",
+                next_step=f"give 1 to {OFFSETS_MAX} at once, the first one first",
+            )
+        among.update(span)
+    return single, frozenset(among)
 
 
 def _given(reason: str) -> str:

@@ -89,6 +89,12 @@ class TooLate(TeoError):
     code = "too_late"
 
 
+class Misplaced(TeoError):
+    """Raised when an input stands in a partition that its pool does not belong to."""
+
+    code = "misplaced"
+
+
 class JournalBroken(TeoError):
     """Raised when the journal breaks its own rules (a hole in `seq`, half a decision)."""
 

@@ -37,6 +37,12 @@ def is_in_place(meta: EventMeta, partition: int) -> bool:
     return meta.event_id == event_id(meta.occurred_at, partition, meta.seq)
 
 
+def is_of_time(text: str, at: datetime) -> bool:
+    """Return True if `text` may be an id that `derived_id` gave at the time `at`."""
+    made = derived_id(at, "")
+    return len(text) == len(made) and text[:15] == made[:15]
+
+
 def claims_place(headers: Mapping[str, bytes], partition: int, seq: int) -> bool:
     """Return True if a record's headers have an id that only the event `seq` of it can have.
 

@@ -5,7 +5,7 @@ suite proves both. Readers see committed records only, in offset order, without 
 notice: offsets rise but need not be dense (transaction markers take some).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
@@ -29,7 +29,10 @@ class Position(NamedTuple):
 
 
 class Noted(NamedTuple):
-    """What a member of a group says of a partition, for information: recovery never uses it."""
+    """What a member of a group says of a partition: nothing is decided by it.
+
+    A recovery reads it for one thing only: to see that a journal that is empty was lost.
+    """
 
     offset: int
     """Of the next record it reads."""
@@ -59,6 +62,11 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def told_headers(pairs: Iterable[tuple[str, bytes | None]]) -> Mapping[str, bytes]:
+    """Return the headers of a record as read; one whose value is null counts as empty."""
+    return {name: value or b"" for name, value in pairs}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,13 +53,18 @@ class Quarantine:
         self._named: set[tuple[int, str]] | None = None
         self.passed: dict[int, tuple[Record, int]] = {}
         """What was passed over, by offset, and the number that was due there."""
+        self.named: set[int] = set()
+        """Offsets of those of them that a fact names."""
 
     async def passes_over(self, record: Record, seq: int) -> bool:
         """Return True if `record`, which cannot be taken where `seq` is due, is passed over.
 
         Of several records the first must be asked for first. Raises `LogUnavailable`.
         """
-        is_passed = record.offset in self._chosen or await self._is_named(record, seq)
+        is_named = await self._is_named(record, seq)
+        is_passed = is_named or record.offset in self._chosen
+        if is_named:
+            self.named.add(record.offset)
         if is_passed:
             self.passed[record.offset] = record, seq
         return is_passed

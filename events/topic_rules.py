@@ -6,7 +6,7 @@ What only costs comfort (how long results, logs or dead letters are kept) is the
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from events.topics import DAY_MS, RECORD_BYTES_KEY, TopicSpec
+from events.topics import DAY_MS, RECORD_BYTES_KEY, TopicSpec, prefix_flag
 
 INPUT_RETENTION_MS_MIN = DAY_MS
 """An input must outlive any pause of the schedulers that people would not notice."""
@@ -74,8 +74,12 @@ def _durability(spec: TopicSpec, found: TopicFound) -> Iterator[Fault]:
         why = "a broker that missed records may become leader, and acknowledged facts are gone"
         yield "unclean.leader.election.enable", "false", why
     wanted = spec.config["min.insync.replicas"]
-    if int(config.get("min.insync.replicas", wanted)) < int(wanted):
+    in_sync = int(config.get("min.insync.replicas", wanted))
+    if in_sync < int(wanted):
         why = f"a write acknowledged by fewer than {wanted} brokers can be lost with one of them"
+        yield "min.insync.replicas", wanted, why
+    elif in_sync > max(found.replicas_min, int(wanted)):
+        why = f"nothing can be written: a partition has only {found.replicas_min} copies"
         yield "min.insync.replicas", wanted, why
 
 
@@ -128,7 +132,8 @@ def _size(spec: TopicSpec, found: TopicFound) -> Iterator[Fault]:
 
 def mend(bootstrap: str, topic: str, key: str, value: str) -> str:
     """Return what sets a setting of a topic."""
-    return f"`teo init --kafka {bootstrap} --mend` sets {key}={value} of {topic}"
+    flag = prefix_flag(topic)
+    return f"`teo init --kafka {bootstrap}{flag} --mend` sets {key}={value} of {topic}"
 
 
 def lost_topics(
@@ -150,22 +155,21 @@ def lost_topics(
 
 
 def half_an_environment(
-    wanted: Sequence[TopicSpec], there: Collection[str], lost: Sequence[str]
+    wanted: Sequence[TopicSpec], there: Collection[str], lost: Sequence[str], *, bootstrap: str
 ) -> str:
     """Return what is wrong if some topics of an environment are there, and others were lost."""
     journal = next((spec.name for spec in wanted if spec.role == "journal"), "")
-    others = [name for name in lost if name != journal]
+    flag = f"{prefix_flag(journal)} --kafka {bootstrap}"
     text = (
         f"of the topics of this environment {', '.join(sorted(there))} are there, and "
         f"{', '.join(lost)} not: what those held is lost, and nothing is made in their place "
         "unasked. Bring the broker's data back from a backup"
     )
-    if others:
-        asked = " ".join(f"--make-missing {name}" for name in others)
-        text += f"; or go on without what they held: `teo init {asked}`"
     if journal in lost:
-        text += (
+        return text + (
             f"; without {journal}, the journal, everything that was decided is forgotten: `teo "
-            "journal begin-anew --reason TEXT` begins another one, and says what it can carry over"
+            f"journal begin-anew --reason TEXT{flag}` begins another one, makes what else is "
+            "missing, and says what it can carry over"
         )
-    return text
+    asked = " ".join(f"--make-missing {name}" for name in lost)
+    return f"{text}; or go on without what they held: `teo init {asked}{flag}`"

@@ -94,6 +94,12 @@ class Topics:
         return f"{self.prefix}.snapshots"
 
 
+def prefix_flag(topic: str) -> str:
+    """Return what names the environment of a topic to a verb; nothing for the default one."""
+    prefix = topic.rpartition(".")[0]
+    return "" if prefix == Topics().prefix else f" --topic-prefix {prefix}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicSpec:
     """A topic as it must exist on the broker."""

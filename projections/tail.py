@@ -49,8 +49,9 @@ class Batch:
 
 AHEAD = (
     "the journal lost facts, or a broker tells an old end of it: it is asked again. Bring the "
-    "broker's data back from a backup; if it is known and accepted that they are lost, make the "
-    "read models anew: `teo projections rebuild`"
+    "broker's data back from a backup. If it was, or if it is accepted that they are lost, make "
+    "the read models anew: under `teo up`, `teo down`, delete projections.sqlite* in its folder, "
+    "`teo up`; else stop the API, `teo projections rebuild`"
 )
 
 
@@ -69,6 +70,8 @@ class Tail:
         self._log = log
         self._reader = reader
         self._readers = {p.number: PartitionReader(p.number, store.mark(p.number)) for p in starts}
+        self._quarantines: dict[int, Quarantine] = {}
+        """For each partition the newest that has read on: of many records only one does."""
         self._unverified = {
             partition.number: mark
             for partition, start in starts.items()
@@ -137,9 +140,13 @@ class Tail:
 
     async def _passes_over(self, record: Record) -> bool:
         reader = self._readers[record.partition]
-        quarantine = Quarantine(self._log, Partition(record.topic, record.partition))
-        if not await quarantine.passes_over(record, reader.seq):
-            return False
+        known = self._quarantines.get(record.partition)
+        if known is None or not await known.passes_over(record, reader.seq):
+            # Another may have been named since that one has read on.
+            known = Quarantine(self._log, Partition(record.topic, record.partition))
+            if not await known.passes_over(record, reader.seq):
+                return False
+            self._quarantines[record.partition] = known
         decision = reader.pass_over(record)
         if decision is not None:
             self._store.apply({record.partition: [decision]})

@@ -90,10 +90,12 @@ class Stack:
             asyncio.run(self._run())
         except* TeoError as group:
             error = group.exceptions[0]
-            step = f"with --data-dir {self.config.folder} a verb starts the Kafka of this folder"
+            where = f"--data-dir {word(self.config.folder)}"
+            step = f"with {where} each of these verbs starts the Kafka of this folder"
+            is_ours = isinstance(error, TopicRefused) and self.config.kafka == EMBEDDED
             raise Problem(
-                str(error),
-                next_step=step if isinstance(error, TopicRefused) else "",
+                str(error).replace(f"--kafka {self.bootstrap}", where),
+                next_step=step if is_ours else "",
                 exit_code=3,
             ) from group
         except* OSError as group:
@@ -223,7 +225,7 @@ class _Started:
         _sweep(config.folder)
         stack.token = await ready_token(config.folder)
         port = port_of(config.port)
-        stack.bootstrap = await self._kafka()
+        await self._kafka()
         stack.server = f"http://{host}:{port}"
         health = free_port({port})
         stack.scheduler = f"http://{host}:{health}"
@@ -252,7 +254,7 @@ class _Started:
         self._exit.callback(_forget_state, config.folder)
         self._exit.push_async_callback(cancelled, asyncio.create_task(stack.keep_state()))
 
-    async def _kafka(self) -> str:
+    async def _kafka(self) -> None:
         config = self._stack.config
         if config.kafka == EMBEDDED:
             # Folders of before have topics without a limit of their own: they must be safe too.
@@ -267,11 +269,11 @@ class _Started:
         else:
             bootstrap = config.kafka
             await wait_for_broker(bootstrap, wait_s=READY_S_MAX)
+        self._stack.bootstrap = bootstrap
         topics = specs(Topics(), partitions=PARTITIONS, min_insync=1)
         await ensure_topics(bootstrap, topics, replication=1)
         is_ours = config.kafka == EMBEDDED
         await keep_facts(bootstrap, topics, config.durability, is_broker_ours=is_ours)
-        return bootstrap
 
     async def _stop_roles(self) -> None:
         """Workers first: they hand in what they have; the API last."""

@@ -94,7 +94,9 @@ async def ensure_topics(
         there = await found_topics(client, names)
         lost = lost_topics(wanted, there, make_missing)
         if lost and await _hold_records(bootstrap, there):
-            raise TopicRefused(half_an_environment(wanted, there, lost))
+            raise TopicRefused(half_an_environment(wanted, there, lost, bootstrap=bootstrap))
+        # Before any is made: one with another number of partitions would stay.
+        _refuse(_faults_of(wanted, there, bootstrap, replication))
         made = await _create(client, wanted, replication)
         for _ in range(APPEAR_TRIES):
             found = await found_topics(client, names)
@@ -106,9 +108,20 @@ async def ensure_topics(
             raise TopicMissing(f"topics {', '.join(missing)} cannot be seen; try `teo init` again")
         min_insync = min(int(spec.config["min.insync.replicas"]) for spec in wanted)
         own = await _internal_faults(client, bootstrap, replication, min_insync)
-    said = [
+    _refuse([*_faults_of(wanted, found, bootstrap, replication), *own])
+    return made
+
+
+def _faults_of(
+    wanted: Sequence[TopicSpec],
+    found: Mapping[str, TopicFound],
+    bootstrap: str,
+    replication: int,
+) -> Sequence[str]:
+    return [
         f"topic {spec.name}: {fault}"
         for spec in wanted
+        if spec.name in found
         for fault in faults(
             spec,
             found[spec.name],
@@ -117,8 +130,20 @@ async def ensure_topics(
             partitions=spec.partitions,
         )
     ]
-    _refuse([*said, *own])
-    return made
+
+
+async def shape_of(bootstrap: str, topics: Topics) -> tuple[int, int] | None:
+    """Return how many partitions and copies an environment has; None: none of it is there.
+
+    Of its topics that whose partitions are pools counts first, and the journal before all. Raises
+    `LogUnavailable`.
+    """
+    ranks = {"journal": 0, "input": 1, "snapshots": 2}
+    every = sorted(specs(topics, min_insync=1), key=lambda spec: ranks.get(spec.role, 3))
+    async with opened_admin(bootstrap, "look for topics") as client:
+        found = await found_topics(client, [spec.name for spec in every])
+    there = [found[spec.name] for spec in every if spec.name in found]
+    return (there[0].partitions, there[0].replicas_min) if there else None
 
 
 async def check_topics(bootstrap: str, topics: Topics, *, are_all_due: bool = False) -> None:
@@ -148,11 +173,17 @@ async def check_topics(bootstrap: str, topics: Topics, *, are_all_due: bool = Fa
         )
     ]
     if are_all_due:
-        said += [
-            f"topic {name} is gone: what it held is lost unless the broker's data is brought back"
-            for name in lost_topics(every, found or ("",), ())
-        ]
+        said += _gone(every, found, bootstrap)
     _refuse([*said, *own])
+
+
+def _gone(
+    every: Sequence[TopicSpec], found: Mapping[str, TopicFound], bootstrap: str
+) -> Sequence[str]:
+    lost = lost_topics(every, found or ("",), ())
+    if lost and found:
+        return [half_an_environment(every, found, lost, bootstrap=bootstrap)]
+    return [f"topic {name} is gone, with all others of this environment" for name in lost]
 
 
 async def _hold_records(bootstrap: str, there: Mapping[str, TopicFound]) -> bool:

@@ -20,6 +20,7 @@ from events.kafka.requests import TopicsRequest
 from events.kafka.whole import dropped, started, stopped
 from events.kafka.writer import COMMIT_S_MAX, KafkaWriter
 from events.log import Identity, Noted, Outgoing, Partition, Position
+from events.topics import prefix_flag
 
 APPEND_S_MAX = 10.0
 START_S_MAX = 10.0
@@ -86,7 +87,9 @@ class KafkaLog:
                 if found:
                     return len(found)
                 await asyncio.sleep(METADATA_WAIT_S)
-        raise TopicMissing(f"topic {topic} does not exist; create the topics with `teo init`")
+        raise TopicMissing(
+            f"topic {topic} does not exist; create the topics with `teo init{prefix_flag(topic)}`"
+        )
 
     def partition_for(self, key: bytes, partitions: int) -> int:
         """Return the partition of `key`: murmur2, as every Kafka client's default."""

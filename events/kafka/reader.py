@@ -12,7 +12,7 @@ from events.append_time import time_of
 from events.errors import LogUnavailable, OffsetGone
 from events.kafka.errors import mapped
 from events.kafka.whole import started, stopped
-from events.log import Partition, Record
+from events.log import Partition, Record, told_headers
 
 OPEN_S_MAX = 10.0
 """A broker that is cut off is not waited for: another try asks another one."""
@@ -129,5 +129,5 @@ def _record(raw: ConsumerRecord) -> Record:
         timestamp=time_of(raw.timestamp / 1000),
         key=raw.key,
         value=raw.value,
-        headers=dict(raw.headers),
+        headers=told_headers(raw.headers),
     )

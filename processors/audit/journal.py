@@ -24,6 +24,7 @@ from processors.audit.rule import Rule
 from processors.audit.rules import rules_of
 from processors.audit.snapshots import Stock, Stored, stock_of
 from processors.runtime.snapshot import fingerprint
+from processors.runtime.standing import told_seq
 from processors.scheduler.evolve import fold
 from processors.scheduler.state import EPOCH, Ledger
 
@@ -94,6 +95,8 @@ class JournalAudit:
         self._ledger: Ledger | None = Ledger(number)
         """None once an event could not be applied."""
         self._last: EventMessage | None = None
+        self._has_first = False
+        """True once the first of all its facts was seen."""
         self._partitions = 0
         self._quarantine = Quarantine(log, self._events)
         self.result = Audited(number)
@@ -111,8 +114,6 @@ class JournalAudit:
         self.result.inputs.begins = {each.topic: begin for each, begin in kept.items()}
         end = (await self._log.ends([self._events]))[self._events]
         begin = (await self._log.begins([self._events]))[self._events]
-        if begin > 0:
-            self._say("journal_is_kept", f"it begins at offset {begin}: what was before is lost")
         snapshots = stock.by_seq()
         async with aclosing(read_until(self._log, self._events, begin, end)) as batches:
             async for records in batches:
@@ -121,11 +122,25 @@ class JournalAudit:
                         self._see(record, snapshots, live)
                 if progress is not None and records:
                     progress(number, records[-1].offset + 1, end)
+        if not self._has_first:
+            await self._look_for_loss(begin)
         for rule in self._rules:
             for text in rule.end():
                 self._say(rule.name, text)
         self._compare_ahead(snapshots, live)
         return self.result
+
+    async def _look_for_loss(self, begin: int) -> None:
+        """Say what is known of facts before those that are there."""
+        if begin > 0:
+            self._say("journal_is_kept", f"it begins at offset {begin}: what was before is lost")
+            return
+        inputs = [Partition(topic, self._events.number) for topic in self._topics.inputs]
+        noted = await self._log.noted(self._topics.scheduler_group, inputs)
+        told = max((told_seq(each.text) for each in noted.values()), default=0)
+        if told:
+            text = f"it is empty, and its schedulers told their group that it had {told} facts"
+            self._say("journal_is_kept", text)
 
     def _say(
         self, rule: str, text: str, *, topic: str = "", offset: int = -1, seq: int = -1
@@ -200,6 +215,7 @@ class JournalAudit:
 
     def _note(self, record: Record, message: EventMessage) -> None:
         meta = message.meta
+        self._has_first |= not meta.seq
         self.result.inputs.see(message)
         if not meta.seq and isinstance(message.body, facts.InputsReset):
             self.result.begun_anew_at = meta.occurred_at

@@ -15,12 +15,13 @@ from typing import NamedTuple
 from events.codec import decode, name_of
 from events.dlq import DeadLetter
 from events.errors import JournalBehind, LogUnavailable, Undecodable
+from events.ids import derived_id, event_id, is_of_time
 from events.log import Log, Partition, Record
 from events.message import Message
 from events.reading import RECORDS_MAX, STALLED_S_MAX, WAIT_S
 from events.results import ExecutionResult
 from events.tasks import RunAttempt
-from events.topics import Topics
+from events.topics import Topics, prefix_flag
 from processors.saga.letters import FOUND_BY
 from processors.scheduler.state import EPOCH, Ledger
 
@@ -28,19 +29,30 @@ TAIL_OFFSETS = 64
 """Of each partition so much is read: what a journal loses at its end is told at other ends."""
 REMEMBERED = timedelta(hours=12)
 """A ledger knows for a day how something ended: so what ended within this time it must know."""
-MENDS = (
-    "bring the broker's data back from a backup. To go on without what is lost: `teo journal "
-    "begin-anew --reason TEXT` if the journal is empty, else another --topic-prefix (with `teo "
-    "up`, another --data-dir)"
-)
 _READ = frozenset({"ExecutionResult", "DeadLetter", "RunAttempt"})
 
 
-async def refuse_if_behind(log: Log, topics: Topics, ledger: Ledger) -> None:
+def mends(topic: str) -> str:
+    """Return what may be done about a journal, on this topic, that lost facts."""
+    return (
+        "bring the broker's data back from a backup. To go on without what is lost: `teo journal "
+        f"begin-anew --reason TEXT{prefix_flag(topic)}` if the journal is empty, else another "
+        "--topic-prefix (with `teo up`, another --data-dir)"
+    )
+
+
+async def refuse_if_behind(log: Log, topics: Topics, ledger: Ledger, *, seq: int = 0) -> None:
     """Raise `JournalBehind` if something was told that `ledger` should know and does not.
 
-    Raises `LogUnavailable`.
+    `seq` is how many facts its owners told their group that it has: of an empty journal this is
+    all that is known, where nothing ever ran. Raises `LogUnavailable`.
     """
+    if seq and not ledger.seq:
+        raise JournalBehind(
+            f"journal partition {ledger.partition} is empty, but its schedulers told their group "
+            f"that it had {seq} facts: it was lost, and another one was made in its place. "
+            f"Nothing is decided until it has them: {mends(topics.events)}"
+        )
     count = await log.partitions(topics.events)
 
     def is_its(pool: str) -> bool:
@@ -52,7 +64,7 @@ async def refuse_if_behind(log: Log, topics: Topics, ledger: Ledger) -> None:
                 f"journal partition {ledger.partition} ends before seq {ledger.seq}, but {text} "
                 f"({record.topic} partition {record.partition}, offset {record.offset}): the "
                 "journal lost facts, or a broker tells an old end of it. Nothing is decided until "
-                f"it has them: {MENDS}"
+                f"it has them: {mends(topics.events)}"
             )
 
 
@@ -106,11 +118,30 @@ async def _read(
 
 
 def _told(record: Record) -> object:
-    """Return what a record says; None if that is of no use here."""
+    """Return what a record says; None if that is of no use here, or if no scheduler wrote it."""
     try:
-        return decode(record.value) if name_of(record.value) in _READ else None
+        told = decode(record.value) if name_of(record.value) in _READ else None
+        return told if _is_ours(told) else None
     except Undecodable:
         return None
+
+
+def _is_ours(told: object) -> bool:
+    """Return True if `told` has the id that a scheduler gives to it.
+
+    Else anybody who may write to one of these topics could stop every partition.
+    """
+    match told:
+        case ExecutionResult() as result:
+            partition, seq = result.journal_partition, result.journal_seq
+            return result.result_id == event_id(result.finished_at, partition, seq)
+        case DeadLetter(kind="execution") as letter:
+            command = decode(letter.value)
+            due = derived_id(letter.found_at, f"replay-command/{letter.execution_id}")
+            return isinstance(command, Message) and command.meta.command_id == due
+        case Message(body=RunAttempt(), meta=meta):
+            return is_of_time(meta.task_id, meta.issued_at)
+    return False
 
 
 def _ahead(ledger: Ledger, told: object, is_its: Callable[[str], bool]) -> Iterator[str]:

@@ -5,9 +5,11 @@ from contextlib import aclosing
 
 from events.codec import decode
 from events.errors import Undecodable
+from events.ids import is_of_time
 from events.log import Log, Partition, Record
 from events.message import Message
 from events.reading import read_until
+from events.shared import TaskMeta
 from events.tasks import RunAttempt, TearDownBench
 from events.topics import Topics
 from processors.runtime.snapshot import SnapshotUnusable, assemble
@@ -63,7 +65,10 @@ def _note(told: Told, record: Record) -> None:
         message = decode(record.value)
     except Undecodable:
         return
-    if isinstance(message, Message) and isinstance(message.body, RunAttempt | TearDownBench):
+    if not isinstance(message, Message) or not isinstance(message.meta, TaskMeta):
+        return
+    is_ours = is_of_time(message.meta.task_id, message.meta.issued_at)
+    if is_ours and isinstance(message.body, RunAttempt | TearDownBench):
         spec, fence = message.body.bench, message.body.fence
         known = told.setdefault((message.meta.pool, spec.name), Bench(spec))
         known.fence = max(known.fence, fence)

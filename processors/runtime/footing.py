@@ -80,7 +80,7 @@ class Footing:
         found = await look_at_inputs(self._log, self._topics, ledger)
         self._number = ledger.partition
         self._found = found.identities
-        self._unbound = None if found.resets else found.bound
+        self._unbound = None if found.resets or found.expired else found.bound
         for expired in found.expired:
             logger.critical(
                 "partition.inputs_expired",
@@ -106,12 +106,15 @@ class Footing:
         """Raise LogUnavailable if the topics are not what they were when they were found.
 
         One that was made anew has another id; a partition that got its leader anew may have lost
-        records on the way. Either means that all must be looked at again.
+        records on the way; with other partitions pools belong elsewhere. Each means that all must
+        be looked at again.
         """
         now = await self._watch.look(age_s_max=age_s_max)
         for name, found in self._found.items():
             if name in now and _changed(found, now[name], self._number):
-                raise LogUnavailable(f"{name} was made anew or has its leader anew: recovering")
+                raise LogUnavailable(
+                    f"{name} was made anew, has its leader anew, or other partitions: recovering"
+                )
 
     def bound_now(self) -> TopicsBound | None:
         """Return, once, the fact of which topics these are; None if the journal has it."""
@@ -121,6 +124,8 @@ class Footing:
 
 def _changed(found: Identity, now: Identity, number: int) -> bool:
     if found.id != now.id:
+        return True
+    if found.epochs and now.epochs and len(found.epochs) != len(now.epochs):
         return True
     before, after = found.epochs[number : number + 1], now.epochs[number : number + 1]
     return bool(before and after) and before != after

@@ -25,7 +25,7 @@ from events.log import Identity, Log, Partition, Record
 from events.message import Message
 from events.reading import read_until
 from events.shared import CommandMeta, ReportMeta
-from events.topics import Topics
+from events.topics import Topics, prefix_flag
 from processors.scheduler import core
 from processors.scheduler.decision import Decision
 from processors.scheduler.state import Ledger
@@ -76,6 +76,21 @@ class Expired:
     first: int
     count: int
 
+    def fact(self, identity: Identity | None) -> InputsReset:
+        """Return what the journal says of it."""
+        following = self.first + self.count
+        return InputsReset(
+            topic=self.partition.topic,
+            topic_id="" if identity is None else identity.id,
+            next_offset=following,
+            was_offset=self.first,
+            reason=(
+                f"the topic begins at offset {following}: retention took inputs, or somebody "
+                f"deleted them, {self.count} offsets from {self.first} on: what was not decided "
+                "of them before is lost"
+            ),
+        )
+
 
 class Reset(NamedTuple):
     """Inputs that go on from elsewhere."""
@@ -98,11 +113,17 @@ class Inputs:
     expired: tuple[Expired, ...]
 
     def decisions(self, ledger: Ledger, *, at: datetime, actor: str) -> list[Decision]:
-        """Return what a reset puts down; nothing without one: ids alone can wait for an input."""
+        """Return what is put down of inputs that are lost, and with it which topics these are.
+
+        Nothing if none are: ids alone can wait for an input.
+        """
         found = [
             core.about_partition(ledger, reset.fact, at=at, actor=actor, cause=reset.newest_id)
             for reset in self.resets
         ]
+        for lost in self.expired:
+            fact = lost.fact(self.identities.get(lost.partition.topic))
+            found.append(core.about_partition(ledger, fact, at=at, actor=actor))
         if found and self.bound is not None:
             found.append(core.about_partition(ledger, self.bound, at=at, actor=actor))
         return found
@@ -210,7 +231,8 @@ class _View:
                 f"{topic} partition {number} ends at offset {self.end}, but inputs up to "
                 f"{self.due - 1} were decided; it has {copies} copies, so a broker that leads no "
                 "more may have answered, and it is asked again. If the newest inputs are lost for "
-                f"good: `teo journal accept-inputs --partition {number} --reason TEXT`"
+                f"good: `teo journal accept-inputs --partition {number} --reason TEXT"
+                f"{prefix_flag(topic)}`"
             )
 
     async def _stranger(self) -> str:

@@ -1,20 +1,22 @@
 """What an operator does to a partition by hand: take it over, put one thing down, leave it.
 
-Whoever takes a partition over fences its owner, folds the journal as an owner does, and commits
-right behind what it has read; the owner recovers afterwards and finds the fact. So it cannot race
+Folds the journal as an owner does, then fences the owner, and commits right behind what it has
+read, or begins again; the owner recovers afterwards and finds the fact. So it cannot race
 with a scheduler, and what it did is on the journal, with actor and reason.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from events.codec import decode_event
-from events.errors import TeoError, Undecodable
+from events.errors import Fenced, LogUnavailable, TeoError, Undecodable
 from events.facts import Event, InputsReset, RecordQuarantined, TopicsBound
 from events.ids import is_in_place
-from events.log import Log, Partition, Record, Writer
+from events.log import Log, Partition, Record
 from events.quarantine import digest_of, is_fact
 from events.reading import read_until
 from events.topics import Topics
@@ -26,7 +28,10 @@ from processors.scheduler import core
 from processors.scheduler.decision import Decision
 from processors.scheduler.state import Bench, Ledger
 
+T = TypeVar("T")
 MOMENT = timedelta(milliseconds=1)
+TRIES = 5
+PAUSE_S = 1.0
 
 
 class NotMended(TeoError):
@@ -43,51 +48,89 @@ class By:
     reason: str
 
 
-@asynccontextmanager
-async def _taken_over(log: Log, topics: Topics, number: int) -> AsyncIterator[Writer]:
-    """Be the one who writes to a partition. Raises `NotMended` if there is no such partition."""
-    count = await log.partitions(topics.events)
-    if number >= count:
-        raise NotMended(f"{topics.events} has the partitions 0 to {count - 1}, and no {number}")
+async def _commit(
+    log: Log, topics: Topics, found: Recovered, decisions: Sequence[Decision]
+) -> None:
+    """Fence the owner, and put decisions down right behind what was read.
+
+    Only now: an owner that stands still takes the partition over again every few seconds, and may
+    fold for longer than that. Who wrote meanwhile is found out by the place.
+    """
+    number = found.ledger.partition
     writer = await log.open_writer(topics.writer(number))
     try:
-        yield writer
+        writer.expect(Partition(topics.events, number), found.end)
+        await writer.commit(list(records_of(topics, number, decisions)))
     finally:
         await writer.close()
 
 
-async def _commit(
-    writer: Writer, topics: Topics, found: Recovered, decisions: Sequence[Decision]
-) -> None:
-    number = found.ledger.partition
-    writer.expect(Partition(topics.events, number), found.end)
-    await writer.commit(list(records_of(topics, number, decisions)))
+async def _refuse_missing(log: Log, topics: Topics, number: int) -> None:
+    """Raise `NotMended` of a partition that is not there: Kafka is asked for it in vain."""
+    count = await log.partitions(topics.events)
+    if number >= count:
+        raise NotMended(f"{topics.events} has the partitions 0 to {count - 1}, and no {number}")
+
+
+async def _undisturbed(work: Callable[[], Awaitable[T]]) -> T:
+    """Do `work`, from its start again if an owner came in between. Raises as `work` does."""
+    for _ in range(TRIES - 1):
+        try:
+            return await work()
+        except LogUnavailable as error:
+            if type(error) is not LogUnavailable:  # It says what is wrong with the log.
+                raise
+        except Fenced:
+            pass
+        await asyncio.sleep(PAUSE_S)
+    return await work()
 
 
 async def quarantine(
-    log: Log, topics: Topics, number: int, offsets: Sequence[int], by: By
+    log: Log,
+    topics: Topics,
+    number: int,
+    offsets: Sequence[int],
+    by: By,
+    *,
+    among: frozenset[int] = frozenset(),
 ) -> Sequence[RecordQuarantined]:
     """Let the records at `offsets` of journal partition `number` be passed over from now on.
+
+    And those at `among` that the journal cannot be folded with: there facts may stand between them.
 
     Raises `NotMended` if one of them is a fact, or not there, or if the journal is not whole
     without them; `LogUnavailable`.
     """
+    await _refuse_missing(log, topics, number)
+    return await _undisturbed(lambda: _quarantine(log, topics, number, offsets, by, among))
+
+
+async def _quarantine(
+    log: Log,
+    topics: Topics,
+    number: int,
+    offsets: Sequence[int],
+    by: By,
+    among: frozenset[int],
+) -> Sequence[RecordQuarantined]:
     partition = Partition(topics.events, number)
-    async with _taken_over(log, topics, number) as writer:
-        found, passed = await fold_without(log, partition, frozenset(offsets))
-        for offset in sorted(set(offsets) - passed.keys()):
-            await _refuse_taken(log, partition, offset)
-        for record, seq in passed.values():
-            await _refuse_facts(log, record, seq)
-        named = [
-            RecordQuarantined(offset=offset, sha256=digest_of(passed[offset][0]), reason=by.reason)
-            for offset in sorted(passed)
-        ]
-        decisions = [
-            core.about_partition(found.ledger, fact, at=found.ledger.now, actor=by.actor)
-            for fact in named
-        ]
-        await _commit(writer, topics, found, decisions)
+    found, passed = await fold_without(log, partition, among | set(offsets))
+    if not passed and not offsets:
+        raise NotMended(f"{partition.topic} partition {number} is whole with all that stands there")
+    for offset in sorted(set(offsets) - passed.keys()):
+        await _refuse_taken(log, partition, offset)
+    for record, seq in passed.values():
+        await _refuse_facts(log, record, seq)
+    named = [
+        RecordQuarantined(offset=offset, sha256=digest_of(passed[offset][0]), reason=by.reason)
+        for offset in sorted(passed)
+    ]
+    decisions = [
+        core.about_partition(found.ledger, fact, at=found.ledger.now, actor=by.actor)
+        for fact in named
+    ]
+    await _commit(log, topics, found, decisions)
     return named
 
 
@@ -150,21 +193,25 @@ async def accept_inputs(log: Log, topics: Topics, number: int, by: By) -> Sequen
 
     Returns what was put down; nothing if the inputs are those that the journal knows.
     """
-    async with _taken_over(log, topics, number) as writer:
-        found = await resume(log, topics, number)
-        inputs = await look_at_inputs(log, topics, found.ledger, is_short_accepted=True)
-        told = replace(
-            inputs,
-            resets=tuple(
-                each._replace(
-                    fact=replace(each.fact, reason=f"{each.fact.reason}; accepted: {by.reason}")
-                )
-                for each in inputs.resets
-            ),
-        )
-        decisions = told.decisions(found.ledger, at=found.ledger.now, actor=by.actor)
-        if decisions:
-            await _commit(writer, topics, found, decisions)
+    await _refuse_missing(log, topics, number)
+    return await _undisturbed(lambda: _accept_inputs(log, topics, number, by))
+
+
+async def _accept_inputs(log: Log, topics: Topics, number: int, by: By) -> Sequence[InputsReset]:
+    found = await resume(log, topics, number)
+    inputs = await look_at_inputs(log, topics, found.ledger, is_short_accepted=True)
+    told = replace(
+        inputs,
+        resets=tuple(
+            each._replace(
+                fact=replace(each.fact, reason=f"{each.fact.reason}; accepted: {by.reason}")
+            )
+            for each in inputs.resets
+        ),
+    )
+    decisions = told.decisions(found.ledger, at=found.ledger.now, actor=by.actor)
+    if decisions:
+        await _commit(log, topics, found, decisions)
     return [each.fact for each in told.resets]
 
 
@@ -182,19 +229,29 @@ async def begin_anew(
     `carried`, by pool, keep their fences and are out of placement until an operator has looked at
     them.
     """
+    return await _undisturbed(lambda: _begin_anew(log, topics, number, carried, by, now))
+
+
+async def _begin_anew(
+    log: Log,
+    topics: Topics,
+    number: int,
+    carried: Mapping[str, Sequence[Bench]],
+    by: By,
+    now: datetime,
+) -> Sequence[InputsReset]:
     partition = Partition(topics.events, number)
-    async with _taken_over(log, topics, number) as writer:
-        found, _ = await fold_without(log, partition, frozenset())
-        if found.ledger.seq:
-            raise NotMended(
-                f"{partition.topic} partition {number} has {found.ledger.seq} facts: a journal "
-                "that has any is not begun anew. Bring the broker's data back from a backup"
-            )
-        at = max(now, await newest_told(log, topics) + MOMENT)
-        decisions, resets = await _beginning(log, topics, found.ledger, by, at)
-        for pool, known in carried.items():
-            decisions += core.carried_over(found.ledger, pool, known, at=at, actor=by.actor)
-        await _commit(writer, topics, found, decisions)
+    found, _ = await fold_without(log, partition, frozenset())
+    if found.ledger.seq:
+        raise NotMended(
+            f"{partition.topic} partition {number} has {found.ledger.seq} facts: a journal "
+            "that has any is not begun anew. Bring the broker's data back from a backup"
+        )
+    at = max(now, await newest_told(log, topics) + MOMENT)
+    decisions, resets = await _beginning(log, topics, found.ledger, by, at)
+    for pool, known in carried.items():
+        decisions += core.carried_over(found.ledger, pool, known, at=at, actor=by.actor)
+    await _commit(log, topics, found, decisions)
     return resets
 
 

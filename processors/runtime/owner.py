@@ -23,6 +23,7 @@ from processors.runtime.footing import AGE_S_MAX, Footing, TopicWatch
 from processors.runtime.inputs import Inputs, input_id
 from processors.runtime.log_time import Clock
 from processors.runtime.metrics import RuntimeMetrics
+from processors.runtime.places import Places
 from processors.runtime.records import command_id_of, records_of, set_aside_record
 from processors.runtime.recovery import Recovered, resume
 from processors.runtime.snapshot import fingerprint
@@ -102,6 +103,7 @@ class Owner:
         self.standing = Standing(partition, clock.now, reads=reads)
         watch = watch or TopicWatch(log, topics, clock.monotonic_s)
         self._footing = Footing(log, topics, metrics, watch)
+        self._places = Places(log, topics, partition)
         self.ledger: Ledger | None = None
         """The live state, for checks and metrics; None while there is none."""
 
@@ -171,8 +173,11 @@ class Owner:
             await writer.close()
 
     async def _recover(self, started_s: float) -> Recovered:
+        noted = await self._log.noted(self._topics.scheduler_group, self._inputs)
+        told = self.standing.remember(noted.values())
         found = await resume(self._log, self._topics, self._number)
-        await refuse_if_behind(self._log, self._topics, found.ledger)
+        await refuse_if_behind(self._log, self._topics, found.ledger, seq=told)
+        await self._places.look(found.ledger)
         took_s = self._clock.monotonic_s() - started_s
         logger.info(
             "partition.recovered",
@@ -219,7 +224,7 @@ class Owner:
             await self._commit(writer, decisions, outgoing, records)
             self._batch = min(INPUTS_PER_BATCH_MAX, 2 * self._batch)
             self._is_serving = True
-            self.standing.serves(records)
+            self.standing.serves(records, ledger.seq)
 
     def _bind(self, ledger: Ledger, timed: Sequence[Timed], before: datetime) -> list[Decision]:
         """Return the fact of which topics these are, if inputs came and it is not known yet.
@@ -269,7 +274,7 @@ class Owner:
             received_s=self._clock.monotonic_s(),
             message=message,
         )
-        fault = self._poison.get(_place(record))
+        fault = self._poison.get(_place(record)) or self._places.fault(message.meta.pool)
         if fault is None and REPLAYED_FROM not in record.headers:
             fault = core.too_late(ledger, given, record.timestamp)
         if fault is not None:

@@ -19,8 +19,8 @@ from events.log import Log, Partition, Record
 from events.message import EventMessage
 from events.quarantine import Quarantine, is_fact
 from events.reading import read_until
-from events.topics import Topics
-from processors.runtime.ahead import MENDS
+from events.topics import Topics, prefix_flag
+from processors.runtime.ahead import mends
 from processors.runtime.snapshot import SnapshotUnusable, Taken, assemble
 from processors.runtime.snapshot_reader import Search, has_snapshots
 from processors.scheduler.evolve import fold
@@ -86,6 +86,7 @@ class NotMet(SnapshotUnusable):
     def __init__(self, reason: str, text: str, taken: Taken, *, is_replaced: bool = False) -> None:
         super().__init__(reason, text)
         self.seq = taken.ledger.seq
+        self.at = taken.ledger.now
         self.last_event_id = taken.last_event_id
         self.is_replaced = is_replaced
         """True if another event is there."""
@@ -112,16 +113,19 @@ async def resume(log: Log, topics: Topics, number: int) -> Recovered:
     if found is None:
         found = await _from_start(log, events)
     found.has_snapshots, found.skipped = True, skipped
-    _refuse_if_behind(found, not_met)
+    _refuse_if_behind(found, not_met, topics.events)
     return found
 
 
-def _refuse_if_behind(found: Recovered, not_met: Sequence[NotMet]) -> None:
+def _refuse_if_behind(found: Recovered, not_met: Sequence[NotMet], topic: str) -> None:
     """Raise `JournalBehind` if a whole snapshot has an event that the journal has no more.
 
-    One of which only the offset is wrong is none of that: its event may be there.
+    One of which only the offset is wrong is none of that: its event may be there. Nor is one from
+    before the first event: it is of a journal before this one.
     """
     for each in not_met:
+        if each.at < found.ledger.began:
+            continue
         if each.seq > found.ledger.seq:
             why = f"it ends before seq {found.ledger.seq}"
         elif each.is_replaced:
@@ -131,7 +135,7 @@ def _refuse_if_behind(found: Recovered, not_met: Sequence[NotMet]) -> None:
         raise JournalBehind(
             f"journal partition {found.ledger.partition} lacks what a snapshot has, event "
             f"{each.last_event_id} with seq {each.seq - 1}: {why}. The journal lost facts, or a "
-            f"broker tells an old end of it. Nothing is decided until it has them: {MENDS}"
+            f"broker tells an old end of it. Nothing is decided until it has them: {mends(topic)}"
         )
 
 
@@ -166,21 +170,32 @@ async def fold_without(
 ) -> tuple[Recovered, Mapping[int, tuple[Record, int]]]:
     """Fold a journal without the records at `offsets`, where they do not fit; return these too.
 
-    With each the number that was due there. Raises `JournalBroken` if the rest is not whole.
+    With each the number that was due there; those that a fact names already are left out. One that
+    lost all of its facts is an empty one here. Raises `JournalBroken` if the rest is not whole.
     """
     quarantine = Quarantine(log, partition, offsets)
-    found = await _from_start(log, partition, quarantine)
-    return found, {at: known for at, known in quarantine.passed.items() if at in offsets}
+    found = await _fold(log, partition, quarantine)
+    new = offsets - quarantine.named
+    return found, {at: known for at, known in quarantine.passed.items() if at in new}
 
 
-async def _from_start(
-    log: Log, partition: Partition, quarantine: Quarantine | None = None
-) -> Recovered:
+async def _from_start(log: Log, partition: Partition) -> Recovered:
+    found = await _fold(log, partition, Quarantine(log, partition))
+    begin = (await log.begins([partition]))[partition]
+    if begin and not found.ledger.seq:
+        raise JournalBehind(
+            f"journal partition {partition.number} begins at offset {begin} and has no facts: all "
+            "that it had are gone, by a retention that is too short, or somebody deleted them. "
+            f"Nothing is decided: {mends(partition.topic)}"
+        )
+    return found
+
+
+async def _fold(log: Log, partition: Partition, quarantine: Quarantine) -> Recovered:
     end = (await log.ends([partition]))[partition]
     start = (await log.begins([partition]))[partition]
     found = Recovered(Ledger(partition.number), next_offset=start, end=end)
     journal = Journal(partition.number)
-    quarantine = quarantine or Quarantine(log, partition)
     async with aclosing(read_until(log, partition, start, end)) as batches:
         async for records in batches:
             for record in records:
@@ -256,11 +271,12 @@ def _decoded(record: Record) -> EventMessage:
 
 def _with_next_step(error: JournalBroken, record: Record, seq: int) -> JournalBroken:
     if is_fact(record, seq):
-        return error
+        lost = f"{error}: its beginning is gone. {mends(record.topic)}"
+        return error if seq else JournalBroken(lost)
     return JournalBroken(
         f"{error}. If no scheduler wrote this record, look who did, then let it be passed over "
         f"with `teo journal quarantine-record --partition {record.partition} --offset "
-        f"{record.offset} --reason TEXT`"
+        f"{record.offset} --reason TEXT{prefix_flag(record.topic)}`"
     )
 
 

@@ -5,7 +5,7 @@ whoever asks the log, so that the API knows which partitions nobody serves.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -35,10 +35,20 @@ said."""
 STILL_WAIT_S = 5.0
 FENCED_WAIT_S = 3.0
 """After being fenced: the group tells within a heartbeat interval who owns the partition now."""
-DETAIL_CHARS_MAX = 600
+DETAIL_CHARS_MAX = 900
 """What Kafka takes with an offset is 4 kB."""
 
 logger = structlog.get_logger()
+
+
+def told_seq(text: str) -> int:
+    """Return how many facts a journal had by what its owner told the group; 0: it says none."""
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return 0
+    seq = said.get("seq") if isinstance(said, dict) else None
+    return seq if isinstance(seq, int) else 0
 
 
 @dataclass(slots=True)
@@ -56,10 +66,18 @@ class Standing:
     """Rises as long as the owner goes round: one that hangs says the same for ever."""
     reads: Mapping[str, int] = field(default_factory=dict)
     """For each topic of inputs, the offset that is read next; 0 as long as none was found."""
+    seq: int | None = None
+    """How many facts its journal had when it was served last; None: nobody looked yet."""
 
-    def serves(self, records: Sequence[Record]) -> None:
-        """Note a turn in which all went well."""
+    def remember(self, noted: Iterable[Noted]) -> int:
+        """Take over, and return, how many facts the journal had by what was told of it before."""
+        self.seq = max([self.seq or 0, *(told_seq(each.text) for each in noted)])
+        return self.seq
+
+    def serves(self, records: Sequence[Record], seq: int) -> None:
+        """Note a turn in which all went well, with a journal of `seq` facts."""
         self.turns += 1
+        self.seq = seq
         if records:
             self.reads = {**self.reads, **{each.topic: each.offset + 1 for each in records}}
         self._is("serving", "", "")
@@ -101,8 +119,14 @@ class Standing:
         }
 
     def notes(self) -> Mapping[Partition, Noted]:
-        """Return what the group is told: for each topic how far it is read, and how it stands."""
-        text = json.dumps({**self.told(), "turns": self.turns}, ensure_ascii=False)
+        """Return what the group is told: for each topic how far it is read, and how it stands.
+
+        Nothing as long as it is not known what was told before: that would be overwritten.
+        """
+        if self.seq is None:
+            return {}
+        told = {**self.told(), "turns": self.turns, "seq": self.seq}
+        text = json.dumps(told, ensure_ascii=False)
         return {
             Partition(topic, self.partition): Noted(offset, text)
             for topic, offset in self.reads.items()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -43,9 +44,13 @@ def spec_of(topics: Topics, name: str) -> TopicSpec:
 async def teo(lab: SmallLab, *arguments: str, code: int = 0) -> str:
     """Run a verb that speaks to this lab's Kafka; return what it says."""
     where = ["--kafka", lab.kafka, "--topic-prefix", lab.topics.prefix]
+    return await run_teo(*arguments, *where, code=code)
+
+
+async def run_teo(*arguments: str, code: int = 0) -> str:
     done = await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-m", "cli.main", *arguments, *where],
+        [sys.executable, "-m", "cli.main", *arguments],
         capture_output=True,
         text=True,
         timeout=VERB_S_MAX,
@@ -53,6 +58,15 @@ async def teo(lab: SmallLab, *arguments: str, code: int = 0) -> str:
     )
     assert done.returncode == code, (arguments, done.stdout, done.stderr)
     return done.stdout + done.stderr
+
+
+async def told_to_do(lab: SmallLab, said: str) -> str:
+    """Do what the first advice in `said` says, as it stands there; return what that says."""
+    [advice, *_] = re.findall(r"`teo ([^`]+)`", said)
+    words = advice.replace("TEXT", "lost").split()
+    where = [] if "--kafka" in words else ["--kafka", lab.kafka]
+    sure = ["-y"] if words[0] == "journal" else []
+    return await run_teo(*words, *where, *sure)
 
 
 async def is_clean(lab: SmallLab) -> None:
@@ -242,10 +256,14 @@ def test_a_lost_topic_is_made_only_if_it_is_named(
         await lab.benches("b1")
         await _delete(kafka, lab.topics.results)
         refused = await teo(lab, "init", "--partitions", str(PARTITIONS), code=3)
-        assert f"teo init --make-missing {lab.topics.results}" in refused
         missing = ["--make-missing", lab.topics.results]
-        said = await teo(lab, "init", "--partitions", str(PARTITIONS), *missing)
-        assert f"{lab.topics.results}: created" in said
+        other = str(PARTITIONS + 1)
+        assert f"{other} are needed" in await teo(
+            lab, "init", "--partitions", other, *missing, code=3
+        )
+        assert not await lab.log.identify([lab.topics.results]), "none of another shape is made"
+        said = await told_to_do(lab, refused)
+        assert f"{lab.topics.results}: created, {PARTITIONS} partitions" in said
         await lab.benches("b2")
 
         async def is_bound() -> bool:
@@ -255,6 +273,25 @@ def test_a_lost_topic_is_made_only_if_it_is_named(
         await lab.until(is_bound, "the journal says that the topic was made anew")
         await _delete(kafka, lab.topics.snapshots)
         await teo(lab, "init", "--partitions", str(PARTITIONS))  # Only a short cut.
+
+    play(kafka, topic_prefix, tmp_path, scene)
+
+
+def test_a_journal_that_is_lost_with_the_commands_is_begun_anew(
+    kafka: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    async def scene(lab: SmallLab) -> None:
+        await lab.benches("b1")
+        lab.worker("w1")
+        assert (await lab.finished(await lab.submit()))["verdict"] == "passed"
+        for name in (lab.topics.events, lab.topics.commands):
+            await _delete(kafka, name)
+        refused = await teo(lab, "init", code=3)
+        assert "partition 0 is begun anew" in await told_to_do(lab, refused)
+        await teo(lab, "init")
+        await lab.until(
+            lambda: lab.log.identify([lab.topics.commands]), "the commands are there again"
+        )
 
     play(kafka, topic_prefix, tmp_path, scene)
 
@@ -362,7 +399,7 @@ def test_settings_changed_under_a_running_scheduler_are_said_and_so_is_their_men
                 found = await lab.until(lambda: is_("degraded"), "it is noticed")
                 assert "cleanup.policy=compact" in found["topics"]
                 assert "--mend` sets retention.ms=-1" in found["topics"]
-                await teo(lab, "init", "--partitions", str(PARTITIONS), "--mend")
+                assert "retention.ms set to -1" in await told_to_do(lab, found["topics"])
                 await lab.until(lambda: is_("ready"), "it is safe again")
             said = [(each["event"], each["log_level"]) for each in logs]
             assert ("topics.unsafe", "critical") in said

@@ -57,6 +57,8 @@ class MemoryCluster:
     """Loop time until which nothing is answered."""
     stored: dict[Partition, list[Record | None]] = field(default_factory=dict)
     """None stands for a transaction marker, which takes an offset."""
+    begins: dict[Partition, int] = field(default_factory=dict)
+    """First offset that is kept of partitions of which somebody deleted the first records."""
     epochs: dict[str, int] = field(default_factory=dict)
     groups: dict[str, list["MemoryMembership"]] = field(default_factory=dict)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
@@ -137,7 +139,21 @@ class MemoryCluster:
         self.makings[topic] += 1
         for number in range(self.partitions):
             self.stored[Partition(topic, number)] = []
+            self.begins.pop(Partition(topic, number), None)
         return lost
+
+    def add_partitions(self, count: int) -> None:
+        """Give every topic more partitions, as Kafka lets anybody do who may."""
+        for topic in self.makings:
+            for number in range(self.partitions, count):
+                self.stored[Partition(topic, number)] = []
+        self.partitions = count
+
+    def delete_before(self, partition: Partition, offset: int) -> None:
+        """Forget what stands before `offset`, as retention does, or an operator."""
+        entries = self.stored[partition]
+        entries[:offset] = [None] * min(offset, len(entries))
+        self.begins[partition] = offset
 
     def shorten(self, partition: Partition, count: int) -> list[Record]:
         """Lose the last offsets of a partition, as in a power cut; return what was on them."""

@@ -146,7 +146,7 @@ class MemoryLog:
 
     async def begins(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         await self.travel("begins")
-        return dict.fromkeys(partitions, 0)
+        return {each: self.cluster.begins.get(each, 0) for each in partitions}
 
     async def identify(self, topics: Sequence[str]) -> Mapping[str, Identity]:
         await self.travel("identify")
@@ -267,6 +267,8 @@ class MemoryReader:
             place = self._positions[partition]
             if place > len(entries):
                 raise OffsetGone(f"{partition} ends before {place}")
+            if place < self._log.cluster.begins.get(partition, 0):
+                raise OffsetGone(f"{partition} begins after {place}")
             while place < len(entries) and len(found) < records_max:
                 record = entries[place]
                 if record is not None and not self._is_forgotten(record):

@@ -30,7 +30,7 @@ class WatchedPartition:
     skipped: int = 0
     """How many records could not be read, in all."""
     _last: bytes | None = None
-    """The newest event, undecoded."""
+    """The newest event that a scheduler wrote, undecoded."""
     _seq: int = 0
     _slack: int = 0
     """How many records that could not be read may have taken a number, since one that could."""
@@ -47,13 +47,10 @@ class WatchedPartition:
         asked: tuple[Ask, ...] = ()
         try:
             if not claims_place(record.headers, record.partition, self._seq):
-                self._refuse_strangers(record)
+                self._seq = self._place_of(record)
             if name_of(record.value) in FACT_NAMES:
-                message = decode_event(record.value)
-                self._check(message.meta.seq, record.offset)
-                self._seq, self._slack = message.meta.seq, 0
-                asked = apply(self.health, message)
-            self._seq += 1
+                asked = apply(self.health, decode_event(record.value))
+            self._seq, self._slack = self._seq + 1, 0
             self._last = record.value
         except Undecodable as error:
             self._skip(record, error)
@@ -67,23 +64,23 @@ class WatchedPartition:
         except Undecodable:
             return None
 
-    def _refuse_strangers(self, record: Record) -> None:
-        """Raise `Undecodable` for an event that no scheduler wrote where it stands.
+    def _place_of(self, record: Record) -> int:
+        """Return the number of an event whose header does not say that it is the one due.
 
-        A copy of an earlier one is none either: it was counted where that stands.
+        Raises `Undecodable` for one that no scheduler wrote there, a copy of an earlier one too:
+        to go back for that would miss all that follows. Raises `JournalBroken` if some are missing.
         """
         meta = decode_event(record.value).meta
         if not is_in_place(meta, record.partition):
             raise Undecodable(f"the id {meta.event_id} is not one that a scheduler gives")
         if meta.seq < self._seq - self._slack:
-            raise Undecodable(f"it has the seq {meta.seq} once more, where {self._seq} was due")
-
-    def _check(self, seq: int, offset: int) -> None:
-        if seq > self._seq:
+            raise Undecodable(f"seq {meta.seq} where {self._seq} was due: a copy of an earlier one")
+        if meta.seq > self._seq:
             raise JournalBroken(
-                f"journal partition {self.number}, offset {offset}: seq {seq} where {self._seq} "
-                "was due: events are missing"
+                f"journal partition {self.number}, offset {record.offset}: seq {meta.seq} where "
+                f"{self._seq} was due: events are missing"
             )
+        return meta.seq
 
     def _skip(self, record: Record, error: Undecodable) -> None:
         logger.warning(

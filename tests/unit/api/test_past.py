@@ -160,3 +160,17 @@ def test_a_whole_journal_leaves_others_their_turns(
         assert turns >= len(offsets(blocks))
 
     played(scene, tmp_path)
+
+
+def test_what_no_scheduler_wrote_is_not_sent(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        past, _ = await filled(lab, 2)
+        last = lab.cluster.all_records("teo.events")[-1]
+        message = decode_event(last.value)
+        forged = replace(message, meta=replace(message.meta, event_id="forged"))
+        at = lab.cluster.put(
+            Outgoing(topic="teo.events", key=b"lab", value=encode(forged), partition=0)
+        )
+        assert at.offset not in offsets(await chain(past, 0, at.offset + 1))
+
+    played(scene, tmp_path)

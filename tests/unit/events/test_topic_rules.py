@@ -35,6 +35,7 @@ def test_what_we_make_ourselves_is_safe(topic: str) -> None:
         ("events", {"cleanup_policy": "compact,delete"}, "cleanup.policy=delete", "thrown away"),
         ("events", {"unclean_leader_election_enable": "true"}, "enable=false", "missed records"),
         ("events", {"min_insync_replicas": "1"}, "min.insync.replicas=2", "fewer than 2"),
+        ("events", {"min_insync_replicas": "4"}, "min.insync.replicas=2", "only 3 copies"),
         ("commands", {"message_timestamp_type": "CreateTime"}, "type=LogAppendTime", "clocks"),
         ("reports", {"message_timestamp_type": "CreateTime"}, "type=LogAppendTime", "clocks"),
         ("commands", {"retention_ms": "3600000"}, "retention.ms=604800000", "not decided"),
@@ -107,9 +108,11 @@ def test_topics_of_an_environment_are_there_all_or_none() -> None:
     there = set(names) - {results}
     assert lost_topics(wanted, there, ()) == [results]
     assert lost_topics(wanted, there, [results]) == []
-    assert f"`teo init --make-missing {results}`" in half_an_environment(wanted, there, [results])
+    assert f"`teo init --make-missing {results} --kafka k:1`" in half_an_environment(
+        wanted, there, [results], bootstrap="k:1"
+    )
     there = set(names) - {journal}
     assert lost_topics(wanted, there, [journal]) == [journal], "not by a word in passing"
-    text = half_an_environment(wanted, there, [journal])
-    assert "`teo journal begin-anew --reason TEXT`" in text
+    text = half_an_environment(wanted, there, [journal], bootstrap="k:1")
+    assert "`teo journal begin-anew --reason TEXT --kafka k:1`" in text
     assert "--make-missing" not in text

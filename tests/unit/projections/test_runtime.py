@@ -18,6 +18,7 @@ from events.codec import encode
 from events.errors import JournalBroken
 from events.log import Position
 from events.message import EventMessage
+from events.quarantine import Quarantine
 from events.topics import Topics
 from projections import queries, runtime
 from projections.feed import Change, ChangeFeed, FeedOverflow
@@ -223,6 +224,37 @@ def test_an_event_that_no_scheduler_wrote_is_passed_over_once_a_fact_names_it(
                 assert await projector.wait_for(position, WAIT_S)
                 assert state(store) == "idle"
                 assert (await projector.health()).is_live
+
+    asyncio.run(scenario())
+
+
+def test_of_many_records_that_are_passed_over_one_reads_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The rest of the journal may be long by now."""
+    reads: list[int] = []
+    read = Quarantine._read
+
+    async def counted(self: Quarantine, start: int) -> set[tuple[int, str]]:
+        reads.append(start)
+        return await read(self, start)
+
+    monkeypatch.setattr(Quarantine, "_read", counted)
+
+    async def scenario() -> None:
+        log = JournalLog()
+        log.write(decision(REGISTERED))
+        stranger = replace(decision(ONLINE)[0], meta=replace(decision(ONLINE)[0].meta, seq=900))
+        offsets = [log.write_raw(encode(stranger)) for _ in range(20)]
+        digest = sha256(encode(stranger)).hexdigest()
+        for seq, offset in enumerate(offsets, start=1):
+            fact = facts.RecordQuarantined(offset=offset, sha256=digest, reason="junk")
+            log.write(decision(fact, seq=seq))
+        position = log.write(decision(ONLINE, seq=21))
+        with Store(None) as store:
+            async with projecting(log, store) as projector:
+                assert await projector.wait_for(position, WAIT_S)
+        assert len(reads) == 1
 
     asyncio.run(scenario())
 

@@ -45,11 +45,11 @@ def resets(events: list[Any]) -> list[facts.InputsReset]:
     return [event for event in events if isinstance(event, facts.InputsReset)]
 
 
-async def begun(lab: Lab, count: int) -> Owner:
+async def begun(lab: Lab, count: int, **settings: Any) -> Owner:
     """Let so many commands be decided; return who did it."""
     for number in range(count):
         lab.ask(benches(f"b{number}"))
-    owner = lab.start()
+    owner = lab.start(**settings)
     await lab.settled()
     assert len(decided(lab)) == count
     return owner

@@ -1,17 +1,18 @@
 """What operators do to a partition: it is on the journal, it works, and it hides no fact."""
 
 import asyncio
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from events import facts
-from events.codec import decode_event, encode
-from events.errors import JournalBroken
+from events.codec import decode, decode_event, encode
+from events.errors import JournalBehind, JournalBroken
 from events.ids import event_id
-from events.log import Outgoing, Partition, Record
+from events.log import Noted, Outgoing, Partition, Record
 from events.message import EventMessage
 from events.quarantine import digest_of
 from processors.audit.audit import audit
@@ -19,8 +20,10 @@ from processors.audit.findings import Findings
 from processors.runtime.carried import benches_told
 from processors.runtime.mending import By, NotMended, accept_inputs, begin_anew, quarantine
 from processors.runtime.recovery import recover, resume
+from processors.runtime.standing import STILL_WAIT_S
+from tests.sim.memory_log import MemoryLog, MemoryReader
 from tests.unit.processors.runtime.test_inputs import COMMANDS, begun, check, decided
-from tests.unit.processors.runtime.test_outage import TOPICS, Lab, play
+from tests.unit.processors.runtime.test_outage import TOPICS, Lab, passed, play
 from tests.unit.processors.scheduler.history import benches, started, submit
 
 EVENTS = Partition(TOPICS.events, 0)
@@ -106,6 +109,56 @@ def test_several_are_named_at_once_because_the_rest_must_be_whole() -> None:
         await asyncio.sleep(5.0)
         assert decided(lab)[-1] == "c2"
         await clean(lab)
+
+    play(scene)
+
+
+def test_of_a_range_whatever_is_no_fact_is_named() -> None:
+    """As somebody who mirrors another topic writes it: many, and facts between them."""
+
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 2)
+        await lab.stop()
+        put = [lab.cluster.put(replace(JUNK["bytes"](lab), partition=0)).offset for _ in range(3)]
+        await quarantine(lab.log, TOPICS, 0, put, BY)
+        lab.start()
+        lab.ask(benches("between"))
+        await asyncio.sleep(5.0)
+        await lab.stop()
+        junk = [replace(JUNK[kind](lab), partition=0) for kind in JUNK]
+        more = [lab.cluster.put(each).offset for each in junk]
+        last = len(lab.cluster.stored[EVENTS])
+        named = await quarantine(lab.log, TOPICS, 0, [], BY, among=frozenset(range(last)))
+        assert [each.offset for each in named] == more, "the others are named already"
+        with pytest.raises(NotMended, match="is whole"):
+            await quarantine(lab.log, TOPICS, 0, [], BY, among=frozenset({last + 50}))
+        await clean(lab)
+
+    play(scene)
+
+
+class SlowLog(MemoryLog):
+    """As one reads a long journal."""
+
+    async def open_reader(self, starts: Mapping[Partition, int]) -> MemoryReader:
+        await asyncio.sleep(STILL_WAIT_S + 1.0)
+        return await super().open_reader(starts)
+
+
+@pytest.mark.parametrize("at_s", [0.0, 1.0, 4.9])
+def test_an_owner_that_stands_still_keeps_nobody_from_mending(at_s: float) -> None:
+    """It takes its partition over every few seconds, whatever an operator is about to do; here he
+    reads for longer than that."""
+
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 3)
+        offset = lab.cluster.put(replace(JUNK["bytes"](lab), partition=0)).offset
+        owner = lab.start()
+        await asyncio.sleep(6.0 + at_s)
+        assert owner.standing.state == "broken"
+        await quarantine(SlowLog(lab.cluster, "operator"), TOPICS, 0, [offset], BY)
+        await asyncio.sleep(12.0)
+        assert owner.standing.state == "serving"
 
     play(scene)
 
@@ -255,12 +308,133 @@ def test_a_journal_begun_anew_runs_nothing_again_and_keeps_fences() -> None:
     play(scene)
 
 
-def test_a_partition_that_is_not_there_is_said_at_once() -> None:
+def deleted_whole(lab: Lab) -> None:
+    """Retention, or an operator, took every record; the topic is the same one."""
+    lab.cluster.delete_before(EVENTS, len(lab.cluster.stored[EVENTS]))
+
+
+def made_anew(lab: Lab) -> None:
+    """By a tool of Kafka's, or a broker that makes topics by itself."""
+    lab.cluster.make_anew(TOPICS.events)
+
+
+@pytest.mark.parametrize("lose", [deleted_whole, made_anew])
+def test_an_empty_journal_is_no_new_one_where_nothing_ever_ran(lose: Callable[[Lab], None]) -> None:
+    """Reservations only: no result, task, letter or snapshot tells that there were facts."""
+
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 4)
+        noted = {
+            Partition(topic, 0): Noted(4, json.dumps({"state": "serving", "seq": 9}))
+            for topic in TOPICS.inputs
+        }
+        lab.cluster.notes[TOPICS.scheduler_group] = noted
+        await lab.stop()
+        lose(lab)
+        owner = lab.start()
+        await lab.settled(8.0)
+        assert (owner.standing.state, owner.standing.code) == ("broken", "journal_behind")
+        assert "begin-anew" in owner.standing.detail
+        assert journal(lab) == [], "nothing is decided again"
+        findings = Findings()
+        await audit(lab.log, TOPICS, findings, live={})
+        assert [each.rule for each in findings.kept] == ["journal_is_kept"]
+        [told] = {each.text for each in owner.standing.notes().values()}
+        assert json.loads(told)["seq"] == 9, "the next owner is told as well"
+        await begin_anew(lab.log, TOPICS, 0, {}, BY, lab.cluster.now())
+        lab.ask(benches("later"))
+        await lab.settled(12.0)
+        assert (owner.standing.state, owner.standing.seq) == ("serving", 4)
+        assert len(decided(lab)) == 1, "what was there before is not decided"
+        await clean(lab)
+
+    play(scene)
+
+
+def test_a_journal_whose_beginning_is_gone_says_so() -> None:
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 4)
+        await lab.stop()
+        lab.cluster.delete_before(EVENTS, journal(lab)[1].offset)
+        owner = lab.start()
+        await lab.settled(8.0)
+        assert owner.standing.code == "journal_broken"
+        assert "its beginning is gone" in owner.standing.detail
+        assert "quarantine-record" not in owner.standing.detail
+
+    play(scene)
+
+
+def test_snapshots_of_the_journal_before_stop_no_journal_that_was_begun_anew() -> None:
+    """As if the verb was killed before it made their topic anew."""
+
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 4, snapshot_every=2)
+        assert lab.cluster.records(TOPICS.snapshots, 0)
+        await lab.stop()
+        lab.cluster.make_anew(TOPICS.events)
+        with pytest.raises(JournalBehind):
+            await resume(lab.log, TOPICS, 0)
+        await begin_anew(lab.log, TOPICS, 0, {}, BY, lab.cluster.now())
+        assert (await resume(lab.log, TOPICS, 0)).ledger == await recover(lab.log, EVENTS)
+
+    play(scene)
+
+
+def _other_result(record: Record) -> bytes:
+    told = decode(record.value)
+    return encode(replace(told, result_id="x", execution_id="exe-x", journal_seq=9_999))
+
+
+def _other_letter(record: Record) -> bytes:
+    told = decode(record.value)
+    return encode(replace(told, execution_id="exe-x", source_offset=9_999))
+
+
+def _other_order(record: Record) -> bytes:
+    told = decode(record.value)
+    meta, body = replace(told.meta, task_id="x"), replace(told.body, fence=9_999)
+    return encode(replace(told, meta=meta, body=body))
+
+
+@pytest.mark.parametrize(
+    ("topic", "kind", "forge"),
+    [
+        (TOPICS.results, b"ExecutionResult", _other_result),
+        (TOPICS.dlq, b"DeadLetter", _other_letter),
+        (TOPICS.tasks, b"RunAttempt", _other_order),
+    ],
+)
+def test_what_no_scheduler_told_stops_no_partition(
+    topic: str, kind: bytes, forge: Callable[[Record], bytes]
+) -> None:
+    """Somebody writes to a topic as if the journal had more than it has."""
+
+    async def scene(lab: Lab) -> None:
+        await begun(lab, 2)
+        lab.report(started())
+        lab.ask(submit("e0", retries=0))
+        await lab.settled()
+        lab.report(replace(passed("e0"), verdict="error", code="worker_fault", teardown_error=""))
+        await lab.settled()
+        [told, *_] = [r for r in lab.cluster.records(topic, 0) if r.headers["ce_type"] == kind]
+        await lab.stop()
+        value = forge(told)
+        lab.cluster.put(Outgoing(topic=topic, key=told.key, value=value, headers=told.headers))
+        owner = lab.start()
+        await lab.settled(8.0)
+        assert owner.standing.state == "serving", owner.standing.detail
+        assert all(each.fence < 9_999 for each in (await benches_told(lab.log, TOPICS, 0))["lab"])
+
+    play(scene)
+
+
+def test_a_partition_that_is_not_there_is_refused_at_once() -> None:
     async def scene(lab: Lab) -> None:
         await begun(lab, 1)
-        with pytest.raises(NotMended, match="the partitions 0 to 0, and no 7"):
-            await quarantine(lab.log, TOPICS, 7, [0], BY)
-        with pytest.raises(NotMended, match="the partitions 0 to 0, and no 7"):
+        with pytest.raises(NotMended, match="and no 7"):
+            await quarantine(lab.log, TOPICS, 7, [1], BY)
+        with pytest.raises(NotMended, match="and no 7"):
             await accept_inputs(lab.log, TOPICS, 7, BY)
 
     play(scene)

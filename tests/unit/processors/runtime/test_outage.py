@@ -49,9 +49,9 @@ class Lab:
         self._ids = count()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> Owner:
+    def start(self, **settings: Any) -> Owner:
         metrics = runtime_metrics(NoOpMeterProvider().get_meter("t"))
-        owner = Owner(self.log, TOPICS, 0, self.clock, metrics)
+        owner = Owner(self.log, TOPICS, 0, self.clock, metrics, **settings)
         self._task = asyncio.create_task(owner.run())
         return owner
 
@@ -219,9 +219,7 @@ def test_a_takeover_reads_few_heartbeats_again(monkeypatch: pytest.MonkeyPatch) 
     play(scene)
 
 
-def test_inputs_that_retention_took_undecided_are_missed_aloud(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_inputs_that_retention_took_undecided_are_missed_aloud() -> None:
     async def scene(lab: Lab) -> None:
         lab.start()
         lab.ask(benches("b1"))
@@ -229,17 +227,19 @@ def test_inputs_that_retention_took_undecided_are_missed_aloud(
         await lab.stop()
         for name in ("b2", "b3", "b4"):
             lab.ask(benches(name))
-
-        async def begins(_: MemoryLog, partitions: Sequence[Partition]) -> dict[Partition, int]:
-            return {each: 3 if each.topic == TOPICS.commands else 0 for each in partitions}
-
-        monkeypatch.setattr(MemoryLog, "begins", begins)
+        lab.cluster.delete_before(Partition(TOPICS.commands, 0), 3)
         with capture_logs() as logs:
             lab.start()
-            assert names(await lab.settled()) == ["BenchRegistered"]
+            found = await lab.settled()
+        assert names(found) == ["InputsReset", "BenchRegistered"]
+        assert isinstance(found[0], facts.InputsReset)
+        assert (found[0].was_offset, found[0].next_offset) == (1, 3)
         (said,) = [each for each in logs if each["event"] == "partition.inputs_expired"]
         assert (said["topic"], said["first"], said["count"]) == (TOPICS.commands, 1, 2)
         assert said["log_level"] == "critical"
+        await lab.stop()
+        lab.start()
+        assert await lab.settled() == [], "it is said once"
 
     play(scene)
 

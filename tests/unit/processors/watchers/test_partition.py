@@ -115,6 +115,16 @@ def test_what_no_scheduler_wrote_tells_no_time() -> None:
     assert watched.newest_at() == START + timedelta(seconds=1)
 
 
+def test_a_copy_of_a_fact_is_counted_and_what_follows_is_read() -> None:
+    """As somebody who mirrors a topic into itself writes it; an operator lets it be passed over."""
+    given_ = records(journal((0, policy(1, 60)), (1, taken_out()), (2, restored()), (3, error())))
+    copy = replace(given_[1], offset=given_[2].offset + 1)
+    watched = WatchedPartition(0)
+    take(watched, *given_[:3], copy, replace(given_[3], offset=copy.offset + 1))
+    assert watched.skipped == 1
+    assert not watched.health.bench("lab", "b1").is_quarantined
+
+
 def test_a_lost_record_is_noticed() -> None:
     given_ = records(journal((0, policy(1, 60)), (1, error()), (2, error())))
     watched = WatchedPartition(0)
