@@ -55,13 +55,21 @@ def alone(root: Path, scene: Callable[[Lab], Awaitable[None]], **settings: objec
     return labs[0]
 
 
+def _left_by_an_earlier_process(root: Path, left: Leftover = LEFT) -> None:
+    """Note what a process left that had the lock of the folder, and is dead."""
+    state = StateDir(root / "state")
+    with state.locked():
+        state.begin("before")
+        state.remember(left)
+
+
 def asks(lab: Lab) -> list[WorkerStarted]:
     return lab.reports(WorkerStarted)
 
 
 def test_it_asks_for_as_long_as_nobody_answers_and_touches_nothing(tmp_path: Path) -> None:
     async def scene(lab: Lab) -> None:
-        StateDir(tmp_path / "state").remember(LEFT)
+        _left_by_an_earlier_process(tmp_path)
         await asyncio.sleep(600)
         assert 290 < len(asks(lab)) < 310
         assert not lab.reports(WorkerHeartbeat)
@@ -142,7 +150,7 @@ def test_silence_between_refusals_is_not_being_refused(tmp_path: Path) -> None:
 
 def test_attempts_that_come_while_it_clears_are_named_and_begin_afterwards(tmp_path: Path) -> None:
     async def scene(lab: Lab) -> None:
-        StateDir(tmp_path / "state").remember(replace(LEFT, handle='{"id": "slow/1"}'))
+        _left_by_an_earlier_process(tmp_path, replace(LEFT, handle='{"id": "slow/1"}'))
         teardown = lab.adapter.teardown
 
         async def slow(handle: str) -> None:
@@ -215,7 +223,7 @@ def test_a_stop_of_what_has_just_ended_is_answered_behind_its_end(tmp_path: Path
 
 def test_a_stop_ends_what_only_waits_to_begin(tmp_path: Path) -> None:
     async def scene(lab: Lab) -> None:
-        StateDir(tmp_path / "state").remember(LEFT)
+        _left_by_an_earlier_process(tmp_path)
         teardown = lab.adapter.teardown
 
         async def slow(handle: str) -> None:
