@@ -6,7 +6,7 @@ Never decides which pools to serve: that is the role's choice.
 from collections.abc import AsyncIterator
 
 from events.codec import decode_event
-from events.errors import LogUnavailable
+from events.errors import LogUnavailable, Undecodable
 from events.log import Log, Partition
 from events.topics import Topics
 
@@ -28,9 +28,17 @@ async def pools(log: Log, topics: Topics) -> AsyncIterator[str]:
                 continue
             for record in records:
                 if record.headers.get("ce_type") == b"BenchRegistered":
-                    pool = decode_event(record.value).meta.pool
-                    if pool not in known:
+                    pool = _pool_of(record.value)
+                    if pool and pool not in known:
                         known.add(pool)
                         yield pool
     finally:
         await reader.close()
+
+
+def _pool_of(value: bytes | None) -> str:
+    """Return the pool of a record; empty: it is none of ours, whatever it is called."""
+    try:
+        return decode_event(value).meta.pool
+    except Undecodable:
+        return ""

@@ -24,8 +24,8 @@ log = structlog.get_logger()
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 ROOM_BYTES_MIN = 1024 * 1024
 """With less room than this the folder counts as full: an attempt would meet its end."""
-EPOCH_MAX = 2**53
-"""No worker begins so many lives: a file that says more holds something else."""
+EPOCH_MAX = 2**62
+"""What a report can carry, and more lives than there are: a file that says more holds no epoch."""
 _PROBE = "0" * 4096
 
 

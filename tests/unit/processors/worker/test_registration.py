@@ -193,6 +193,23 @@ def test_leftovers_that_take_for_ever_keep_attempts_waiting_for_so_long_only(
     alone(tmp_path, scene, leftovers_s=10.0)
 
 
+def test_a_bench_is_not_torn_down_by_a_life_whose_time_is_over(tmp_path: Path) -> None:
+    """A process that was stopped reads orders of before, and others drive the bench by now."""
+
+    async def scene(lab: Lab) -> None:
+        await lab.registered()
+        life = lab.worker._life
+        assert life is not None
+        life._contact._lapsed = True
+        await lab.tell(TearDownBench(execution_id="x", attempt=1, fence=1, bench=attempt().bench))
+        await lab.until(lambda: lab.worker._life is not life)
+        await lab.registered()
+        await asyncio.sleep(30)
+        assert lab.adapter.torn_down == []
+
+    in_lab(tmp_path, scene)
+
+
 def test_a_stop_of_what_it_does_not_run_is_answered(tmp_path: Path) -> None:
     async def scene(lab: Lab) -> None:
         await lab.tell(stop())
