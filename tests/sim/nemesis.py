@@ -45,7 +45,7 @@ KINDS = (
 )
 
 
-KINDS_OF_LIVES = ("twin", "copy", "clone", "lost folder", "old folder", "forgotten", "nothing")
+KINDS_OF_LIVES = ("twin", "copy", "lost folder", "old folder", "forgotten", "clone")
 
 
 async def clocks(world: World) -> None:

@@ -96,6 +96,29 @@ def test_a_disk_of_the_bench_that_is_full_is_the_bench_s_fault(tmp_path: Path) -
     assert not lab.reports(WorkerFaulty)
 
 
+@pytest.mark.parametrize("config", [{"exit": 1}, {"signal": 9}])
+def test_a_test_that_failed_on_a_folder_that_was_taken_away_is_the_worker_s_error(
+    tmp_path: Path, config: dict[str, Any]
+) -> None:
+    """Nobody can tell whether it failed of that, so it is tried again."""
+
+    async def scene(lab: Lab) -> None:
+        await lab.tell(attempt("exe-1", run_s=10.0, **config))
+        await lab.until(lambda: lab.adapter.alive)
+        (tmp_path / "state").rename(tmp_path / "away")
+        ended = await lab.ended()
+        assert (ended.verdict, ended.code, ended.fault) == ("error", "worker_exhausted", "worker")
+        assert ended.is_retriable
+        assert "bring it back" in ended.reason
+        assert "there the test ended so: " in ended.reason
+        (tmp_path / "away").rename(tmp_path / "state")
+        await lab.until(lambda: lab.reports(WorkerRecovered))
+        await lab.tell(attempt("exe-2", fence=8, exit=1))
+        assert (await lab.ended("exe-2")).verdict == "failed"
+
+    in_lab(tmp_path, scene)
+
+
 def test_a_folder_that_hangs_is_no_reason_to_be_silent(tmp_path: Path) -> None:
     """A dead mount holds whoever touches it: the probe alone, and one of it."""
     stuck, probes = threading.Event(), []
