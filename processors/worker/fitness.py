@@ -110,7 +110,10 @@ class Fitness:
             )
         if self._probing is probing:  # Others may have waited for it too.
             self._probing = None
-        return probing.result()
+        try:
+            return probing.result()
+        except (RuntimeError, OSError) as error:  # No thread could be started to look.
+            return f"the machine of {self._settings.worker} has run out: {error}; free some of it"
 
     def _tried(self) -> str:
         try:

@@ -16,6 +16,7 @@ from events.reports import (
     WorkerStarted,
 )
 from processors.worker import state_dir
+from processors.worker.faults import NO_THREAD, fault_of
 from processors.worker.state_dir import StateDir, StateUnreadable
 from tests.unit.processors.worker.lab import Lab, ScriptedAdapter, attempt, in_lab, names
 
@@ -142,6 +143,29 @@ def test_a_folder_that_hangs_is_no_reason_to_be_silent(tmp_path: Path) -> None:
     in_lab(tmp_path, scene)
 
 
+def test_a_machine_without_threads_is_the_worker_s_fault_and_ends_no_life(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        await lab.until(lambda: lab.worker.is_registered)
+        life = lab.worker._life
+        assert life is not None
+        offload = life._fitness._offload
+
+        async def refuse(work: Any) -> Any:
+            raise RuntimeError(NO_THREAD)
+
+        life._fitness._offload = refuse
+        await lab.until(lambda: lab.reports(WorkerFaulty))
+        assert "has run out: can't start new thread" in lab.reports(WorkerFaulty)[0].reason
+        life._fitness._offload = offload
+        await lab.until(lambda: lab.reports(WorkerRecovered))
+        assert lab.worker._life is life
+
+    in_lab(tmp_path, scene)
+    fault = fault_of("provision", RuntimeError(NO_THREAD), adapter="local")
+    assert (fault.whose, fault.code) == ("worker", "worker_exhausted")
+    assert fault_of("provision", RuntimeError("another bug"), adapter="local").whose == "bench"
+
+
 def test_two_that_wait_for_one_probe_both_have_its_answer(tmp_path: Path) -> None:
     """Attempts look at the folder before they say their ends, and two may end at once."""
 
@@ -249,6 +273,7 @@ def test_a_probe_writes_where_attempts_write(tmp_path: Path) -> None:
         ({"break": "collect", "fault": "asker", "code": "glob"}, "failed", "glob", "asker"),
         ({"bug": "provision"}, "error", "provision_failed", "bench"),
         ({"out_of": "run", "errno": errno.EMFILE}, "error", "worker_exhausted", "worker"),
+        ({"out_of": "run", "errno": errno.EAGAIN}, "error", "worker_exhausted", "worker"),
         ({"out_of": "run", "errno": errno.ENOENT}, "error", "run_failed", "bench"),
         ({"exit": 3}, "failed", "exit_code", "test"),
         ({"cannot_start": True}, "failed", "cannot_start", "test"),
