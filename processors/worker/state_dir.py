@@ -209,7 +209,10 @@ class StateDir:
 
     def leftovers(self) -> Sequence[Leftover]:
         """Return what earlier lives left, in a fixed order; a broken note is set aside."""
-        found = read_notes(self._handles)
+        try:
+            found = read_notes(self._handles)
+        except OSError as error:
+            raise StateUnreadable(f"cannot read {self._handles}: {error}; repair it") from error
         return sorted(found, key=lambda each: (each.epoch, each.execution_id, each.attempt))
 
     def log_path(self, execution_id: str, attempt: int, epoch: int) -> Path:

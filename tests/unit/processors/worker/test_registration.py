@@ -148,6 +148,18 @@ def test_silence_between_refusals_is_not_being_refused(tmp_path: Path) -> None:
     alone(tmp_path, scene)
 
 
+def test_what_cannot_be_dropped_of_earlier_lives_stays_and_ends_nothing(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        await lab.registered()
+        await lab.tell(attempt())
+        assert (await lab.ended()).verdict == "passed"
+
+    StateDir(tmp_path / "state")
+    (tmp_path / "state" / "outbox-0.spool").mkdir()
+    in_lab(tmp_path, scene)
+    assert (tmp_path / "state" / "outbox-0.spool").is_dir()
+
+
 def test_attempts_that_come_while_it_clears_are_named_and_begin_afterwards(tmp_path: Path) -> None:
     async def scene(lab: Lab) -> None:
         _left_by_an_earlier_process(tmp_path, replace(LEFT, handle='{"id": "slow/1"}'))

@@ -1,5 +1,6 @@
 """Epochs rise over restarts; what must be torn down is found again; junk is set aside."""
 
+import errno
 import json
 import shutil
 from dataclasses import asdict
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from processors.worker.state_dir import Leftover, StateDir, StateUnreadable
+from processors.worker.state_dir import Leftover, StateDir, StateInUse, StateUnreadable
 
 NOTE = Leftover(
     execution_id="exe/../1", attempt=1, fence=2, bench="b", adapter="a", handle="{}", epoch=1
@@ -131,3 +132,31 @@ def test_a_machine_that_was_started_again_keeps_its_folder(
     with state.locked():
         begun = state.begin("b")
     assert (begun.is_copy, begun.after_life) == (False, "")
+
+
+def test_a_full_disk_keeps_nobody_from_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has it is noted for people only; whether an attempt fits is the fitness's to say."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("processors.worker.state_dir.os.pwrite", full)
+    state = StateDir(tmp_path)
+    with state.locked(), pytest.raises(StateInUse), StateDir(tmp_path).locked():
+        pass
+
+
+def test_a_disk_that_does_not_give_its_notes_is_no_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> Any:
+        raise OSError(errno.EIO, "Input/output error")
+
+    state = StateDir(tmp_path)
+    monkeypatch.setattr(Path, "glob", broken)
+    with pytest.raises(StateUnreadable, match="cannot read"):
+        state.leftovers()
+    with pytest.raises(StateUnreadable, match="Input/output error"):
+        StateDir(tmp_path)
