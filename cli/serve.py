@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -138,20 +139,17 @@ def worker(
     health_port: HealthPort = 0,
 ) -> None:
     """Run attempts on benches, through the adapters that are installed."""
+    from adapters.grammar import wrong_name
+    from cli.arguments import refuse
     from cli.durations import parse
-    from cli.problems import BadUsage
     from cli.process import run_role
     from cli.roles import WorkerRole, worker_role
 
-    pools = [name for item in pool or [] for name in item.split(",")]
-    if bool(pools) == all_pools:
-        raise BadUsage(
-            "a worker serves either named pools or all of them",
-            next_step="give --pool NAME (repeatable), or --all-pools",
-        )
+    refuse(wrong_name(worker_id, "worker"), name="--id")
+    pools = _pools(pool or (), all_pools=all_pools)
     role = WorkerRole(
         worker=worker_id,
-        pools=tuple(pools),
+        pools=pools,
         benches=tuple(bench or ()),
         slots=slots,
         state_dir=state_dir,
@@ -167,6 +165,29 @@ def worker(
         deny_dirs=tuple(deny_dir or ()),
     )
     run_role("worker", worker_role(role))
+
+
+def _pools(given: Sequence[str], *, all_pools: bool) -> tuple[str, ...]:
+    """Return the pools to serve, each once. A pool from before there was a grammar keeps its name.
+
+    Raises `BadUsage` if there are none, or as well as all, or one that cannot be.
+    """
+    from adapters.grammar import shown
+    from cli.problems import BadUsage
+
+    pools = tuple(dict.fromkeys(name for item in given for name in item.split(",")))
+    if bool(pools) == all_pools:
+        raise BadUsage(
+            "a worker serves either named pools or all of them",
+            next_step="give --pool NAME (repeatable), or --all-pools",
+        )
+    for name in pools:
+        if not name or not name.isprintable():
+            raise BadUsage(
+                f"--pool: {shown(name)} is no name of a pool",
+                next_step="`teo pool list` shows which there are",
+            )
+    return pools
 
 
 def api(

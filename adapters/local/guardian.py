@@ -287,10 +287,10 @@ def _wake_on_signals() -> int:
 
 
 def _write_pidfile(path: str) -> None:
-    """Say who guards, in one step: whoever reads it later must never see half of it."""
+    """Say who guards, and where, in one step: whoever reads it must never see half of it."""
     draft = f"{path}.new"
-    with open(draft, "w", encoding="ascii") as file:  # noqa: PTH123
-        file.write(f"{os.getpid()} {tree.started_at(os.getpid()) or 0}\n")
+    with open(draft, "wb") as file:  # noqa: PTH123
+        file.write(b"%d %d " % (os.getpid(), tree.started_at(os.getpid()) or 0) + os.fsencode(path))
     os.rename(draft, path)  # noqa: PTH104
 
 

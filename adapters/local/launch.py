@@ -49,7 +49,6 @@ def launch_of(attempt: Attempt, place: Place, config: LocalConfig, owner: Owner 
             "TEO_BENCH": attempt.bench.name,
             **attempt.env,
             **place.environment,
-            "TEO_ARTIFACTS_DIR": str(place.artifacts),
         },
         cwd=cwd,
         pidfile=place.pidfile,

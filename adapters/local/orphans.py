@@ -64,12 +64,16 @@ def mark_for(place: Place) -> int:
 
 
 def _end_guardian(pidfile: Path) -> None:
-    """Let a guardian that still lives end its tree; kill both if it does not."""
+    """Let a guardian that still lives end its tree; kill both if it does not.
+
+    A note that names another place was copied from there, and so is of somebody else's guardian.
+    """
     try:
-        pid, started = (int(word) for word in read_note(pidfile).split())
+        first, second, *place = read_note(pidfile).split(b" ", 2)
+        pid, started = int(first), int(second)
     except (OSError, ValueError):
         return  # It never started, or it ended all and said so.
-    if not _is_guardian(pid):
+    if (place and place[0] != os.fsencode(pidfile)) or not _is_guardian(pid):
         return
     kill_at = time.monotonic() + 2 * guardian.ORPHAN_GRACE_S + guardian.LEFTOVER_GRACE_S
     told = False

@@ -81,6 +81,7 @@ class Place:
             "TEO_EXECUTION_ID": self.id.execution_id,
             "TEO_ATTEMPT": str(self.id.number),
             "TEO_FENCE": str(self.id.fence),
+            "TEO_ARTIFACTS_DIR": str(self.artifacts),  # A copy of the folder has none of them.
         }
 
     def handle(self) -> Handle:

@@ -19,6 +19,9 @@ from processors.scheduler.state import Pool, Worker
 ID_IN_USE = "id_in_use"
 """Code of the refusal of a life whose worker id another life has."""
 
+EPOCH_ASKED_MAX = 2**53
+"""A life that asks for more read something else from its folder: epochs must be able to rise."""
+
 
 def is_of(worker: Worker, meta: ReportMeta) -> bool:
     """Return True if `meta` is of the registered life: by its id, or its epoch if it has none."""
@@ -86,9 +89,10 @@ def _answer(known: Worker, meta: ReportMeta) -> Sequence[Order]:
 
 def _register(pool: Pool, report: WorkerStarted, meta: ReportMeta) -> Sequence[Effect]:
     """Register a life, under an epoch above all that the log has; end the one that it follows."""
+    asked = meta.epoch if meta.epoch <= EPOCH_ASKED_MAX else 0
     registered = WorkerRegistered(
         worker=meta.worker,
-        epoch=max(meta.epoch, pool.epochs.get(meta.worker, 0) + 1),
+        epoch=max(asked, pool.epochs.get(meta.worker, 0) + 1),
         adapters=report.adapters,
         benches=report.benches,
         slots=report.slots,

@@ -136,6 +136,8 @@ class Worker:
         begun = await self._begin(state)
         if begun is None:
             return
+        if begun.is_copy:
+            state.disown()
         self._drop_old(state, begun.epoch)
         life = Life(
             log=self._log,
@@ -232,9 +234,12 @@ class Worker:
     def _drop_old(self, state: StateDir, epoch: int) -> None:
         """Remove what lives before `epoch` had not sent: nobody would believe it any more."""
         for path in state.old_files(epoch):
-            if path.suffix == ".spool" and (count := count_left(path)):
-                log.warning("worker.reports_dropped", count=count, spool=path.name)
-            path.unlink(missing_ok=True)
+            try:
+                if path.suffix == ".spool" and (count := count_left(path)):
+                    log.warning("worker.reports_dropped", count=count, spool=path.name)
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("worker.old_file_stays", path=str(path), error=str(error))
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -342,9 +342,7 @@ class AttemptRunner:
         """Report how it ended, exactly once."""
         verdict_by = self._task.run.verdict_by
         self._seen = self._evidence.added_to(self._seen, verdict_by=verdict_by)
-        outcome = judge(self._seen)
-        if outcome.fault == "worker":
-            await self._parts.fitness.look()  # Before the end is said, or more would come.
+        outcome = await self._parts.fitness.excused(judge(self._seen))
         number = await self._say_end(outcome)
         self.is_over = True
         self._remove_log()

@@ -15,10 +15,11 @@ from processors.worker.calls import StepTimedOut
 from processors.worker.state_dir import StateUnreadable
 from processors.worker.verdict import Cut, Fault, Seen
 
-MACHINE_IS_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""What the operating system says when the machine, whatever the bench, has none of it left."""
-_NO_THREAD = "can't start new thread"
-"""What Python says then, in an error that has no number."""
+MACHINE_IS_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+"""What the operating system says when the machine, whatever the bench, has none of it left: the
+last of them, of processes."""
+NO_THREAD = "can't start new thread"
+"""What Python says of a thread where the operating system says `EAGAIN`."""
 DISK_IS_OUT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 """What it says of a disk: the worker's, or one that belongs to the bench."""
 _KNOWN: frozenset[str] = frozenset(get_args(AdapterFault))
@@ -89,8 +90,8 @@ def is_of_a_disk(error: BaseException) -> bool:
 def is_out(error: Exception) -> bool:
     """Return True if the machine had no memory, no descriptor, no process or no thread left."""
     is_os = isinstance(error, OSError) and error.errno in MACHINE_IS_OUT
-    is_thread = isinstance(error, RuntimeError) and _NO_THREAD in str(error)
-    return is_os or is_thread or isinstance(error, MemoryError)
+    is_threads = isinstance(error, RuntimeError) and NO_THREAD in str(error)
+    return is_os or is_threads or isinstance(error, MemoryError)
 
 
 def with_fault(seen: Seen, fault: Fault) -> Seen:

@@ -17,7 +17,7 @@ from processors.worker.registration import Identity
 from processors.worker.settings import WorkerSettings
 from processors.worker.state_dir import StateDir, StateUnreadable
 from processors.worker.telemetry import Telemetry
-from processors.worker.verdict import Fault
+from processors.worker.verdict import Fault, Outcome
 
 log = structlog.get_logger()
 CODE = "state_unusable"
@@ -71,6 +71,25 @@ class Fitness:
                 return replace(fault, code="worker_exhausted", whose="worker")
         return fault
 
+    async def excused(self, outcome: Outcome) -> Outcome:
+        """Return how an attempt ended, after a look before its end is said, or more would come.
+
+        A test that failed on a folder that does not work, also now that the test's own files are
+        gone, may have failed of that: then it is this worker's error.
+        """
+        if outcome.fault in ("worker", "test"):
+            await self.look()
+        if not self.reason or (outcome.verdict, outcome.fault) != ("failed", "test"):
+            return outcome
+        return replace(
+            outcome,
+            verdict="error",
+            code="worker_exhausted",
+            reason=f"{self.reason}; there the test ended so: {outcome.reason}",
+            is_retriable=True,
+            fault="worker",
+        )
+
     async def failed(self, reason: str) -> None:
         """Take no attempts any more; whoever gives some is told, and told again."""
         self.reason = reason
@@ -93,8 +112,8 @@ class Fitness:
             self._probing = None
         try:
             return probing.result()
-        except RuntimeError as error:  # A machine full of processes; a probe's own are none.
-            return f"the worker's machine cannot try its state folder: {error}"
+        except (RuntimeError, OSError) as error:  # No thread could be started to look.
+            return f"the machine of {self._settings.worker} has run out: {error}; free some of it"
 
     def _tried(self) -> str:
         try:

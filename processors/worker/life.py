@@ -284,7 +284,7 @@ class Life:
             case StopAttempt():
                 self._attempts.stop(task, meta)
             case TearDownBench():
-                self._attempts.tear_down(task, meta)
+                self._tear_down(task, meta)
             case LeaveWhenIdle():
                 self._leave.ask(task.reason, hurry=False, soon=False)
             case CheckBenches():
@@ -295,6 +295,13 @@ class Life:
     def _run_attempt(self, task: RunAttempt, meta: TaskMeta) -> None:
         if self._contact.is_fresh(monotonic_s()):
             self._attempts.run(task, meta, lease_until=self._contact.until)
+        else:
+            self._end("fenced")
+
+    def _tear_down(self, task: TearDownBench, meta: TaskMeta) -> None:
+        """Tear down, unless that comes too late: by now somebody else may have been asked to."""
+        if self._contact.is_fresh(monotonic_s()):
+            self._attempts.tear_down(task, meta)
         else:
             self._end("fenced")
 

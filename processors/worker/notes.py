@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import structlog
@@ -37,12 +37,22 @@ def read_notes(folder: Path) -> list[Leftover]:
     found = []
     for path in sorted(folder.glob("*.json")):
         try:
-            found.append(Leftover(**json.loads(path.read_text())))
-        except (OSError, ValueError, TypeError) as error:
+            found.append(_note_in(path.read_text()))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             log.warning("worker.leftover_unreadable", path=str(path), error=str(error))
             with contextlib.suppress(OSError):
                 path.rename(path.with_suffix(".broken"))
     return found
+
+
+def _note_in(text: str) -> Leftover:
+    """Return the note that a text is. Raises `ValueError` or `TypeError` if it is none."""
+    note = Leftover(**json.loads(text))
+    for each in fields(note):
+        value = getattr(note, each.name)
+        if type(value) is not each.type or (isinstance(value, int) and not 0 <= value < 2**63):
+            raise TypeError(f"{each.name} is {value!r}"[:200])
+    return note
 
 
 def text_of(leftover: Leftover) -> str:

@@ -3,6 +3,7 @@
 Belongs to one life of a worker: a later life may count what was left, never send it.
 """
 
+import contextlib
 import struct
 import zlib
 from collections import deque
@@ -13,6 +14,7 @@ from typing import BinaryIO
 
 import structlog
 
+from events.errors import TeoError
 from events.log import Outgoing
 
 log = structlog.get_logger()
@@ -20,6 +22,12 @@ _FRAME = struct.Struct(">II")
 _LENGTH = struct.Struct(">I")
 TRUNCATE_BYTES = 1024 * 1024
 """An empty spool whose file is longer than this starts from 0 again."""
+
+
+class SpoolDamaged(TeoError):
+    """Raised when the disk does not give back a report that waits: its life is over."""
+
+    code = "spool_damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +81,10 @@ class Spool:
     def close(self) -> None:
         """Close and remove the file. Idempotent."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # The next life drops what stays.
+                self._file.close()
+                self._path.unlink(missing_ok=True)
             self._file = None
-            self._path.unlink(missing_ok=True)
 
     def _write(self, payload: bytes) -> int | None:
         """Return where `payload` now is in the file; None: the disk refused it."""
@@ -97,8 +106,15 @@ class Spool:
         if waiting.payload is not None:
             return waiting.payload
         assert self._file is not None
-        self._file.seek(waiting.offset)
-        return self._file.read(waiting.length)
+        try:
+            self._file.seek(waiting.offset - _FRAME.size)
+            frame = self._file.read(_FRAME.size + waiting.length)
+        except OSError as error:
+            raise SpoolDamaged(f"{self._path} cannot be read: {error}") from error
+        payload = frame[_FRAME.size :]
+        if frame != _FRAME.pack(waiting.length, zlib.crc32(payload)) + payload:
+            raise SpoolDamaged(f"{self._path} is not what was written to it")
+        return payload
 
 
 def count_left(path: Path) -> int:

@@ -24,6 +24,8 @@ log = structlog.get_logger()
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 ROOM_BYTES_MIN = 1024 * 1024
 """With less room than this the folder counts as full: an attempt would meet its end."""
+EPOCH_MAX = 2**62
+"""What a report can carry, and more lives than there are: a file that says more holds no epoch."""
 _PROBE = "0" * 4096
 
 
@@ -47,6 +49,9 @@ class Begun:
     """Higher than that of any life before in this folder."""
     after_life: str
     """The life before, if its process is certainly dead; empty: there is none, or it may live."""
+    is_copy: bool
+    """True unless what the folder notes was certainly noted in this folder: whoever was copied may
+    run what it notes, on this machine too, and under another id or in another lab."""
 
 
 class StateDir:
@@ -86,8 +91,9 @@ class StateDir:
                 ) from error
             except OSError as error:
                 raise StateUnreadable(f"{self._lock_path} cannot be locked: {error}") from error
-            os.truncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()}\n".encode(), 0)
+            with contextlib.suppress(OSError):  # A full disk: it is for people only.
+                os.truncate(descriptor, 0)
+                os.pwrite(descriptor, f"process {os.getpid()}\n".encode(), 0)
             yield
         finally:
             os.close(descriptor)
@@ -101,17 +107,25 @@ class StateDir:
         """
         epoch = self._read_epoch() + 1
         _write_durably(self._epoch_path, str(epoch))
-        try:
-            found = json.loads(self._life_path.read_text())
-            before, place = str(found["life"]), str(found["lock"])
-        except FileNotFoundError:
-            before, place = "", ""
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            log.warning("worker.life_unreadable", path=str(self._life_path), error=str(error))
-            before, place = "", ""
+        before, place = self._life_before()
         lock = self._lock_name()
         _write_durably(self._life_path, json.dumps({"life": life, "lock": lock}))
-        return Begun(epoch=epoch, after_life=before if lock and place == lock else "")
+        return Begun(
+            epoch=epoch,
+            after_life=before if lock and place == lock else "",
+            is_copy=not lock or _file_of(place) != _file_of(lock),
+        )
+
+    def _life_before(self) -> tuple[str, str]:
+        """Return the life before, and which lock it had; empty: there is none, or nobody knows."""
+        try:
+            found = json.loads(self._life_path.read_text())
+            return str(found["life"]), str(found["lock"])
+        except FileNotFoundError:
+            return "", ""
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            log.warning("worker.life_unreadable", path=str(self._life_path), error=str(error))
+            return "", ""
 
     def _lock_name(self) -> str:
         """Return what tells this folder's lock from every other one; empty: nothing does."""
@@ -128,7 +142,9 @@ class StateDir:
 
     def _read_epoch(self) -> int:
         try:
-            return int(self._epoch_path.read_text())
+            epoch = int(self._epoch_path.read_text())
+            if not 0 <= epoch <= EPOCH_MAX:
+                raise ValueError(f"it is not from 0 to {EPOCH_MAX}")  # noqa: TRY301
         except FileNotFoundError:
             return 0
         except (OSError, ValueError) as error:
@@ -136,6 +152,7 @@ class StateDir:
                 f"{self._epoch_path} holds no epoch ({error}): write the worker's last epoch "
                 "into it (`teo worker list` shows it) and start again"
             ) from error
+        return epoch
 
     def probe(self) -> None:
         """Write as an attempt has to, durably; raises `StateUnreadable` saying what to do.
@@ -171,15 +188,31 @@ class StateDir:
         except OSError as error:
             log.warning("worker.note_stays", path=str(self._path(leftover)), error=str(error))
 
+    def disown(self) -> None:
+        """Let go, unlike `forget`, of what may be somebody else's: nothing of it is torn down."""
+        for leftover in self.leftovers():
+            log.warning(
+                "worker.leftover_of_a_copy",
+                bench=leftover.bench,
+                execution_id=leftover.execution_id,
+            )
+            self.forget(leftover)
+
     def forget_fences(self) -> None:
         """Forget every fence that was seen, and that the worker was stopped for one."""
-        self.fences.forget()
+        try:
+            self.fences.forget()
+        except OSError as error:
+            raise StateUnreadable(f"cannot forget fences: {error}; repair the disk") from error
         for leftover in self.leftovers():
             _write_durably(self._path(leftover), text_of(replace(leftover, fence=0)))
 
     def leftovers(self) -> Sequence[Leftover]:
         """Return what earlier lives left, in a fixed order; a broken note is set aside."""
-        found = read_notes(self._handles)
+        try:
+            found = read_notes(self._handles)
+        except OSError as error:
+            raise StateUnreadable(f"cannot read {self._handles}: {error}; repair it") from error
         return sorted(found, key=lambda each: (each.epoch, each.execution_id, each.attempt))
 
     def log_path(self, execution_id: str, attempt: int, epoch: int) -> Path:
@@ -203,6 +236,11 @@ class StateDir:
 def _name(execution_id: str, attempt: int) -> str:
     """Return a file name for an attempt, whatever characters its id has."""
     return f"{hashlib.sha256(execution_id.encode()).hexdigest()[:24]}-{attempt}"
+
+
+def _file_of(lock: str) -> str:
+    """Return which file a lock is, whenever its machine was started."""
+    return lock.partition("/")[2]
 
 
 def _epoch_of(path: Path) -> int:

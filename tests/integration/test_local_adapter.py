@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import time
@@ -15,6 +16,7 @@ from adapters.contract import (
     Exit,
     Line,
 )
+from adapters.local import LocalAdapter
 from adapters.local.place import place_of
 from tests.integration.local_bench import Local
 from tests.integration.trees import DEADLINE_S, ON_LINUX, TREE, is_alive, read_tree
@@ -154,3 +156,24 @@ def test_a_killed_guardian_is_the_lab_s_fault_and_leaves_nothing(
 
     asyncio.run(play())
     assert not [name for name, pid in read_tree(tree).items() if is_alive(pid)]
+
+
+def test_a_copy_of_the_folder_is_cleared_and_what_runs_in_the_folder_goes_on(
+    local: Local, tmp_path: Path
+) -> None:
+    """Whoever copied it may have it from a backup, for another worker, or for another lab."""
+
+    async def play() -> Exit:
+        local.heard = asyncio.Event()
+        attempt = local.attempt("sh", "-c", "echo begins; sleep 2; echo ends")
+        running = asyncio.create_task(local.run(attempt))
+        await local.heard.wait()
+        shutil.copytree(local.state, tmp_path / "copy", symlinks=True)
+        other = LocalAdapter(tmp_path / "copy")
+        (found,) = await other.leftovers()
+        await other.teardown(found)
+        assert not list((tmp_path / "copy").glob("exe_*"))
+        return await running
+
+    assert asyncio.run(play()) == Exit(ended="exited", code=0)
+    assert local.text() == ["begins", "ends"]

@@ -47,12 +47,14 @@ async def said(lab: SmallLab) -> list[ReportMessage]:
     return [decode_report(record.value) for record in await lab.records(lab.topics.reports)]
 
 
-def process(lab: SmallLab, folder: str, *flags: str) -> AbstractContextManager[Process]:
-    """Run a worker process under the id that all have here, on a state folder of that name."""
+def process(
+    lab: SmallLab, folder: str, *flags: str, name: str = "w-1"
+) -> AbstractContextManager[Process]:
+    """Run a worker process, under the id that all but clones have, on a state folder."""
     (lab.folder / folder).mkdir(exist_ok=True)
     here = ("--kafka", lab.kafka, "--topic-prefix", lab.topics.prefix, "--artifacts")
     state = lab.folder / folder / "state"
-    own = ("--id", "w-1", "--pool", "lab", "--state-dir", str(state), "--slots", "8")
+    own = ("--id", name, "--pool", "lab", "--state-dir", str(state), "--slots", "8")
     return role(lab.folder / folder, "worker", *here, str(lab.folder / "kept"), *own, *flags)
 
 
@@ -149,6 +151,30 @@ def test_a_worker_that_lost_its_folder_and_is_back_at_once_serves_again(play: An
             cancelled = await lab.finished(doomed)
             assert cancelled["verdict"] == "cancelled"
             assert time.monotonic() - began_s < 2 * NO_CLAIM_S
+
+    play(scene)
+
+
+def test_a_worker_on_a_copied_folder_leaves_alone_what_runs_in_the_other(play: Any) -> None:
+    """Under an id of its own nobody keeps it waiting; the copy notes what the first one runs."""
+
+    async def scene(lab: SmallLab) -> None:
+        await benches(lab, "b-1")
+        with process(lab, "one"):
+            await is_online(lab)
+            running = await submit(lab, 8)
+            await has_begun(lab, 1)
+            state = lab.folder / "one" / "state" / "w-1"
+            shutil.copytree(state, lab.folder / "two" / "state" / "w-2", symlinks=True)
+            with process(lab, "two", name="w-2") as clone:
+
+                async def has_looked() -> bool:
+                    return clone.told("worker.leftover_torn_down") > 0
+
+                await lab.until(has_looked, "the copy of the workspace is removed", NO_CLAIM_S)
+                assert clone.told("worker.leftover_of_a_copy") == 1
+                ended = await lab.finished(running)
+            assert [(a["verdict"], a["code"]) for a in ended["attempts"]] == [("passed", "passed")]
 
     play(scene)
 

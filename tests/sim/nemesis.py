@@ -45,6 +45,9 @@ KINDS = (
 )
 
 
+KINDS_OF_LIVES = ("twin", "copy", "lost folder", "old folder", "forgotten", "clone")
+
+
 async def clocks(world: World) -> None:
     """Set the clocks of a seed: of most never, of the others up to two times."""
     dice = random.Random(f"clocks/{world.seed}")
@@ -94,11 +97,16 @@ async def double_lives(world: World, *, strikes: int) -> None:
     dice = random.Random(f"lives/{world.seed}")
     for _ in range(strikes):
         await asyncio.sleep(dice.uniform(1.0, 12.0))
-        kind = dice.choice(["twin", "copy", "lost folder", "old folder", "forgotten", "nothing"])
+        kind = dice.choice(KINDS_OF_LIVES)
         name = dice.choice(sorted(WORKERS))
         world.count(kind)
-        if kind in ("twin", "copy"):
-            twin = world.start_twin(name, is_copy=kind == "copy")
+        if kind in ("twin", "copy", "clone"):
+            is_clone = kind == "clone"
+            twin = (
+                world.start_clone(name)
+                if is_clone
+                else world.start_twin(name, is_copy=kind == "copy")
+            )
             await asyncio.sleep(dice.choice([3.0, 15.0, 40.0]))
             await world.end_twin(twin)
         elif kind == "lost folder":

@@ -47,14 +47,26 @@ async def twin(world: World, dice: random.Random) -> None:
 
 async def copy(world: World, dice: random.Random) -> None:
     """The same on a copy of the folder as it is while a test runs."""
-    busy = dice.choice(sorted(WORKERS))
-    for _ in range(100):
-        if list((world.folder / busy / "handles").glob("*.json")):
-            break
-        await asyncio.sleep(0.1)
-    name = world.start_twin(busy, is_copy=True)
+    name = world.start_twin(await _busy(world, dice), is_copy=True)
     await asyncio.sleep(25.0)
     await world.end_twin(name)
+
+
+async def clone(world: World, dice: random.Random) -> None:
+    """Start a worker with an id of its own on such a copy."""
+    name = world.start_clone(await _busy(world, dice))
+    await asyncio.sleep(25.0)
+    await world.end_twin(name)
+
+
+async def _busy(world: World, dice: random.Random) -> str:
+    """Return a worker that has something to tear down, if one has soon."""
+    name = dice.choice(sorted(WORKERS))
+    for _ in range(100):
+        if list((world.folder / name / "handles").glob("*.json")):
+            break
+        await asyncio.sleep(0.1)
+    return name
 
 
 async def forget(world: World, dice: random.Random) -> None:
@@ -128,7 +140,7 @@ def expect(found: Iterator[str], *words: str) -> None:
     pytest.fail(f"nobody objects with {words}; they said {seen}")
 
 
-@pytest.mark.parametrize("strike", [twin, copy, forget, lose])
+@pytest.mark.parametrize("strike", [twin, copy, clone, forget, lose])
 def test_with_all_protections_on_nothing_is_objected_to(
     monkeypatch: pytest.MonkeyPatch, strike: Strike
 ) -> None:
@@ -171,15 +183,25 @@ def test_a_copy_of_a_folder_that_is_taken_for_the_folder_kills_what_runs(
     expect(objections(monkeypatch, copy), "torn down under", "drives lab-")
 
 
+def test_what_a_copied_folder_notes_is_somebody_elses_also_under_another_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(state_dir.StateDir, "disown", lambda _: None)
+    expect(objections(monkeypatch, clone), "torn down under")
+
+
 def test_leftovers_that_are_cleared_before_the_log_accepts_are_somebody_elses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """That nothing of a copy is torn down at all is a protection of its own, which is off here."""
+
     async def at_once(self: Life) -> None:
         await self._clear()
         await self._registered.wait()
         self._attempts.begin()
 
     monkeypatch.setattr(Life, "_clear_when_accepted", at_once)
+    monkeypatch.setattr(state_dir.StateDir, "disown", lambda _: None)
     expect(objections(monkeypatch, copy), "torn down under")
 
 

@@ -186,6 +186,14 @@ class World:
         self.start_worker(twin, self._pools[name])
         return twin
 
+    def start_clone(self, name: str) -> str:
+        """Start a worker with an id of its own on a copy of another one's folder as it is now."""
+        clone = f"{name}-clone-{self.new_id()}"
+        if (self.folder / name).exists():
+            shutil.copytree(self.folder / name, self.folder / clone)
+        self.start_worker(clone, self._pools[name])
+        return clone
+
     def keep_folder(self, name: str) -> Path:
         """Return a copy of a worker's state folder as it is now."""
         kept = self.folder / f"{name}-kept-{self.new_id()}"

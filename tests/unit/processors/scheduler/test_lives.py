@@ -73,6 +73,19 @@ def test_a_life_is_accepted_and_told_before_it_is_told_anything_else() -> None:
     history.check()
 
 
+def test_an_epoch_that_no_folder_can_have_leaves_room_for_the_lives_to_come() -> None:
+    """The next one must still fit into a fact, or its pool is never decided again."""
+    history = served()
+    assert ask(history, B, epoch=2**63 - 1, after_life=A) == [
+        "WorkerLost",
+        "BenchOffline",
+        "BenchOffline",
+        "WorkerRegistered",
+    ]
+    assert history.ledger.pools["lab"].epochs["w1"] == 2
+    history.check()
+
+
 def test_a_repeat_of_an_accepted_life_is_answered_again_and_is_no_fact() -> None:
     history = served()
     seq = history.ledger.seq

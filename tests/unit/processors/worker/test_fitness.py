@@ -16,6 +16,7 @@ from events.reports import (
     WorkerStarted,
 )
 from processors.worker import state_dir
+from processors.worker.faults import NO_THREAD, fault_of
 from processors.worker.state_dir import StateDir, StateUnreadable
 from tests.unit.processors.worker.lab import Lab, ScriptedAdapter, attempt, in_lab, names
 
@@ -96,6 +97,29 @@ def test_a_disk_of_the_bench_that_is_full_is_the_bench_s_fault(tmp_path: Path) -
     assert not lab.reports(WorkerFaulty)
 
 
+@pytest.mark.parametrize("config", [{"exit": 1}, {"signal": 9}])
+def test_a_test_that_failed_on_a_folder_that_was_taken_away_is_the_worker_s_error(
+    tmp_path: Path, config: dict[str, Any]
+) -> None:
+    """Nobody can tell whether it failed of that, so it is tried again."""
+
+    async def scene(lab: Lab) -> None:
+        await lab.tell(attempt("exe-1", run_s=10.0, **config))
+        await lab.until(lambda: lab.adapter.alive)
+        (tmp_path / "state").rename(tmp_path / "away")
+        ended = await lab.ended()
+        assert (ended.verdict, ended.code, ended.fault) == ("error", "worker_exhausted", "worker")
+        assert ended.is_retriable
+        assert "bring it back" in ended.reason
+        assert "there the test ended so: " in ended.reason
+        (tmp_path / "away").rename(tmp_path / "state")
+        await lab.until(lambda: lab.reports(WorkerRecovered))
+        await lab.tell(attempt("exe-2", fence=8, exit=1))
+        assert (await lab.ended("exe-2")).verdict == "failed"
+
+    in_lab(tmp_path, scene)
+
+
 def test_a_folder_that_hangs_is_no_reason_to_be_silent(tmp_path: Path) -> None:
     """A dead mount holds whoever touches it: the probe alone, and one of it."""
     stuck, probes = threading.Event(), []
@@ -117,6 +141,29 @@ def test_a_folder_that_hangs_is_no_reason_to_be_silent(tmp_path: Path) -> None:
         await lab.until(lambda: lab.reports(WorkerRecovered))
 
     in_lab(tmp_path, scene)
+
+
+def test_a_machine_without_threads_is_the_worker_s_fault_and_ends_no_life(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        await lab.until(lambda: lab.worker.is_registered)
+        life = lab.worker._life
+        assert life is not None
+        offload = life._fitness._offload
+
+        async def refuse(work: Any) -> Any:
+            raise RuntimeError(NO_THREAD)
+
+        life._fitness._offload = refuse
+        await lab.until(lambda: lab.reports(WorkerFaulty))
+        assert "has run out: can't start new thread" in lab.reports(WorkerFaulty)[0].reason
+        life._fitness._offload = offload
+        await lab.until(lambda: lab.reports(WorkerRecovered))
+        assert lab.worker._life is life
+
+    in_lab(tmp_path, scene)
+    fault = fault_of("provision", RuntimeError(NO_THREAD), adapter="local")
+    assert (fault.whose, fault.code) == ("worker", "worker_exhausted")
+    assert fault_of("provision", RuntimeError("another bug"), adapter="local").whose == "bench"
 
 
 def test_two_that_wait_for_one_probe_both_have_its_answer(tmp_path: Path) -> None:
@@ -226,6 +273,7 @@ def test_a_probe_writes_where_attempts_write(tmp_path: Path) -> None:
         ({"break": "collect", "fault": "asker", "code": "glob"}, "failed", "glob", "asker"),
         ({"bug": "provision"}, "error", "provision_failed", "bench"),
         ({"out_of": "run", "errno": errno.EMFILE}, "error", "worker_exhausted", "worker"),
+        ({"out_of": "run", "errno": errno.EAGAIN}, "error", "worker_exhausted", "worker"),
         ({"out_of": "run", "errno": errno.ENOENT}, "error", "run_failed", "bench"),
         ({"exit": 3}, "failed", "exit_code", "test"),
         ({"cannot_start": True}, "failed", "cannot_start", "test"),

@@ -1,6 +1,7 @@
 """The spool keeps order through disk and memory; the outbox never passes its limits."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from processors.worker.contact import Contact
 from processors.worker.outbox import Outbox
 from processors.worker.registration import Identity
 from processors.worker.settings import OutboxLimits, WorkerSettings
-from processors.worker.spool import TRUNCATE_BYTES, Spool, count_left
+from processors.worker.spool import TRUNCATE_BYTES, Spool, SpoolDamaged, count_left
 from processors.worker.telemetry import Telemetry
 from tests.unit.processors.worker.lab import TOPICS, Clock, FakeLog, is_beat, play
 
@@ -59,6 +60,20 @@ def test_a_disk_that_refuses_costs_nothing_but_memory(tmp_path: Path) -> None:
     for number in range(3):
         spool.append(record(number))
     assert list(spool.peek(records_max=9, bytes_max=9_999)) == [record(n) for n in range(3)]
+    spool.close()
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: b"x" * len(data)])
+def test_a_file_that_somebody_changed_ends_the_life_and_sends_nothing(
+    tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
+    """A folder that is restored under a running worker, a tool that empties old logs."""
+    spool = Spool(tmp_path / "s")
+    spool.append(record(0))
+    (tmp_path / "s").write_bytes(change((tmp_path / "s").read_bytes()))
+    with pytest.raises(SpoolDamaged):
+        spool.peek(records_max=9, bytes_max=9_999)
+    spool.close()
     spool.close()
 
 

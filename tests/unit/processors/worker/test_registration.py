@@ -55,13 +55,21 @@ def alone(root: Path, scene: Callable[[Lab], Awaitable[None]], **settings: objec
     return labs[0]
 
 
+def _left_by_an_earlier_process(root: Path, left: Leftover = LEFT) -> None:
+    """Note what a process left that had the lock of the folder, and is dead."""
+    state = StateDir(root / "state")
+    with state.locked():
+        state.begin("before")
+        state.remember(left)
+
+
 def asks(lab: Lab) -> list[WorkerStarted]:
     return lab.reports(WorkerStarted)
 
 
 def test_it_asks_for_as_long_as_nobody_answers_and_touches_nothing(tmp_path: Path) -> None:
     async def scene(lab: Lab) -> None:
-        StateDir(tmp_path / "state").remember(LEFT)
+        _left_by_an_earlier_process(tmp_path)
         await asyncio.sleep(600)
         assert 290 < len(asks(lab)) < 310
         assert not lab.reports(WorkerHeartbeat)
@@ -140,9 +148,21 @@ def test_silence_between_refusals_is_not_being_refused(tmp_path: Path) -> None:
     alone(tmp_path, scene)
 
 
+def test_what_cannot_be_dropped_of_earlier_lives_stays_and_ends_nothing(tmp_path: Path) -> None:
+    async def scene(lab: Lab) -> None:
+        await lab.registered()
+        await lab.tell(attempt())
+        assert (await lab.ended()).verdict == "passed"
+
+    StateDir(tmp_path / "state")
+    (tmp_path / "state" / "outbox-0.spool").mkdir()
+    in_lab(tmp_path, scene)
+    assert (tmp_path / "state" / "outbox-0.spool").is_dir()
+
+
 def test_attempts_that_come_while_it_clears_are_named_and_begin_afterwards(tmp_path: Path) -> None:
     async def scene(lab: Lab) -> None:
-        StateDir(tmp_path / "state").remember(replace(LEFT, handle='{"id": "slow/1"}'))
+        _left_by_an_earlier_process(tmp_path, replace(LEFT, handle='{"id": "slow/1"}'))
         teardown = lab.adapter.teardown
 
         async def slow(handle: str) -> None:
@@ -185,6 +205,23 @@ def test_leftovers_that_take_for_ever_keep_attempts_waiting_for_so_long_only(
     alone(tmp_path, scene, leftovers_s=10.0)
 
 
+def test_a_bench_is_not_torn_down_by_a_life_whose_time_is_over(tmp_path: Path) -> None:
+    """A process that was stopped reads orders of before, and others drive the bench by now."""
+
+    async def scene(lab: Lab) -> None:
+        await lab.registered()
+        life = lab.worker._life
+        assert life is not None
+        life._contact._lapsed = True
+        await lab.tell(TearDownBench(execution_id="x", attempt=1, fence=1, bench=attempt().bench))
+        await lab.until(lambda: lab.worker._life is not life)
+        await lab.registered()
+        await asyncio.sleep(30)
+        assert lab.adapter.torn_down == []
+
+    in_lab(tmp_path, scene)
+
+
 def test_a_stop_of_what_it_does_not_run_is_answered(tmp_path: Path) -> None:
     async def scene(lab: Lab) -> None:
         await lab.tell(stop())
@@ -215,7 +252,7 @@ def test_a_stop_of_what_has_just_ended_is_answered_behind_its_end(tmp_path: Path
 
 def test_a_stop_ends_what_only_waits_to_begin(tmp_path: Path) -> None:
     async def scene(lab: Lab) -> None:
-        StateDir(tmp_path / "state").remember(LEFT)
+        _left_by_an_earlier_process(tmp_path)
         teardown = lab.adapter.teardown
 
         async def slow(handle: str) -> None:
