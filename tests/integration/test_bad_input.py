@@ -40,6 +40,8 @@ from tests.on_log import command_of
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(200)]
 
 WAIT_S = 60.0
+POOL = "rig"
+"""It belongs into the first of two partitions."""
 RUN = RunSpec(command=("true",), env={}, timeout_s=60.0, junit=(), artifacts=())
 TOTALS = Totals(passed=0, failed=0, errors=0, skipped=0)
 
@@ -61,14 +63,14 @@ class Bad:
     async def ask(
         self, body: Any, command_id: str, *, issued_at: datetime | None = None, **headers: bytes
     ) -> None:
-        value = command_of(command_id, body, issued_at=issued_at)
+        value = command_of(command_id, body, pool=POOL, issued_at=issued_at)
         await self.put(self.topics.commands, value, **headers)
 
     async def say(self, body: Report, *, worker: str = "w1", epoch: int = 1) -> None:
         self.count += 1
         meta = ReportMeta(
             report_id=f"r{self.count}",
-            pool="lab",
+            pool=POOL,
             worker=worker,
             epoch=epoch,
             sent_at=utc_now(),
@@ -78,7 +80,7 @@ class Bad:
         await self.put(self.topics.reports, encode(Message(meta, body)))
 
     async def put(self, topic: str, value: bytes | None, **headers: bytes) -> None:
-        record = Outgoing(topic=topic, key=b"lab", value=value, headers=headers, partition=0)
+        record = Outgoing(topic=topic, key=POOL.encode(), value=value, headers=headers, partition=0)
         await self.log.append([record])
 
     async def records(self, topic: str, number: int = 0) -> list[Record]:
@@ -174,9 +176,9 @@ def test_bad_reports_are_counted_by_reason_and_the_attempt_goes_on(play: Any) ->
         await bad.ask(bench("b1"), "c1")
         await bad.say(WorkerStarted(adapters=("mock",), benches=(), slots=1, version="1"))
         await bad.ask(submit("e1"), "c2")
-        await bad.until(lambda now: bool(now.pools) and bool(now.pools["lab"].executions))
+        await bad.until(lambda now: bool(now.pools) and bool(now.pools[POOL].executions))
         await bad.say(step("run"))
-        before = (await bad.until(lambda now: now.pools["lab"].executions["e1"].step == "run")).seq
+        before = (await bad.until(lambda now: now.pools[POOL].executions["e1"].step == "run")).seq
         await bad.say(step("run", execution_id="nobody"))
         await bad.say(over(fence=7))
         await bad.say(over(), epoch=0)
@@ -189,12 +191,12 @@ def test_bad_reports_are_counted_by_reason_and_the_attempt_goes_on(play: Any) ->
         whole = (await bad.records(bad.topics.reports))[-2].value or b""
         await bad.put(bad.topics.reports, whole[: len(whole) // 2])
         await bad.say(over())
-        after = await bad.until(lambda now: not now.pools["lab"].executions)
+        after = await bad.until(lambda now: not now.pools[POOL].executions)
         kinds = [decode(r.value).body for r in await bad.records(bad.topics.events)][before:]
         said = [type(body).__name__ for body in kinds]
         assert said.count("InputSetAside") == 2
         assert said.count("ExecutionFinished") == 1
-        assert after.pools["lab"].ended["e1"].kind == "execution"
+        assert after.pools[POOL].ended["e1"].kind == "execution"
         assert bad.counted("teo_scheduler_inputs_ignored", "reason") == Counter(
             unknown_execution=1, other_fence=1, other_epoch=2, unknown_worker=1,
             step_backwards=1, repeat=2,
@@ -212,10 +214,10 @@ def test_records_that_a_topic_takes_and_nobody_can_read_stop_nothing(play: Any, 
         near, long = bytes(1_048_000), b"ab" * 10_000_000
         await bad.put(bad.topics.commands, near)
         async with foreign_producer(kafka) as foreign:
-            await foreign.send_and_wait(bad.topics.commands, long, b"lab", partition=0)
+            await foreign.send_and_wait(bad.topics.commands, long, POOL.encode(), partition=0)
         await bad.ask(bench("b1"), "c1")
         now = await bad.until(lambda now: bool(now.pools))
-        assert set(now.pools["lab"].benches) == {"b1"}
+        assert set(now.pools[POOL].benches) == {"b1"}
         kinds = [decode(r.value).body for r in await bad.records(bad.topics.events)]
         said = [type(body).__name__ for body in kinds]
         assert said == ["TopicsBound", "InputSetAside", "InputSetAside", "BenchRegistered"]
@@ -231,13 +233,13 @@ def test_a_decision_that_no_topic_takes_is_set_aside_alone(play: Any, kafka: str
     async def scene(bad: Bad) -> None:
         big = ReplayDeadLetter(letter_id="0-0", reason="r" * (OUTPUT_BYTES_MAX + 1))
         async with foreign_producer(kafka) as foreign:
-            batch = [command_of("c1", bench("b1")), command_of("c2", big)]
+            batch = [command_of("c1", bench("b1"), pool=POOL), command_of("c2", big, pool=POOL)]
             sent = [
-                await foreign.send(bad.topics.commands, value, b"lab", partition=0)
-                for value in (*batch, command_of("c3", bench("b3")))
+                await foreign.send(bad.topics.commands, value, POOL.encode(), partition=0)
+                for value in (*batch, command_of("c3", bench("b3"), pool=POOL))
             ]
             await asyncio.gather(*sent)
-        await bad.until(lambda now: bool(now.pools) and "b3" in now.pools["lab"].benches)
+        await bad.until(lambda now: bool(now.pools) and "b3" in now.pools[POOL].benches)
         (letter,) = await bad.letters()
         assert letter.source_offset == 1
         assert letter.error.startswith("RecordTooBig: commit ")
@@ -261,15 +263,15 @@ def test_a_command_older_than_repeats_are_known_is_set_aside_unless_it_is_a_repl
         old = utc_now() - timedelta(hours=25)
         await bad.ask(bench("b1"), "c-old", issued_at=old)
         await bad.ask(bench("b2"), "c-new")
-        now = await bad.until(lambda now: bool(now.pools) and bool(now.pools["lab"].benches))
-        assert set(now.pools["lab"].benches) == {"b2"}
+        now = await bad.until(lambda now: bool(now.pools) and bool(now.pools[POOL].benches))
+        assert set(now.pools[POOL].benches) == {"b2"}
         (letter,) = await bad.letters()
         assert letter.error.startswith("TooLate: command c-old was asked at ")
         assert bad.counted("teo_scheduler_set_aside", "reason") == Counter(too_late=1)
         # An operator looked, and puts it back: the same bytes, and whence.
         headers = {REPLAYED_FROM: b"0-0"}
         await bad.ask(bench("b1"), "c-old", issued_at=old, **headers)
-        await bad.until(lambda now: set(now.pools["lab"].benches) == {"b1", "b2"})
+        await bad.until(lambda now: set(now.pools[POOL].benches) == {"b1", "b2"})
 
     play(scene)
 

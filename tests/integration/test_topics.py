@@ -117,7 +117,9 @@ def test_a_wrong_number_of_partitions_is_refused(kafka: str, topic_prefix: str) 
         wanted = specs(topics, partitions=PARTITIONS, min_insync=1)
         with pytest.raises(TopicRefused, match=r"reports: it has 3 partitions, 2 are needed"):
             await ensure_topics(kafka, wanted, replication=1)
-        # The others are there now, so the roles see that the four do not fit together.
+        # With the others there, the roles see that the four do not fit together.
+        for name in (topics.commands, topics.events, topics.tasks):
+            await create(kafka, name, PARTITIONS)
         with pytest.raises(TopicRefused, match=r"reports: it has 3 partitions, 2 are needed"):
             await check_topics(kafka, topics)
 

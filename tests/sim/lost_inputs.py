@@ -26,8 +26,7 @@ async def lose_inputs(world: World, *, strikes: int) -> None:
             number = dice.randrange(world.cluster.partitions)
             partition = Partition(TOPICS.commands, number)
             lost = world.cluster.shorten(partition, dice.randint(1, 6))
-            until_s = asyncio.get_running_loop().time() + dice.choice([0.0, 0.0, 2.0])
-            world.cluster.away_until_s = max(world.cluster.away_until_s, until_s)
+            world.cluster.leave(dice.choice([0.0, 0.0, 2.0]))
         world.lost |= command_ids(lost)
 
 

@@ -55,6 +55,8 @@ class MemoryCluster:
     faults: Faults = field(default_factory=Faults)
     away_until_s: float = 0.0
     """Loop time until which nothing is answered."""
+    unsteady_s: list[tuple[float, float]] = field(default_factory=list)
+    """From when to when nothing was answered."""
     stored: dict[Partition, list[Record | None]] = field(default_factory=dict)
     """None stands for a transaction marker, which takes an offset."""
     begins: dict[Partition, int] = field(default_factory=dict)
@@ -132,6 +134,12 @@ class MemoryCluster:
             )
         )
         return Position(number, len(entries) - 1)
+
+    def leave(self, seconds: float) -> None:
+        """Answer nothing for a while: who serves a partition may lose it to somebody else."""
+        now_s = asyncio.get_running_loop().time()
+        self.away_until_s = max(self.away_until_s, now_s + seconds)
+        self.unsteady_s.append((now_s, now_s + seconds))
 
     def make_anew(self, topic: str) -> list[Record]:
         """Delete a topic and make it again; return what was on it."""

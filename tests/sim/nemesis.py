@@ -88,8 +88,7 @@ async def nemesis(world: World, *, strikes: int) -> None:
             elif kind == "config":
                 await world.apply_picky_bench(dice.choice(POOLS), is_right=dice.random() < 0.6)
             elif kind == "away":
-                until_s = asyncio.get_running_loop().time() + dice.choice([0.5, 3.0, 9.0])
-                world.cluster.away_until_s = until_s
+                world.cluster.leave(dice.choice([0.5, 3.0, 9.0]))
 
 
 async def double_lives(world: World, *, strikes: int) -> None:

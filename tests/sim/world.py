@@ -293,12 +293,15 @@ class World:
         )
 
     def is_steady(self, at_s: float) -> bool:
-        """Return True if no scheduler was struck near a moment, so that nobody took over."""
+        """Return True if neither a scheduler nor the cluster was struck near a moment.
+
+        So nobody took over then.
+        """
         logs = [log for log in (*self._old_logs, *self.logs.values()) if log.name[0] == "s"]
         return not any(
             begin_s - STEADY_S <= at_s <= end_s + STEADY_S
-            for log in logs
-            for begin_s, end_s in log.unsteady_s
+            for struck in (self.cluster, *logs)
+            for begin_s, end_s in struck.unsteady_s
         )
 
     # The clients.
