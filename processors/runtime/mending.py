@@ -13,17 +13,18 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from events.codec import decode_event
-from events.errors import Fenced, LogUnavailable, TeoError, Undecodable
+from events.errors import Fenced, JournalBehind, LogUnavailable, TeoError, Undecodable
 from events.facts import Event, InputsReset, RecordQuarantined, TopicsBound
 from events.ids import is_in_place
 from events.log import Log, Partition, Record
 from events.quarantine import digest_of, is_fact
 from events.reading import read_until
 from events.topics import Topics
-from processors.runtime.ahead import newest_told
+from processors.runtime.ahead import newest_told, refuse_if_behind
 from processors.runtime.inputs import bound_topics, look_at_inputs
 from processors.runtime.records import records_of
 from processors.runtime.recovery import Recovered, fold_without, resume
+from processors.runtime.standing import told_seq
 from processors.scheduler import core
 from processors.scheduler.decision import Decision
 from processors.scheduler.state import Bench, Ledger
@@ -54,15 +55,28 @@ async def _commit(
     """Fence the owner, and put decisions down right behind what was read.
 
     Only now: an owner that stands still takes the partition over again every few seconds, and may
-    fold for longer than that. Who wrote meanwhile is found out by the place.
+    fold for longer than that. Who wrote meanwhile is found out by the place, which is looked for
+    once more: the transaction that the owner had open, or an earlier try, is aborted only now, and
+    takes offsets.
     """
     number = found.ledger.partition
+    partition = Partition(topics.events, number)
     writer = await log.open_writer(topics.writer(number))
     try:
-        writer.expect(Partition(topics.events, number), found.end)
+        writer.expect(partition, await _end_if_unchanged(log, partition, found.end))
         await writer.commit(list(records_of(topics, number, decisions)))
     finally:
         await writer.close()
+
+
+async def _end_if_unchanged(log: Log, partition: Partition, was: int) -> int:
+    """Return where the journal ends. Raises `LogUnavailable` if there is more on it than before."""
+    end = (await log.ends([partition]))[partition]
+    async with aclosing(read_until(log, partition, was, end)) as batches:
+        async for records in batches:
+            if records:
+                raise LogUnavailable(f"{partition.topic}: there is more on it than was read")
+    return end
 
 
 async def _refuse_missing(log: Log, topics: Topics, number: int) -> None:
@@ -213,6 +227,22 @@ async def _accept_inputs(log: Log, topics: Topics, number: int, by: By) -> Seque
     if decisions:
         await _commit(log, topics, found, decisions)
     return [each.fact for each in told.resets]
+
+
+async def has_lost_facts(log: Log, topics: Topics, number: int) -> bool:
+    """Return True if something says that the journal of a partition had more facts than it has.
+
+    Raises `JournalBroken`, `LogUnavailable`.
+    """
+    inputs = [Partition(topic, number) for topic in topics.inputs]
+    noted = await log.noted(topics.scheduler_group, inputs)
+    told = max((told_seq(each.text) for each in noted.values()), default=0)
+    try:
+        found = await resume(log, topics, number)
+        await refuse_if_behind(log, topics, found.ledger, seq=told)
+    except JournalBehind:
+        return True
+    return False
 
 
 async def begin_anew(
