@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 500
 # Test files run side by side: most of them wait for real processes most of the time.
-JOBS ?= 3
+JOBS ?= 4
 MINUTES ?= 3
 SEED ?=
 CUTS ?= 10

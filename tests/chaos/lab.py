@@ -14,7 +14,7 @@ from pathlib import Path
 from events.errors import LogUnavailable
 from events.kafka.log import KafkaLog
 from tests.chaos import evidence
-from tests.chaos.acts import remake_inputs
+from tests.chaos.acts import remake_inputs, shorten_inputs
 from tests.chaos.clients import Client, History, User
 from tests.chaos.judge import Judged, judge
 from tests.chaos.nemesis import Nemesis, Targets
@@ -24,8 +24,8 @@ from tests.chaos.stage import BROKERS, CLOCKS, POOLS, SPECS, TOPICS, Stage, benc
 SETTLE_S_MAX = 300.0
 READY_S_MAX = 90.0
 KEEPER_S = 3.0
-AFTER_S = 20.0
-"""How long users work on after a topic of inputs was made anew."""
+AFTER_S = 15.0
+"""How long users work on after something was done to the inputs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +48,8 @@ class Report:
     skipped: Mapping[str, int] = field(default_factory=dict)
     ended_by_itself: Mapping[str, Sequence[int]] = field(default_factory=dict)
     settled_s: float = 0.0
-    remade: str = ""
-    """The topic of inputs that was deleted and made anew."""
+    acts: list[str] = field(default_factory=list)
+    """What was done to the inputs at rest, and the lab went on."""
     judged: Judged | None = None
 
     def text(self) -> str:
@@ -62,7 +62,7 @@ class Report:
             f" sent again for: {retries or 'nothing'}"
         )
         lines.append(f"  settled {self.settled_s:.1f} s after the last fault was mended")
-        lines.append(f"  went on after {self.remade or 'no topic'} was made anew")
+        lines += [f"  went on after {each}" for each in self.acts]
         lines.append(f"  faults: {sum(self.faults.values())}")
         lines += [f"    {n:6} {kind}" for kind, n in sorted(self.faults.items())]
         lines.append(f"  single requests: {sum(self.requests.values())}")
@@ -132,7 +132,14 @@ class Lab:
             mended_s = time.monotonic()
             await self._settle(users, history)
             report.settled_s = time.monotonic() - mended_s
-            report.remade = await self._go_on_with_other_inputs(clients, history)
+            dice = random.Random(f"acts/{self._plan.seed}")
+            kafka, note = self._stage.kafka, self._note
+            name = await remake_inputs(kafka.bootstrap, dice, note)
+            await self._go_on(clients, history)
+            report.acts.append(f"{name} was made anew")
+            cut = await shorten_inputs(kafka, self._plan.folder / "kafka", dice, note)
+            await self._go_on(clients, history)
+            report.acts.append(f"all copies of {cut} were cut off")
             report.judged = await self._judge(history, watch)
         finally:
             self._tell(report)
@@ -152,18 +159,13 @@ class Lab:
             if name != "admin"
         ]
 
-    async def _go_on_with_other_inputs(
-        self, clients: Mapping[str, Client], history: History
-    ) -> str:
-        """Make a topic of inputs anew while nothing is undecided, and serve users once more."""
-        dice = random.Random(f"acts/{self._plan.seed}")
-        remade = await remake_inputs(self._stage.kafka.bootstrap, dice, self._note)
+    async def _go_on(self, clients: Mapping[str, Client], history: History) -> None:
+        """Serve users once more, until nothing is undecided."""
         self._stop.clear()
         users = self._users(clients)
         await asyncio.sleep(AFTER_S)
         self._stop.set()
         await self._settle(users, history)
-        return remade
 
     def _tell(self, report: Report) -> None:
         report.faults = self._nemesis.counts

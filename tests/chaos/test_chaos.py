@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.lab import Plan, run
 
-MINUTES = float(os.environ.get("TEO_CHAOS_MINUTES", "3"))
+MINUTES = float(os.environ.get("TEO_CHAOS_MINUTES", "0.5"))
 
 
 @pytest.mark.broker

@@ -30,7 +30,7 @@ PARTITIONS = 2
 ROLES = ("operator",)
 ERRORS_MAX = 2
 BENCHES = tuple(("lab-a", f"b{n}") for n in range(3)) + tuple(("lab-b", f"b{n}") for n in range(3))
-KILLS = 10
+KILLS = 6
 JUDGED_S_MAX = 90.0
 RUN = RunSpec(command=("true",), env={}, timeout_s=60.0, junit=(), artifacts=())
 SICK = json.dumps({"provision": {"fail": "the relay sticks"}})

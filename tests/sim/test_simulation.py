@@ -1,6 +1,6 @@
 """The lab under faults, seed by seed; afterwards the log is judged.
 
-`TEO_SIM_SEEDS` sets how many (default 300), `TEO_SIM_FIRST` the first. A seed that failed once
+`TEO_SIM_SEEDS` sets how many (default 120), `TEO_SIM_FIRST` the first. A seed that failed once
 stays in `corpus/seeds.txt` and is always run.
 """
 
@@ -45,7 +45,7 @@ from tests.sim.nemesis import SCHEDULERS, WORKERS, clocks, double_lives, faults_
 from tests.sim.snapshots import damage_snapshots, judge_snapshots
 from tests.sim.world import POOLS, TOPICS, World
 
-SEEDS = int(os.environ.get("TEO_SIM_SEEDS", "300"))
+SEEDS = int(os.environ.get("TEO_SIM_SEEDS", "120"))
 FIRST = int(os.environ.get("TEO_SIM_FIRST", "0"))
 BLOCK = 25
 CLIENTS = 4
