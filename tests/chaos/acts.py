@@ -22,6 +22,7 @@ from tests.chaos.stage import BROKERS, SPECS, TOPICS
 GONE_S_MAX = 30.0
 POLL_S = 0.2
 CUT_MAX = 6
+ACCEPTED_S_MAX = 120.0
 _BATCH = struct.Struct(">qi")
 """How a batch of records begins on disk: its first offset, and how many bytes follow."""
 
@@ -102,14 +103,20 @@ def _batches(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 async def _accept(bootstrap: str, number: int, note: Callable[[str], None]) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli.main", "journal", "accept-inputs", "--yes"),
-        *("--partition", str(number), "--reason", "all copies were cut", "--kafka", bootstrap),
-        *("--topic-prefix", TOPICS.prefix),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    said = " ".join(output.decode(errors="replace").split())
-    note(said)
-    assert process.returncode == 0, said
+    """Say that no broker has the rest, again while the brokers are still starting."""
+    end_s = time.monotonic() + ACCEPTED_S_MAX
+    while True:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "cli.main", "journal", "accept-inputs", "--yes"),
+            *("--partition", str(number), "--reason", "all copies were cut"),
+            *("--kafka", bootstrap, "--topic-prefix", TOPICS.prefix),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        said = " ".join(output.decode(errors="replace").split())
+        note(said)
+        if process.returncode == 0:
+            return
+        assert time.monotonic() < end_s, said
+        await asyncio.sleep(POLL_S)

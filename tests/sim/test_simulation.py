@@ -47,7 +47,7 @@ from tests.sim.world import POOLS, TOPICS, World
 
 SEEDS = int(os.environ.get("TEO_SIM_SEEDS", "120"))
 FIRST = int(os.environ.get("TEO_SIM_FIRST", "0"))
-BLOCK = 25
+BLOCK = 40
 CLIENTS = 4
 ASKS = 6
 STRIKES = 5
@@ -235,15 +235,18 @@ def happen(seed: int) -> World:
 def test_seeds(block: int) -> None:
     runs = finished = resumed = 0
     seen: Counter[str] = Counter()
-    for seed in range(FIRST + block * BLOCK, FIRST + min((block + 1) * BLOCK, SEEDS)):
+    seeds = range(FIRST + block * BLOCK, FIRST + min((block + 1) * BLOCK, SEEDS))
+    for seed in seeds:
         world = happen(seed)
         runs += world.hardware.runs
         finished += len(world.cluster.all_records(TOPICS.results))
         resumed += world.counters.get("resumed", 0)
         for number in range(world.cluster.partitions):
             seen.update(kind for each in world.journal(number) for kind in kinds_of(each.body))
-    assert runs > BLOCK, "tests were really run"
-    assert finished > BLOCK
+    assert runs > len(seeds), "tests were really run"
+    assert finished > len(seeds)
+    if len(seeds) < BLOCK:
+        return  # What follows is rare.
     assert resumed > 0, "snapshots were really used"
     assert seen["life refused"] > 0, "somebody was really turned away"
     assert seen["unknown"] > 0, "something was really forgotten"
