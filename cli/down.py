@@ -50,7 +50,8 @@ def down(
     what = str(state["server"]) if state else f"what runs in {folder}"
     with session.screen.spinner(f"stopping {what}"):
         _signal(found)
-        if not wait_until(lambda: _occupant(folder) is None, STOP_S_MAX):
+        # Who took the lock lets go of it a moment before its process is gone.
+        if not wait_until(lambda: _occupant(folder) is None and found.is_left_over, STOP_S_MAX):
             left = _occupant(folder) or found
             raise Problem(
                 f"not all has ended within {STOP_S_MAX:.0f} s: {left}",
