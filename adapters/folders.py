@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -291,8 +292,13 @@ def _remove(descent: Descent, name: str, is_given_up: Callable[[], bool]) -> Non
 
 def _empty(fd: int, is_given_up: Callable[[], bool]) -> list[str]:
     """Remove all but the folders of a folder; return the names of those."""
-    folders: list[str] = []
     unmark(fd)
+    return _each_file(fd, lambda name: _unlink(fd, name), is_given_up)
+
+
+def _each_file(fd: int, do: Callable[[str], None], is_given_up: Callable[[], bool]) -> list[str]:
+    """Do something to all but the folders of a folder; return the names of those."""
+    folders: list[str] = []
     with os.scandir(fd) as entries:
         for number, entry in enumerate(entries):
             if number % _LOOK_EVERY == 0 and is_given_up():
@@ -300,7 +306,7 @@ def _empty(fd: int, is_given_up: Callable[[], bool]) -> list[str]:
             if entry.is_dir(follow_symlinks=False):
                 folders.append(entry.name)
             else:
-                _unlink(fd, entry.name)
+                do(entry.name)
     return folders
 
 
@@ -359,16 +365,8 @@ def give_tree(
 def _give(fd: int, uid: int, gid: int, is_given_up: Callable[[], bool]) -> list[str]:
     """Give a folder and what is no folder in it; return the names of its folders."""
     os.fchown(fd, uid, gid)
-    folders: list[str] = []
-    with os.scandir(fd) as entries:
-        for number, entry in enumerate(entries):
-            if number % _LOOK_EVERY == 0 and is_given_up():
-                raise GivenUp
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.name)
-            else:
-                os.chown(entry.name, uid, gid, dir_fd=fd, follow_symlinks=False)
-    return folders
+    own = partial(os.chown, uid=uid, gid=gid, dir_fd=fd, follow_symlinks=False)
+    return _each_file(fd, own, is_given_up)
 
 
 def mounts_below(path: Path) -> Sequence[str]:
