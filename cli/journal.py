@@ -116,18 +116,14 @@ def begin_anew(
 async def _begin_anew(log: Any, topics: Any, bootstrap: str, reason: str) -> Sequence[str]:
     from events.kafka.mending import make_anew, make_topics
     from processors.runtime.carried import benches_told
-    from processors.runtime.mending import By, NotMended, begin_anew, has_lost_facts
+    from processors.runtime.mending import By, NotMended, begin_anew, refuse_whole
 
     wanted, copies = await _environment(bootstrap, topics)
     count = wanted[0].partitions
     await make_topics(bootstrap, wanted, replication=copies)
     said: list[str] = []
     refused: list[str] = []
-    if not any([await has_lost_facts(log, topics, number) for number in range(count)]):
-        raise NotMended(
-            f"nothing says that {topics.events} lost facts: there is nothing to begin anew, and "
-            "schedulers go on by themselves; `/readyz` of the API says what else stands still"
-        )
+    await refuse_whole(log, topics)
     for number in range(count):
         carried = await benches_told(log, topics, number)
         by = By(actor=operator(), reason=reason)

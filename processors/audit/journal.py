@@ -24,7 +24,7 @@ from processors.audit.rule import Rule
 from processors.audit.rules import rules_of
 from processors.audit.snapshots import Stock, Stored, stock_of
 from processors.runtime.snapshot import fingerprint
-from processors.runtime.standing import told_seq
+from processors.runtime.standing import facts_told
 from processors.scheduler.evolve import fold
 from processors.scheduler.state import EPOCH, Ledger
 
@@ -135,9 +135,7 @@ class JournalAudit:
         if begin > 0:
             self._say("journal_is_kept", f"it begins at offset {begin}: what was before is lost")
             return
-        inputs = [Partition(topic, self._events.number) for topic in self._topics.inputs]
-        noted = await self._log.noted(self._topics.scheduler_group, inputs)
-        told = max((told_seq(each.text) for each in noted.values()), default=0)
+        told = await facts_told(self._log, self._topics, self._events.number)
         if told:
             text = f"it is empty, and its schedulers told their group that it had {told} facts"
             self._say("journal_is_kept", text)

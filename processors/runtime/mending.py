@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TypeVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from events.codec import decode_event
 from events.errors import Fenced, JournalBehind, LogUnavailable, TeoError, Undecodable
@@ -24,11 +25,12 @@ from processors.runtime.ahead import newest_told, refuse_if_behind
 from processors.runtime.inputs import bound_topics, look_at_inputs
 from processors.runtime.records import records_of
 from processors.runtime.recovery import Recovered, fold_without, resume
-from processors.runtime.standing import told_seq
+from processors.runtime.standing import facts_told
 from processors.scheduler import core
 from processors.scheduler.decision import Decision
 from processors.scheduler.state import Bench, Ledger
 
+P = ParamSpec("P")
 T = TypeVar("T")
 MOMENT = timedelta(milliseconds=1)
 TRIES = 5
@@ -86,20 +88,26 @@ async def _refuse_missing(log: Log, topics: Topics, number: int) -> None:
         raise NotMended(f"{topics.events} has the partitions 0 to {count - 1}, and no {number}")
 
 
-async def _undisturbed(work: Callable[[], Awaitable[T]]) -> T:
-    """Do `work`, from its start again if an owner came in between. Raises as `work` does."""
-    for _ in range(TRIES - 1):
-        try:
-            return await work()
-        except LogUnavailable as error:
-            if type(error) is not LogUnavailable:  # It says what is wrong with the log.
-                raise
-        except Fenced:
-            pass
-        await asyncio.sleep(PAUSE_S)
-    return await work()
+def _undisturbed(work: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    """Let `work` begin again from its start if an owner came in between. Raises as it does."""
+
+    @wraps(work)
+    async def tries(*args: P.args, **kwargs: P.kwargs) -> T:
+        for _ in range(TRIES - 1):
+            try:
+                return await work(*args, **kwargs)
+            except LogUnavailable as error:
+                if type(error) is not LogUnavailable:  # It says what is wrong with the log.
+                    raise
+            except Fenced:
+                pass
+            await asyncio.sleep(PAUSE_S)
+        return await work(*args, **kwargs)
+
+    return tries
 
 
+@_undisturbed
 async def quarantine(
     log: Log,
     topics: Topics,
@@ -117,17 +125,6 @@ async def quarantine(
     without them; `LogUnavailable`.
     """
     await _refuse_missing(log, topics, number)
-    return await _undisturbed(lambda: _quarantine(log, topics, number, offsets, by, among))
-
-
-async def _quarantine(
-    log: Log,
-    topics: Topics,
-    number: int,
-    offsets: Sequence[int],
-    by: By,
-    among: frozenset[int],
-) -> Sequence[RecordQuarantined]:
     partition = Partition(topics.events, number)
     found, passed = await fold_without(log, partition, among | set(offsets))
     if not passed and not offsets:
@@ -202,16 +199,13 @@ async def _is_copy(log: Log, record: Record, seq: int) -> bool:
     return False
 
 
+@_undisturbed
 async def accept_inputs(log: Log, topics: Topics, number: int, by: By) -> Sequence[InputsReset]:
     """Go on from where the inputs of a partition end: those that were lost are lost for good.
 
     Returns what was put down; nothing if the inputs are those that the journal knows.
     """
     await _refuse_missing(log, topics, number)
-    return await _undisturbed(lambda: _accept_inputs(log, topics, number, by))
-
-
-async def _accept_inputs(log: Log, topics: Topics, number: int, by: By) -> Sequence[InputsReset]:
     found = await resume(log, topics, number)
     inputs = await look_at_inputs(log, topics, found.ledger, is_short_accepted=True)
     told = replace(
@@ -229,22 +223,43 @@ async def _accept_inputs(log: Log, topics: Topics, number: int, by: By) -> Seque
     return [each.fact for each in told.resets]
 
 
-async def has_lost_facts(log: Log, topics: Topics, number: int) -> bool:
-    """Return True if something says that the journal of a partition had more facts than it has.
+async def refuse_whole(log: Log, topics: Topics) -> None:
+    """Raise `NotMended` if the journal has facts, and nothing says that it lost any.
 
+    Facts of partitions that were begun anew before do not count: the others may still have to be.
     Raises `JournalBroken`, `LogUnavailable`.
     """
-    inputs = [Partition(topic, number) for topic in topics.inputs]
-    noted = await log.noted(topics.scheduler_group, inputs)
-    told = max((told_seq(each.text) for each in noted.values()), default=0)
-    try:
-        found = await resume(log, topics, number)
-        await refuse_if_behind(log, topics, found.ledger, seq=told)
-    except JournalBehind:
-        return True
+    has_facts = False
+    for number in range(await log.partitions(topics.events)):
+        try:
+            found = await resume(log, topics, number)
+            told = await facts_told(log, topics, number)
+            await refuse_if_behind(log, topics, found.ledger, seq=told)
+        except JournalBehind:
+            return
+        has_facts |= bool(found.ledger.seq) and not await _was_begun_anew(log, topics, number)
+    if has_facts:
+        raise NotMended(
+            f"nothing says that {topics.events} lost facts: there is nothing to begin anew, and "
+            "schedulers go on by themselves; `/readyz` of the API says what else stands still"
+        )
+
+
+async def _was_begun_anew(log: Log, topics: Topics, number: int) -> bool:
+    """Return True if the first fact of a partition says that others were before it."""
+    partition = Partition(topics.events, number)
+    begin, end = (
+        (await log.begins([partition]))[partition],
+        (await log.ends([partition]))[partition],
+    )
+    async with aclosing(read_until(log, partition, begin, end)) as batches:
+        async for records in batches:
+            for each in records:
+                return isinstance(decode_event(each.value).body, InputsReset)
     return False
 
 
+@_undisturbed
 async def begin_anew(
     log: Log,
     topics: Topics,
@@ -259,17 +274,6 @@ async def begin_anew(
     `carried`, by pool, keep their fences and are out of placement until an operator has looked at
     them.
     """
-    return await _undisturbed(lambda: _begin_anew(log, topics, number, carried, by, now))
-
-
-async def _begin_anew(
-    log: Log,
-    topics: Topics,
-    number: int,
-    carried: Mapping[str, Sequence[Bench]],
-    by: By,
-    now: datetime,
-) -> Sequence[InputsReset]:
     partition = Partition(topics.events, number)
     found, _ = await fold_without(log, partition, frozenset())
     if found.ledger.seq:

@@ -28,7 +28,7 @@ from processors.runtime.records import command_id_of, records_of, set_aside_reco
 from processors.runtime.recovery import Recovered, resume
 from processors.runtime.snapshot import fingerprint
 from processors.runtime.snapshot_writer import EVENTS_PER_SNAPSHOT, SnapshotWriter
-from processors.runtime.standing import Standing
+from processors.runtime.standing import Standing, facts_told
 from processors.runtime.timekeeper import Timed, Timekeeper
 from processors.runtime.waits import waits
 from processors.scheduler import core
@@ -173,8 +173,7 @@ class Owner:
             await writer.close()
 
     async def _recover(self, started_s: float) -> Recovered:
-        noted = await self._log.noted(self._topics.scheduler_group, self._inputs)
-        told = self.standing.remember(noted.values())
+        told = self.standing.remember(await facts_told(self._log, self._topics, self._number))
         found = await resume(self._log, self._topics, self._number)
         await refuse_if_behind(self._log, self._topics, found.ledger, seq=told)
         await self._places.look(found.ledger)

@@ -5,7 +5,7 @@ whoever asks the log, so that the API knows which partitions nobody serves.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -20,7 +20,8 @@ from events.errors import (
     RecordTooBig,
     TeoError,
 )
-from events.log import Noted, Partition, Record
+from events.log import Log, Noted, Partition, Record
+from events.topics import Topics
 
 STANDS_STILL: Mapping[type[TeoError], str] = MappingProxyType(
     {
@@ -41,8 +42,17 @@ DETAIL_CHARS_MAX = 900
 logger = structlog.get_logger()
 
 
-def told_seq(text: str) -> int:
-    """Return how many facts a journal had by what its owner told the group; 0: it says none."""
+async def facts_told(log: Log, topics: Topics, number: int) -> int:
+    """Return how many facts the journal of a partition had by what its owners told their group.
+
+    0: they told nothing. Raises `LogUnavailable`.
+    """
+    inputs = [Partition(topic, number) for topic in topics.inputs]
+    noted = await log.noted(topics.scheduler_group, inputs)
+    return max((_told_seq(each.text) for each in noted.values()), default=0)
+
+
+def _told_seq(text: str) -> int:
     try:
         said = json.loads(text)
     except ValueError:
@@ -69,9 +79,9 @@ class Standing:
     seq: int | None = None
     """How many facts its journal had when it was served last; None: nobody looked yet."""
 
-    def remember(self, noted: Iterable[Noted]) -> int:
+    def remember(self, told: int) -> int:
         """Take over, and return, how many facts the journal had by what was told of it before."""
-        self.seq = max([self.seq or 0, *(told_seq(each.text) for each in noted)])
+        self.seq = max(self.seq or 0, told)
         return self.seq
 
     def serves(self, records: Sequence[Record], seq: int) -> None:

@@ -18,7 +18,14 @@ from events.quarantine import digest_of
 from processors.audit.audit import audit
 from processors.audit.findings import Findings
 from processors.runtime.carried import benches_told
-from processors.runtime.mending import By, NotMended, accept_inputs, begin_anew, quarantine
+from processors.runtime.mending import (
+    By,
+    NotMended,
+    accept_inputs,
+    begin_anew,
+    quarantine,
+    refuse_whole,
+)
 from processors.runtime.recovery import recover, resume
 from processors.runtime.standing import STILL_WAIT_S
 from tests.sim.memory_log import MemoryLog, MemoryReader
@@ -304,6 +311,20 @@ def test_a_journal_begun_anew_runs_nothing_again_and_keeps_fences() -> None:
         await clean(lab)
         with pytest.raises(NotMended, match="is not begun anew"):
             await begin_anew(lab.log, TOPICS, 0, {}, BY, lab.cluster.now())
+
+    play(scene)
+
+
+def test_a_whole_journal_is_not_begun_anew_and_one_that_was_begun_in_part_is() -> None:
+    async def scene(lab: Lab) -> None:
+        await refuse_whole(lab.log, TOPICS)  # It has no facts: the operator knows.
+        await begun(lab, 3)
+        await lab.stop()
+        with pytest.raises(NotMended, match="there is nothing to begin anew"):
+            await refuse_whole(lab.log, TOPICS)
+        lab.cluster.make_anew(TOPICS.events)
+        await begin_anew(lab.log, TOPICS, 0, {}, BY, lab.cluster.now())
+        await refuse_whole(lab.log, TOPICS)  # Other partitions may be left to be begun anew.
 
     play(scene)
 
