@@ -1,12 +1,14 @@
 """Fixtures that several of these files share."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from adapters.folders import remove_tree
 from tests.integration.local_bench import Local
+from tests.integration.small_lab import Scene, small_lab
 
 
 @pytest.fixture
@@ -19,3 +21,17 @@ def local(tmp_path: Path) -> Iterator[Local]:
     yield made
     for root in made.adapter._removers:
         remove_tree(root)
+
+
+@pytest.fixture
+def play(kafka: str, topic_prefix: str, tmp_path: Path) -> Callable[[Scene], None]:
+    """Plays a scene on a small lab of its own."""
+
+    def run(scene: Scene) -> None:
+        async def whole() -> None:
+            async with small_lab(kafka, topic_prefix, tmp_path) as lab:
+                await scene(lab)
+
+        asyncio.run(whole())
+
+    return run

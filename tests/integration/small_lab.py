@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -154,6 +154,9 @@ class SmallLab:
         finally:
             await reader.close()
         return found
+
+
+Scene = Callable[[SmallLab], Coroutine[Any, Any, None]]
 
 
 @asynccontextmanager

@@ -1,8 +1,6 @@
 """Dead letters on a real Kafka, with the real scheduler, worker, projection and API."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,26 +9,12 @@ from events.codec import decode
 from events.commands import SubmitExecution
 from events.log import Outgoing
 from events.shared import RunSpec
-from tests.integration.small_lab import SmallLab, small_lab
+from tests.integration.small_lab import SmallLab
 from tests.on_log import command_of
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(200)]
 
 LETTERS = "/v1/dead-letters"
-
-
-@pytest.fixture
-def play(
-    kafka: str, topic_prefix: str, tmp_path: Path
-) -> Callable[[Callable[[SmallLab], Coroutine[Any, Any, None]]], None]:
-    def run(scene: Callable[[SmallLab], Coroutine[Any, Any, None]]) -> None:
-        async def whole() -> None:
-            async with small_lab(kafka, topic_prefix, tmp_path) as lab:
-                await scene(lab)
-
-        asyncio.run(whole())
-
-    return run
 
 
 async def letters(lab: SmallLab, count: int, query: str = "") -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +18,13 @@ from events.shared import RunSpec
 from processors.scheduler import executions
 from processors.scheduler.workers import FAULTS_MAX
 from tests.chaos.disk import Disk
-from tests.integration.small_lab import SmallLab, small_lab
+from tests.integration.small_lab import SmallLab
 from tests.on_log import ask
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(280)]
 
 RUNS = 40
 BENCHES = tuple(f"b{number}" for number in range(4))
-Scene = Callable[[SmallLab], Coroutine[Any, Any, None]]
-
-
-@pytest.fixture
-def play(kafka: str, topic_prefix: str, tmp_path: Path) -> Callable[[Scene], None]:
-    def run(scene: Scene) -> None:
-        async def whole() -> None:
-            async with small_lab(kafka, topic_prefix, tmp_path) as lab:
-                await scene(lab)
-
-        asyncio.run(whole())
-
-    return run
 
 
 def local(state: Path) -> Mapping[str, Adapter]:

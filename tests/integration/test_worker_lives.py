@@ -6,9 +6,8 @@ Worker processes and a scheduler on a real Kafka; the tests on the benches write
 import asyncio
 import shutil
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,25 +19,23 @@ from processors.worker.attempts import Attempts
 from processors.worker.notes import Leftover
 from processors.worker.state_dir import StateDir
 from tests.integration.roles import Process, role
-from tests.integration.small_lab import SmallLab, small_lab
+from tests.integration.small_lab import Scene, SmallLab
 
 pytestmark = [pytest.mark.broker, pytest.mark.kill, pytest.mark.timeout(280)]
 
-Scene = Callable[[SmallLab], Coroutine[Any, Any, None]]
 SPANS = 'echo "$TEO_BENCH begins" >> "$1"; sleep "$2"; echo "$TEO_BENCH ends" >> "$1"'
 NO_CLAIM_S = 40.0
 """A life that is not heard of is lost after 10 s; the machine may be busy."""
 
 
 @pytest.fixture
-def play(kafka: str, topic_prefix: str, tmp_path: Path) -> Callable[[Scene], None]:
+def play(play: Callable[[Scene], None]) -> Callable[[Scene], None]:
     def run(scene: Scene) -> None:
-        async def whole() -> None:
-            async with small_lab(kafka, topic_prefix, tmp_path) as lab:
-                await scene(lab)
-                check_reports(await said(lab))
+        async def judged(lab: SmallLab) -> None:
+            await scene(lab)
+            check_reports(await said(lab))
 
-        asyncio.run(whole())
+        play(judged)
 
     return run
 

@@ -3,36 +3,20 @@
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from events.codec import decode
 from events.facts import WorkerDrained, WorkerGone
-from tests.integration.small_lab import SmallLab, small_lab
+from tests.integration.small_lab import SmallLab
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(280)]
 
 WORKERS = 200
 STARTED_AT_ONCE = 20
 MANY_S = 200.0
-
-Scene = Callable[[SmallLab], Coroutine[Any, Any, None]]
-
-
-@pytest.fixture
-def play(kafka: str, topic_prefix: str, tmp_path: Path) -> Callable[[Scene], None]:
-    def run(scene: Scene) -> None:
-        async def whole() -> None:
-            async with small_lab(kafka, topic_prefix, tmp_path) as lab:
-                await scene(lab)
-
-        asyncio.run(whole())
-
-    return run
 
 
 async def worker(lab: SmallLab, name: str) -> dict[str, Any]:
